@@ -1,0 +1,1 @@
+"""Adversarial medical datasets that stay adversarial after they are stored."""

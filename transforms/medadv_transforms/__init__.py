@@ -1,0 +1,1 @@
+"""MONAI transforms of medadv: loading, geometry checks, cropping, units, differentiable normalisation."""
