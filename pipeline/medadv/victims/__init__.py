@@ -1,0 +1,1 @@
+"""Models under attack: one class per task, the same surface for all."""
