@@ -1,1 +1,71 @@
 """MONAI transforms of medadv: loading, geometry checks, cropping, units, differentiable normalisation."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .colour import read_colour
+    from .ct import CTFacts, count_slices, inspect_ct, read_ct_slice, read_ct_volume
+    from .errors import REASONS, InputError
+    from .loaded import LoadedImage
+    from .masks import read_mask
+    from .normalize import Normalize, Window
+    from .placement import Placement
+    from .resample import restore_grid
+    from .series import Series, find_series
+    from .units import LATTICES, Lattice, to_lattice
+
+__all__ = [
+    "LATTICES",
+    "REASONS",
+    "CTFacts",
+    "InputError",
+    "Lattice",
+    "LoadedImage",
+    "Normalize",
+    "Placement",
+    "Series",
+    "Window",
+    "count_slices",
+    "find_series",
+    "inspect_ct",
+    "read_colour",
+    "read_ct_slice",
+    "read_ct_volume",
+    "read_mask",
+    "restore_grid",
+    "to_lattice",
+]
+
+# Public name -> module that defines it: imported on first use (PEP 562), so that a command line's --help stays quick.
+_HOMES = {
+    "LATTICES": "units",
+    "REASONS": "errors",
+    "CTFacts": "ct",
+    "InputError": "errors",
+    "Lattice": "units",
+    "LoadedImage": "loaded",
+    "Normalize": "normalize",
+    "Placement": "placement",
+    "Series": "series",
+    "Window": "normalize",
+    "count_slices": "ct",
+    "find_series": "series",
+    "inspect_ct": "ct",
+    "read_colour": "colour",
+    "read_ct_slice": "ct",
+    "read_ct_volume": "ct",
+    "read_mask": "masks",
+    "restore_grid": "resample",
+    "to_lattice": "units",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
