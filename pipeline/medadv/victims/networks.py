@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -55,12 +55,15 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise SpecError(f"network {name!r} does not take the arguments {dict(arguments)!r}: {error}") from error
 
 
-def fcos_resnet18_fpn_gn(num_classes: int, size: int) -> FCOS:
+def fcos_resnet18_fpn_gn(num_classes: int, size: int, channels: int = 256) -> FCOS:
     """FCOS (Tian et al., ICCV 2019) on a small backbone.
 
     num_classes counts the background.  size: side of the square input in pixels; inputs of that size are not resized.
+    channels: width of the pyramid and the head, a multiple of 32.
     """
-    return FCOS(_resnet18_fpn_gn(), num_classes, min_size=size, max_size=size, image_mean=[0.0] * 3, image_std=[1.0] * 3)
+    if channels % HEAD_GROUPS:
+        raise ValueError(f"channels={channels} must be a multiple of {HEAD_GROUPS}, the groups of the head's normalisation")
+    return FCOS(_resnet18_fpn_gn(channels), num_classes, min_size=size, max_size=size, image_mean=[0.0] * 3, image_std=[1.0] * 3)
 
 
 def retinanet_resnet18_fpn_gn(num_classes: int, size: int) -> RetinaNet:
@@ -88,18 +91,17 @@ def retinanet_resnet18_fpn_gn(num_classes: int, size: int) -> RetinaNet:
     )
 
 
-def _resnet18_fpn_gn() -> BackboneWithFPN:
+def _resnet18_fpn_gn(channels: int = 256) -> BackboneWithFPN:
     """ResNet-18 with feature maps at strides 8 to 128.
 
     Group instead of batch normalisation: batches of a few images made detectors trained from scratch collapse to constant boxes.
     """
-    return resnet_fpn_backbone(
-        backbone_name="resnet18",
-        weights=None,
-        norm_layer=partial(nn.GroupNorm, BACKBONE_GROUPS),
-        trainable_layers=5,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256),
+    return BackboneWithFPN(
+        torchvision.models.resnet18(weights=None, norm_layer=partial(nn.GroupNorm, BACKBONE_GROUPS)),
+        return_layers={"layer2": "0", "layer3": "1", "layer4": "2"},
+        in_channels_list=[128, 256, 512],
+        out_channels=channels,
+        extra_blocks=LastLevelP6P7(channels, channels),
     )
 
 
