@@ -39,7 +39,7 @@ def find_overlay(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     places: list[tuple[slice, slice]] = ndimage.find_objects(words)
     for index, where in enumerate(places, start=1):
         height, width = (axis.stop - axis.start for axis in where)
-        letters = np.unique(labels[where][words[where] == index]).size - 1
+        letters = np.count_nonzero(np.unique(labels[where] * (words[where] == index)))
         if letters >= 4 and width >= 3 * height:
             overlay[where] = True
     return ndimage.binary_dilation(overlay, iterations=size)

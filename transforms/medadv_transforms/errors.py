@@ -118,6 +118,15 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     "has-transparency": Reason("The picture has transparent pixels.", "Flatten the picture."),
     "multiple-frames": Reason("The file holds several pictures or an animation.", "Save one frame per file."),
     "no-field-of-view": Reason("No field of view was found in the picture.", "Check the picture, or leave cropping off."),
+    # What a data set says of its samples
+    "outside-root": Reason("The file lies outside the data root.", "Move it there, or set data.allow_outside: true."),
+    "missing-label": Reason("The sample has no label.", "Fill it in, leave the sample out, or set data.label: none."),
+    "unknown-label": Reason("The label is no class that is known.", "Correct it, or name the class."),
+    "bad-box": Reason("A box is not four numbers with positive width and height inside the image.", "Correct the annotation."),
+    "duplicate": Reason("The same image stands in the data set twice.", "Nothing: the first one was taken."),
+    "duplicate-conflict": Reason("The same image stands in the data set with different labels.", "Correct the labels; none was taken."),
+    "changed-input": Reason("The input changed or vanished after the plan was made.", "Put it back, or make another corpus."),
+    "wrong-unit": Reason("The image has another unit than the rest of the corpus.", "Make one corpus for HU and one for 8-bit images."),
     # Labels
     "label-values": Reason(
         "Mask values are not whole numbers from 0 to 255, or the mask is a colour picture.",

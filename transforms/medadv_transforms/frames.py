@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from .errors import InputError
 from .limits import MAX_FRAMES, SPACING_MM, check_file, check_voxels
 from .quiet import quiet
+from .structure import check_inflation
 
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
@@ -24,7 +25,11 @@ CT_CLASSES = {
 ORTHOGONAL = 1e-3
 """How far direction cosines may be from unit length and from right angles: headers round them to a few digits."""
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
+SLOPES = (1e-6, 1e6)
+"""Rescale slopes outside this range are header errors."""
+
+MAX_INTERCEPT = 1e6
+"""So are intercepts beyond this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,7 @@ class Frame:
 def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Parse a DICOM file.  Raises InputError `not-found`, `not-dicom`, `too-large` or `decode-failed`."""
     check_file(path)
+    check_inflation(path)
     with quiet():
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
@@ -137,7 +143,7 @@ def _check_kind(dataset: Dataset, allow_burned_in: bool) -> list[str]:
     image_type = dataset.get("ImageType") or []
     if "LOCALIZER" in [str(value).strip().upper() for value in ([image_type] if isinstance(image_type, str) else image_type)]:
         raise InputError("localizer")
-    if int(dataset.get("SamplesPerPixel") or 1) != 1 or str(dataset.get("PhotometricInterpretation") or "") != "MONOCHROME2":
+    if int(dataset.get("SamplesPerPixel", 1)) != 1 or str(dataset.get("PhotometricInterpretation") or "") != "MONOCHROME2":
         raise InputError("unsupported-photometric")
     return notes
 
@@ -193,7 +199,7 @@ def _rescale(find: _Lookup) -> tuple[float, float]:
     if kind != "HU":
         raise InputError("not-hu", "the header says that the rescaled values are not HU")
     slope, intercept = float(slope), float(intercept)
-    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope <= 0:
+    if not (SLOPES[0] <= slope <= SLOPES[1] and abs(intercept) <= MAX_INTERCEPT):
         raise InputError("bad-rescale")
     return slope, intercept
 

@@ -131,7 +131,9 @@ def _even_spacing(frames: Sequence[Frame], heights: NDArray[np.float64]) -> floa
         whole = np.abs(multiples - np.rint(multiples)) <= max(0.1, 2 * ROUNDING_MM / smallest)
         raise InputError("missing-slices" if whole.all() else "uneven-spacing")
     spacing = float(heights[-1] - heights[0]) / len(gaps)
-    regular = heights[0] + spacing * np.arange(len(heights))
+    # Against the line of best fit: the first and last position are rounded as well.
+    places = np.arange(len(heights))
+    regular = np.polynomial.Polynomial.fit(places, heights, 1)(places)
     if np.abs(heights - regular).max() > max(SPACING_TOLERANCE * spacing, ROUNDING_MM):
         raise InputError("uneven-spacing")
     stated = frames[0].step
