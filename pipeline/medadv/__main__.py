@@ -1,0 +1,5 @@
+"""python -m medadv"""
+
+from medadv.cli import main
+
+main()

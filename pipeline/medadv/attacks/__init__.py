@@ -1,0 +1,1 @@
+"""One sign-gradient engine; the named attacks are settings of it."""

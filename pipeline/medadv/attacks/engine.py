@@ -1,0 +1,178 @@
+"""The attack: sign-gradient steps on the lattice against loss deviation and loss stabilization.
+
+    x_t = u + d_t                 s_t = clip(u + G * d_t)
+    J   = sum over samples [ deviation(f(N(x_t)), y) - weight * D( f(N(s_t)) || f(N(x_t)) ) ]
+    d_{t+1} = project( d_t + step * sign(grad J) )
+
+Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks, ICLR 2021 (arXiv 2103.05232). With weight 0 it is PGD (arXiv 1706.06083).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medadv.attacks.norms import feasible_box, random_start, to_integers
+from medadv.attacks.objective import Objective
+from medadv.attacks.smoothing import axis_kernels, smooth
+from medadv.spec.attack import AttackSettings
+from medadv_transforms.units import Lattice
+
+# Called after each gradient with the step's number and the two detached terms (n,), the second None when the attack has no such term.
+Watch = Callable[[int, Tensor, Tensor | None], None]
+
+
+def perturb(
+    objective: Objective,
+    images: Tensor,
+    targets: Any,
+    settings: AttackSettings,
+    *,
+    lattice: Lattice,
+    seeds: Sequence[int],
+    region: Tensor | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Attack a batch; the victim is left as it was found.
+
+    Args:
+        objective: the victim's differentiable side.
+        images: (n, C, *spatial) floating point, stored units, values on the lattice.
+        targets: the truth, in the form that the objective's `deviation` takes.
+        settings: epsilon and step in stored units.
+        lattice: range of the stored units.
+        seeds: one per sample, for its random start alone.
+        region: (n, 1, *spatial), nonzero where perturbing is allowed; None is everywhere.
+        spacing_mm: voxel spacing, read when `sigma_unit` is mm.
+        watch: receives both loss terms of each step.
+
+    Returns:
+        (n, C, *spatial) int16 perturbation: |d| <= epsilon exactly and image + d within the lattice's range.
+
+    Raises:
+        ValueError: images off the lattice, seeds that do not fit, mm without spacing.
+    """
+    _check(images, seeds, lattice, settings, spacing_mm)
+    low, high = feasible_box(images, settings.epsilon, lattice, region)
+    if settings.epsilon == 0:
+        return to_integers(torch.zeros_like(images), low, high)
+    delta = torch.zeros_like(images)
+    if settings.random_start:
+        starts = [random_start(images.shape[1:], settings.epsilon, seed) for seed in seeds]
+        delta = torch.minimum(torch.maximum(torch.stack(starts).to(delta), low), high)
+    kernels = axis_kernels(settings.sigma, settings.kernel_size, spacing_mm if settings.sigma_unit == "mm" else None, images.ndim - 2)
+    with untouched(objective.module):
+        delta = _ascend(objective, images, targets, settings, lattice, delta, low, high, kernels, watch)
+    return to_integers(delta, low, high)
+
+
+def _ascend(
+    objective: Objective,
+    images: Tensor,
+    targets: Any,
+    settings: AttackSettings,
+    lattice: Lattice,
+    delta: Tensor,
+    low: Tensor,
+    high: Tensor,
+    kernels: Sequence[Tensor],
+    watch: Watch | None,
+) -> Tensor:
+    axes = images.ndim - 2
+    smoothing_gradient = settings.gradient_sigma is not None
+    gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, axes)
+    momentum = torch.zeros_like(images) if settings.momentum else None
+    last_step: Tensor | None = None
+    for number in range(settings.steps):
+        previous = delta
+        delta = delta.detach().requires_grad_()
+        deviation, divergence = _terms(objective, images, delta, targets, settings, lattice, kernels, last_step)
+        value = deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
+        (gradient,) = torch.autograd.grad(value, delta)
+        if watch is not None:
+            watch(number, deviation.detach(), None if divergence is None else divergence.detach())
+        with torch.no_grad():
+            if smoothing_gradient:
+                gradient = smooth(gradient, gradient_kernels)
+            if momentum is not None:
+                # Each sample's gradient is scaled by its own mean size before it joins the running sum (MI-FGSM, equation 6).
+                size = gradient.abs().flatten(1).mean(1).clamp_(min=torch.finfo(gradient.dtype).tiny)
+                momentum.mul_(settings.momentum).add_(gradient / size.reshape(-1, *[1] * (images.ndim - 1)))
+                gradient = momentum
+            # NaN has no sign: such a voxel stays where it is, instead of poisoning the stored sample.
+            direction = torch.nan_to_num(gradient, nan=0.0).sign()
+            last_step = direction * settings.step
+            delta = torch.minimum(torch.maximum(previous + last_step, low), high)
+    return delta.detach()
+
+
+def _terms(
+    objective: Objective,
+    images: Tensor,
+    delta: Tensor,
+    targets: Any,
+    settings: AttackSettings,
+    lattice: Lattice,
+    kernels: Sequence[Tensor],
+    last_step: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Both loss terms at x = image + delta, each (n,)."""
+    example = images + delta
+    smoothed = _smoothed(images, delta, settings, lattice, kernels, last_step) if settings.weight else None
+    if smoothed is None:
+        return objective.deviation(objective.forward(example), targets, settings), None
+    if settings.stop_gradient:
+        with torch.no_grad():
+            target = objective.reference(objective.forward(smoothed.detach()))
+        outputs = objective.forward(example)
+        return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
+    # Both branches in one pass: twice the batch costs less than two passes.
+    both = objective.forward(torch.cat([example, smoothed]))
+    outputs, target = objective.split(both, len(images))
+    return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
+
+
+def _smoothed(
+    images: Tensor, delta: Tensor, settings: AttackSettings, lattice: Lattice, kernels: Sequence[Tensor], last_step: Tensor | None
+) -> Tensor | None:
+    if settings.smooth == "image":
+        return smooth(images + delta, kernels)
+    if settings.smooth == "last_step":
+        # The listing compares with the example before its last step, moved by that step smoothed; before the first step there is none.
+        if last_step is None:
+            return None
+        return (images + delta - last_step + smooth(last_step, kernels)).clamp(lattice.low, lattice.high)
+    return (images + smooth(delta, kernels)).clamp(lattice.low, lattice.high)
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and frozen parameters for a while; modes, requires_grad and the global generators are put back."""
+    modes = [(part, part.training) for part in module.modules()]
+    frozen = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            module.eval()
+            for parameter, _ in frozen:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, needed in frozen:
+                parameter.requires_grad_(needed)
+            for part, training in modes:
+                part.training = training
+
+
+def _check(images: Tensor, seeds: Sequence[int], lattice: Lattice, settings: AttackSettings, spacing_mm: Sequence[float] | None) -> None:
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; the engine takes floating point in stored units")
+    if len(seeds) != len(images):
+        raise ValueError(f"{len(seeds)} seeds for {len(images)} images")
+    if images.numel() and not bool(((images >= lattice.low) & (images <= lattice.high) & (images == images.round())).all()):
+        raise ValueError(f"images are not on the lattice [{lattice.low}, {lattice.high}] of unit {lattice.unit}: give stored units")
+    if settings.sigma_unit == "mm" and settings.weight and spacing_mm is None:
+        raise ValueError("sigma_unit: mm needs the voxel spacing, and these images have none; use sigma_unit: voxel")

@@ -1,0 +1,36 @@
+"""What the engine asks of a victim: outputs, loss deviation and divergence, each per sample."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from medadv.spec.attack import AttackSettings
+
+
+class Objective(Protocol):
+    """The differentiable side of a victim. `Outputs` are whatever `forward` returns; only the victim looks inside."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything with parameters, the normalisation included."""
+        ...
+
+    def forward(self, images: Tensor) -> Any:
+        """Differentiable outputs for images (n, C, *spatial) in stored units."""
+        ...
+
+    def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
+        """Outputs of the first n images, and of the rest."""
+        ...
+
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+        """Loss deviation of each sample, (n,): larger is farther from the truth."""
+        ...
+
+    def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
+        """D(smoothed || example) of each sample, (n,): 0 where both predictions agree."""
+        ...
+
+    def reference(self, outputs: Any) -> Any:
+        """Detached outputs, fit to be a constant target of `divergence`."""
+        ...

@@ -1,0 +1,117 @@
+"""The command line. Verbs import what they need when they run, so that --help answers at once."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medadv.console import reporter, say
+from medadv.errors import MedadvError
+
+app = typer.Typer(
+    name="medadv",
+    help="Adversarial medical datasets that stay adversarial after they are stored.\n\nFirst steps: `medadv demo`, then `medadv run SPEC`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Spec = Annotated[Path, typer.Argument(help="run spec (YAML); see manifests/specs/ for specs to copy")]
+Corpus = Annotated[Path, typer.Argument(help="corpus folder")]
+Out = Annotated[Path | None, typer.Option("--out", help="corpus folder, instead of the spec's `output`")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as execution.batch_size=4")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="allow a victim that is a python: factory")]
+
+
+@app.command()
+def run(
+    spec: Spec,
+    out: Out = None,
+    scheduler: Annotated[str | None, typer.Option(help="address of a running Dask scheduler, such as tcp://host:8786")] = None,
+    override: Override = None,
+    trust_code: TrustCode = False,
+    rehash: Annotated[bool, typer.Option("--rehash", help="hash every input again, whatever its size and time say")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a corpus; run again to resume, or to add what is new.
+
+    Example: medadv run manifests/specs/lung-slices.yaml --out corpora/lung --set attacks.smia-20.steps=5
+    """
+    from medadv.run import Options
+    from medadv.run import run as make
+
+    options = Options(out, override or [], scheduler, trust_code, rehash, _command(spec))
+    with reporter() as show:
+        result = make(spec, options, show)
+    if as_json:
+        print(json.dumps(result.as_dict()))
+    else:
+        _tell(result.as_dict())
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def plan(spec: Spec, out: Out = None, override: Override = None, trust_code: TrustCode = False, as_json: Json = False) -> None:
+    """Say what a run would do: samples, shards, bytes, what is already there. Writes nothing."""
+    from medadv.run import Options, describe
+
+    with reporter() as show:
+        facts = describe(spec, Options(out, override or [], None, trust_code), show)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        for key, value in facts.items():
+            print(f"{key.replace('_', ' ')}: {value}")
+
+
+@app.command()
+def verify(corpus: Corpus, as_json: Json = False) -> None:
+    """Check hashes, bounds in stored units, receipts and manifest; names the sample that is wrong. Exit code 5 when something is."""
+    from medadv.errors import IntegrityError
+    from medadv.provenance.verify import verify as check
+
+    with reporter() as show:
+        problems = check(corpus, lambda done, total: show("verify", done, total))
+    if as_json:
+        print(json.dumps({"corpus": str(corpus), "problems": problems}))
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{corpus}: {len(problems)} problems")
+    if problems:
+        raise typer.Exit(IntegrityError.exit_code)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    new = f"{result['new_shards']} new shards" if result["new_shards"] else "nothing new"
+    print(f"{result['corpus']}: {result['samples']} samples, {result['quarantined']} quarantined, {new}")
+    for name, attack in result["attacks"].items():
+        print(
+            f"  {name}: {attack['metric']} {_number(attack['clean'])} clean, {_number(attack['adversarial'])} adversarial "
+            f"(re-read), success {attack['success']:.0%}"
+        )
+    print(f"  content root {result['content_root']}")
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _command(spec: Path) -> str:
+    """The command for the manifest: file name of the spec, no folders."""
+    return f"medadv run {spec.name}"
+
+
+def main() -> None:
+    """Entry point: expected failures become one line and an exit code."""
+    # Libraries warn about themselves; what concerns the user is an error or a line of our own.
+    warnings.filterwarnings("ignore")
+    try:
+        app()
+    except MedadvError as error:
+        say(f"medadv: {error}")
+        sys.exit(error.exit_code)

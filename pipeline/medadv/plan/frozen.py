@@ -1,0 +1,106 @@
+"""The plan on disk: written once, read by everything after."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medadv.errors import IntegrityError, SpecError
+from medadv.hashing import canonical_json
+from medadv.plan.model import PlannedShard, plan_hash
+
+
+@dataclass(frozen=True)
+class FrozenPlan:
+    """Head of a generation's plan; the shards stay on disk, one line each."""
+
+    folder: Path
+    generation: int
+    settings: dict[str, Any]
+    hash: str
+    first_shard: int
+    """Index of the first shard of this generation."""
+    shards: int
+    samples: int
+    spec: dict[str, Any]
+    """The run spec as parsed: private, since it names paths."""
+    base: str
+    """Folder of the spec: private."""
+    root: str
+    """Data root: private."""
+
+    def lines(self) -> Iterator[PlannedShard]:
+        """The shards in order."""
+        with (self.folder / "shards.jsonl").open(encoding="utf-8") as stream:
+            for line in stream:
+                yield PlannedShard.from_dict(json.loads(line))
+
+
+def freeze(
+    folder: Path, generation: int, settings: dict[str, Any], shards: list[PlannedShard], spec: dict[str, Any], base: Path, root: Path
+) -> FrozenPlan:
+    """Write a plan that no run has written before; its head comes last and marks it as whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "shards.jsonl").open("wb") as stream:
+        for shard in shards:
+            stream.write(canonical_json(shard.as_dict()) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    head = {
+        "generation": generation,
+        "settings": settings,
+        "hash": plan_hash(settings, [s.digest for s in shards]),
+        "first_shard": shards[0].index,
+        "shards": len(shards),
+        "samples": sum(len(s.samples) for s in shards),
+        "spec": spec,
+        "base": str(base),
+        "root": str(root),
+    }
+    temporary = folder / f".tmp-plan-{os.getpid()}"
+    with temporary.open("xb") as stream:
+        stream.write(canonical_json(head))
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        os.link(temporary, folder / "plan.json")  # unlike rename, fails where a plan stands already
+    except FileExistsError:
+        raise IntegrityError(f"{folder / 'plan.json'} was written by another run meanwhile") from None
+    finally:
+        temporary.unlink()
+    return thaw(folder)
+
+
+def thaw(folder: Path) -> FrozenPlan:
+    """Read a frozen plan's head."""
+    try:
+        head = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        return FrozenPlan(folder, **head)
+    except (OSError, ValueError, TypeError) as error:
+        raise IntegrityError(f"{folder / 'plan.json'} cannot be read ({type(error).__name__})") from None
+
+
+def generations(plans: Path) -> list[FrozenPlan]:
+    """The frozen plans of a corpus, oldest first. A plan without its head was never begun and does not count."""
+    if not plans.is_dir():
+        return []
+    return [thaw(folder) for folder in sorted(plans.iterdir()) if (folder / "plan.json").exists()]
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """What changed between two settings, spelt out: `attacks.pgd-4.epsilon: 4 -> 8`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for key in sorted({*old, *new}):
+            found += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
+
+
+def refuse_change(old: dict[str, Any], new: dict[str, Any], corpus: Path) -> None:
+    """Raise SpecError when settings differ from those the corpus was made with."""
+    if changed := differences(old, new):
+        listed = "; ".join(changed[:5]) + (f" (and {len(changed) - 5} more)" if len(changed) > 5 else "")
+        raise SpecError(f"{corpus} was made with other settings: {listed}. Make another corpus with --out DIR, or put the settings back")

@@ -1,0 +1,43 @@
+"""The settings that decide bits, resolved: frozen into the plan, published in the manifest, compared on every later run."""
+
+from typing import Any
+
+import torch
+
+from medadv.errors import SpecError
+from medadv.plan.model import MEANING_VERSION
+from medadv.spec.run import RunSpec
+from medadv.victims.loading import Identity
+
+
+def resolve_device(wanted: str) -> str:
+    """cpu or cuda; `auto` takes a GPU where torch sees one."""
+    seen = torch.cuda.is_available()
+    if wanted == "cuda" and not seen:
+        raise SpecError("execution.device=cuda, but torch sees no GPU here; use device: cpu or run `medadv doctor`")
+    return "cuda" if seen and wanted != "cpu" else "cpu"
+
+
+def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None) -> dict[str, Any]:
+    """Everything public that the content follows from, apart from the samples themselves. No paths."""
+    victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
+    execution = spec.execution.model_dump(mode="json", exclude={"workers", "device"})
+    program = identity.program_sha256 is not None
+    return {
+        "meaning": MEANING_VERSION,
+        "name": spec.name,
+        "data": {
+            "modality": spec.data.modality,
+            "task": spec.data.task,
+            "unit": unit,
+            "label": "prediction" if spec.data.unlabelled else "given",
+            "label_map": spec.data.label_map,
+            "classes": classes,
+            "licence": spec.data.licence,
+            "split": spec.data.split.use if spec.data.split else None,
+        },
+        "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
+        "victim": {"network": "program" if program else spec.victim.network, **victim, **identity.as_dict()},
+        "attacks": {name: attack.model_dump(mode="json") for name, attack in spec.attacks.items()},
+        "execution": {**execution, "device": resolve_device(spec.execution.device)},
+    }

@@ -1,0 +1,305 @@
+"""One shard from start to receipt: the seam that every scheduler calls.
+
+load -> attack -> write -> read back -> score -> verify -> publish -> receipt. The same call gives the same shard, whoever makes it.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medadv.answers import Array, Label, Prediction
+from medadv.attacks.engine import perturb
+from medadv.attacks.norms import start_seed
+from medadv.datasets.read import Reader, Sample
+from medadv.errors import IntegrityError
+from medadv.hashing import canonical_json, hash_array, hash_file, hash_value
+from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.spec.attack import AttackSettings
+from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at, perturbation_dtype
+from medadv.store.reader import adversarial_image, read_content
+from medadv.store.writer import publish, sync, write_content, write_file
+from medadv.victims.base import Victim
+from medadv.workspace import Workspace, shard_name
+from medadv_transforms import InputError
+from medadv_transforms.units import LATTICES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a shard is made by, the same for all shards of a plan."""
+
+    plan: str
+    generation: int
+    modality: str
+    attacks: dict[str, AttackSettings]
+    seed: int
+    device: str
+    first_shard: int
+    """Index of the plan's first shard, one batch of which is run twice."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A sample in its place: batch and position in the batch are the plan's."""
+
+    planned: PlannedSample
+    sample: Sample
+    label: Label | None
+    place: tuple[int, int]
+
+
+def make_shard(workspace: Workspace, shard: PlannedShard, recipe: Recipe, reader: Reader, victim: Victim) -> dict[str, Any]:
+    """Make, verify and commit one shard; returns its receipt.
+
+    Samples that cannot be read leave their place in the batch empty and stand in the receipt's `quarantined`.
+
+    Raises:
+        IntegrityError: what was read back is not what was written.
+        OSError: the disk failed; nothing half-written keeps a final name.
+    """
+    name = shard_name(shard.index)
+    if workspace.receipt(name).exists():
+        raise IntegrityError(f"{name} is committed already")
+    loaded, quarantined = _load(shard, reader, victim)
+    temporary = workspace.shards / f".tmp-{name}-{os.getpid()}.h5"
+    try:
+        receipt = _base_receipt(shard, recipe, loaded, quarantined)
+        if loaded:
+            content, records = _make(temporary, shard, recipe, loaded, victim)
+            _verify(temporary, content)
+            hashes = content.hashes()
+            receipt |= {
+                "repeat": _repeat(content, shard, recipe, loaded, victim),
+                "bytes": temporary.stat().st_size,
+                "sha256": hash_file(temporary),
+                "content_root": content_root(hashes, records),
+                "arrays": hashes,
+                "records": records,
+            }
+            publish(temporary, workspace.shard(name))
+        write_file(workspace.receipt(name), canonical_json(receipt) + b"\n")
+        return receipt
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def content_root(hashes: dict[str, str], records: list[dict[str, Any]]) -> str:
+    """Identity of a shard's content: decoded arrays and result records; no group ids, times, hosts or paths."""
+    return hash_value({"arrays": hashes, "records": records})
+
+
+def _base_receipt(shard: PlannedShard, recipe: Recipe, loaded: Sequence[Loaded], quarantined: list[dict[str, Any]]) -> dict[str, Any]:
+    kept = {item.planned.id for item in loaded}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "shard": shard_name(shard.index),
+        "plan": recipe.plan,
+        "generation": recipe.generation,
+        "samples": len(loaded),
+        # The batches as planned; an empty place stays empty.
+        "batches": [[s.id if s.id in kept else None for s in batch] for batch in shard.batches],
+        "quarantined": quarantined,
+        "bytes": 0,
+        "sha256": None,
+        "content_root": content_root({}, []),
+        "arrays": {},
+        "records": [],
+    }
+
+
+def _load(shard: PlannedShard, reader: Reader, victim: Victim) -> tuple[list[Loaded], list[dict[str, Any]]]:
+    loaded: list[Loaded] = []
+    quarantined: list[dict[str, Any]] = []
+    for number, batch in enumerate(shard.batches):
+        for position, planned in enumerate(batch):
+            try:
+                sample = reader.read(planned.source)
+                if sample.image.shape != shard.shape:
+                    raise InputError("changed-input", "The image has another shape than when the plan was made.")
+                loaded.append(Loaded(planned, sample, _label(sample, victim), (number, position)))
+            except InputError as error:
+                quarantined.append({"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice})
+    return loaded, quarantined
+
+
+def _label(sample: Sample, victim: Victim) -> Label | None:
+    if sample.label is None:
+        return None
+    try:
+        return victim.as_label(sample.label)
+    except ValueError as error:
+        raise InputError("label-values", str(error)) from None
+
+
+def _make(
+    temporary: Path, shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], victim: Victim
+) -> tuple[ShardContent, list[dict[str, Any]]]:
+    """Attack, store, read back, score what was read, and store the scores. Returns the whole content and the sample records."""
+    spatial = len(shard.shape) - 1
+    temporary.unlink(missing_ok=True)
+    labels = _labels(loaded, recipe, victim)
+    first = _inputs(shard, recipe, loaded, labels, victim.task)
+    for name, settings in recipe.attacks.items():
+        first.arrays[f"attacks/{name}/perturbation"] = _attack(name, settings, recipe, loaded, labels, victim)
+        first.attributes[f"attacks/{name}"] = attack_attributes(settings, victim)
+    write_content(temporary, first, spatial)
+    # From here on only what the file gives back counts.
+    stored = read_content(temporary)
+    second = ShardContent()
+    outcomes: dict[str, dict[str, Array]] = {}
+    clean = _predict(stored.arrays["image"], loaded, recipe, victim)
+    for name in recipe.attacks:
+        perturbation = stored.arrays[f"attacks/{name}/perturbation"]
+        adversarial = _predict(adversarial_image(stored.arrays["image"], perturbation), loaded, recipe, victim)
+        outcomes[name] = outcome(victim, clean, adversarial, labels, perturbation)
+        prefix = f"attacks/{name}"
+        second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
+        second.arrays |= answer_arrays(f"{prefix}/prediction_clean", [p.answer for p in clean])
+        second.arrays |= answer_arrays(f"{prefix}/prediction_adversarial", [p.answer for p in adversarial])
+    write_content(temporary, second, spatial)
+    content = ShardContent({**first.attributes}, {**first.arrays, **second.arrays})
+    return content, _records(loaded, content, outcomes)
+
+
+def _inputs(shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], labels: list[Label], task: str) -> ShardContent:
+    samples = [item.sample for item in loaded]
+    arrays: dict[str, Array] = {
+        "image": np.stack([s.image for s in samples]),
+        "sample_id": np.array([item.planned.id for item in loaded], "S"),
+        "group_id": np.array([item.planned.group for item in loaded], "S32"),
+        **answer_arrays("label", labels),
+    }
+    if all(s.affine is not None for s in samples):
+        arrays["affine"] = np.stack([s.affine for s in samples if s.affine is not None])
+    if any(s.region is not None for s in samples):
+        full = np.ones(shard.shape[1:], np.uint8)
+        arrays["region"] = np.stack([full if s.region is None else s.region.astype(np.uint8) for s in samples])
+    root = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "plan": recipe.plan,
+        "modality": recipe.modality,
+        "task": task,
+        "unit": samples[0].unit,
+        "spatial_axes": samples[0].spatial_axes,
+    }
+    return ShardContent({"/": root}, arrays)
+
+
+def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, Any]:
+    """Attributes of an attack's group."""
+    return {
+        "attack": settings.attack,
+        "parameters": canonical_json(settings.model_dump(mode="json")).decode(),
+        "epsilon": settings.epsilon,
+        "norm": "linf",
+        "success_rule": canonical_json(victim.success_rule).decode(),
+    }
+
+
+def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], victim: Victim) -> dict[str, Any] | None:
+    """Attack the first batch of a plan's first shard once more: only equal bits allow the word `bitwise`."""
+    if shard.index != recipe.first_shard:
+        return None
+    name, settings = next(iter(recipe.attacks.items()))
+    batch = next(_batches(loaded))
+    items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
+    again = _attack(name, settings, recipe, items, labels, victim)
+    equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])
+    return {"attack": name, "samples": len(items), "equal": bool(equal)}
+
+
+def _batches(loaded: Sequence[Loaded], *, one_spacing: bool = False) -> Iterator[list[int]]:
+    """Indices of the loaded samples, planned batch by planned batch; on request cut further where the voxel spacing differs."""
+    keys = [(item.place[0], item.sample.spacing_mm if one_spacing else None) for item in loaded]
+    for key in dict.fromkeys(keys):
+        yield [i for i, k in enumerate(keys) if k == key]
+
+
+def _predict(images: Array, loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[Prediction]:
+    predictions: list[Prediction] = []
+    for indices in _batches(loaded):
+        predictions += victim.predict(torch.from_numpy(images[indices]).to(recipe.device, torch.float32))
+    return predictions
+
+
+def _labels(loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[Label]:
+    given = [item.label for item in loaded if item.label is not None]
+    if len(given) == len(loaded):
+        return given
+    images = np.stack([item.sample.image for item in loaded])
+    return [victim.own_label(p) for p in _predict(images, loaded, recipe, victim)]
+
+
+def _attack(
+    name: str, settings: AttackSettings, recipe: Recipe, loaded: Sequence[Loaded], labels: Sequence[Label], victim: Victim
+) -> Array:
+    """Perturbations (n, C, *spatial) of one attack, in their stored type."""
+    device = torch.device(recipe.device)
+    delta = np.zeros((len(loaded), *loaded[0].sample.image.shape), perturbation_dtype(settings.epsilon))
+    # A kernel in mm differs in voxels from one spacing to the next.
+    for indices in _batches(loaded, one_spacing=settings.sigma_unit == "mm"):
+        items = [loaded[i] for i in indices]
+        samples = [item.sample for item in items]
+        images = torch.from_numpy(np.stack([s.image for s in samples])).to(device, torch.float32)
+        regions = [np.ones(s.image.shape[1:], bool) if s.region is None else s.region for s in samples]
+        region = torch.from_numpy(np.stack(regions)).unsqueeze(1).to(images) if any(s.region is not None for s in samples) else None
+        found = perturb(
+            victim,
+            images,
+            victim.targets([labels[i] for i in indices], device),
+            settings,
+            lattice=LATTICES[samples[0].unit],
+            seeds=[start_seed(recipe.seed, item.planned.id, name) for item in items],
+            region=region,
+            spacing_mm=samples[0].spacing_mm,
+        )
+        delta[indices] = found.cpu().numpy()
+    return delta
+
+
+def outcome(
+    victim: Victim, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label], perturbation: Array
+) -> dict[str, Array]:
+    """Per-sample results of one attack, (n,) each: success, sizes of the perturbation in stored units, scores."""
+    flat = perturbation.reshape(len(perturbation), -1).astype(np.int64)
+    pairs = list(zip(clean, adversarial, labels, strict=True))
+    return {
+        "success": np.array([victim.succeeded(c, a, y) for c, a, y in pairs], np.uint8),
+        "linf": np.abs(flat).max(1).astype(np.int32),
+        "l2": np.sqrt((flat**2).sum(1)).astype(np.float64),
+        "score_clean": np.array([victim.score(c, y) for c, _, y in pairs], np.float64),
+        "score_adversarial": np.array([victim.score(a, y) for _, a, y in pairs], np.float64),
+    }
+
+
+def _records(loaded: Sequence[Loaded], content: ShardContent, outcomes: dict[str, dict[str, Array]]) -> list[dict[str, Any]]:
+    """One record a sample: where it stood in its batch, what is known of its input, results, and hashes of its large arrays."""
+    on_grid = [k for k in content.arrays if k in ("image", "region", "label") or k.endswith("/perturbation")]
+    return [
+        {
+            "id": item.planned.id,
+            "place": list(item.place),
+            "facts": item.sample.facts,
+            "attacks": {name: {key: values[index].item() for key, values in result.items()} for name, result in outcomes.items()},
+            "hashes": {key: hash_array(content.arrays[key][index]) for key in on_grid},
+        }
+        for index, item in enumerate(loaded)
+    ]
+
+
+def _verify(path: Path, content: ShardContent) -> None:
+    """Read the whole file back and hold it against what was meant."""
+    sync(path)
+    back = read_content(path)
+    if sorted(back.arrays) != sorted(content.arrays):
+        raise IntegrityError(f"{path.name}: arrays went missing on the way to the disk")
+    for name, array in content.arrays.items():
+        if back.arrays[name].dtype != array.dtype or not np.array_equal(back.arrays[name], array):
+            raise IntegrityError(f"{path.name}: {name} read back differs from what was written; check the disk")

@@ -1,0 +1,1 @@
+"""Run specs: typed, strict, parsed once at the edge."""

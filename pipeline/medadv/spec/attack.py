@@ -1,0 +1,75 @@
+"""Attack settings in stored units, and the named attacks as settings of one engine."""
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medadv.spec.base import Settings
+
+AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-listing"]
+
+# Fields that a name fixes unless the spec says otherwise. Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017
+# (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884),
+# SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow through both branches; `smia-listing` is the authors' public listing:
+# last step smoothed, hard target, not differentiated.
+NAMED: dict[str, dict[str, Any]] = {
+    "fgsm": {"steps": 1, "random_start": False},
+    "bim": {"random_start": False},
+    "pgd": {"random_start": True},
+    "mifgsm": {"random_start": False, "momentum": 1.0},
+    "tifgsm": {"random_start": False, "momentum": 1.0, "gradient_sigma": 3.0, "gradient_kernel_size": 15},
+    "smia": {"random_start": True, "weight": 1.0},
+    "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
+}
+
+
+class AttackSettings(Settings):
+    """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
+
+    attack: AttackName
+    epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
+    step: float = Field(gt=0, le=4095, description="step size, stored units")
+    steps: int = Field(10, ge=1, le=10_000)
+    random_start: bool = False
+    momentum: float = Field(0.0, ge=0, description="decay of the accumulated gradient; 0 is no momentum")
+    gradient_sigma: float | None = Field(None, gt=0, description="Gaussian over the gradient in voxels (translation invariance)")
+    gradient_kernel_size: int = Field(15, ge=3, description="odd length of that kernel in voxels")
+    loss: Literal["ce", "dice_ce"] = Field("ce", description="loss deviation of segmentation; the other tasks have one each")
+    weight: float = Field(0.0, ge=0, description="weight of the loss stabilization term")
+    sigma: float = Field(1.0, gt=0, description="Gaussian of the smoothed branch, in sigma_unit")
+    sigma_unit: Literal["voxel", "mm"] = "voxel"
+    kernel_size: int = Field(3, ge=3, description="odd length of that kernel, in voxels of the finest axis")
+    smooth: Literal["perturbation", "last_step", "image"] = "perturbation"
+    target: Literal["soft", "hard"] = "soft"
+    stop_gradient: bool = Field(False, description="treat the smoothed branch as a constant target")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any) -> Any:
+        """Fill in what the attack's name implies, so that a stored setting stands for itself whatever later versions imply."""
+        if not isinstance(data, dict) or data.get("attack") not in NAMED:
+            return data
+        resolved = {**NAMED[data["attack"]], **{key: value for key, value in data.items() if value is not None}}
+        if "step" not in resolved and isinstance(resolved.get("epsilon"), int | float) and math.isfinite(resolved["epsilon"]):
+            # One whole lattice step at least; a quarter of the ball otherwise. A single step goes all the way.
+            resolved["step"] = max(1.0, float(resolved["epsilon"]) if resolved.get("steps") == 1 else round(resolved["epsilon"] / 4))
+        return resolved
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, size in (("kernel_size", self.kernel_size), ("gradient_kernel_size", self.gradient_kernel_size)):
+            if size % 2 == 0:
+                raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
+        if self.attack == "fgsm" and self.steps != 1:
+            raise ValueError(f"steps={self.steps}: fgsm takes one step; use bim or pgd for more")
+        if self.target == "hard" and self.weight >= 1:
+            raise ValueError(
+                f"target: hard with weight={self.weight:g} cancels the gradient wherever the prediction has not flipped; "
+                "take a weight below 1 or target: soft"
+            )
+        if self.target == "hard" and not self.stop_gradient:
+            raise ValueError("target: hard has no gradient to follow; set stop_gradient: true beside it")
+        if self.smooth == "last_step" and not self.stop_gradient:
+            raise ValueError("smooth: last_step smooths a step already taken, which has no gradient; set stop_gradient: true beside it")
+        return self

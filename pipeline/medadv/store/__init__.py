@@ -1,0 +1,1 @@
+"""HDF5 shards: the only place that opens HDF5 files."""

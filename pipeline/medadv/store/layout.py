@@ -1,0 +1,84 @@
+"""Names, types and chunks of a shard; see DESIGN of the format in manifests/README.md."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medadv.answers import Boxes, Label
+from medadv.hashing import hash_array
+
+Array = npt.NDArray[Any]
+
+FORMAT = "medadv"
+FORMAT_VERSION = 1
+BRICK = (32, 64, 64)
+"""Chunk of 3D arrays along the spatial axes: a 64-voxel patch touches few of them."""
+
+# Group ids are keyed by a secret of the corpus's maker, so they say nothing about the content.
+OUTSIDE_CONTENT = ("group_id",)
+
+
+@dataclass
+class ShardContent:
+    """Everything that a shard file holds: attributes by group path, arrays by dataset path."""
+
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def hashes(self) -> dict[str, str]:
+        """Hash of each array that belongs to the content."""
+        return {name: hash_array(a) for name, a in sorted(self.arrays.items()) if name not in OUTSIDE_CONTENT}
+
+
+def perturbation_dtype(epsilon: float) -> npt.DTypeLike:
+    """int8 where it holds every perturbation, else int16."""
+    return np.int8 if epsilon <= 127 else np.int16
+
+
+def chunks_of(name: str, shape: tuple[int, ...], spatial: int) -> tuple[int, ...] | None:
+    """Chunk shape of a dataset: one sample in 2D, bricks in 3D; None (contiguous) where HDF5 allows no chunk.
+
+    spatial: number of spatial axes of the shard's images.
+    """
+    if not shape or 0 in shape:
+        return None
+    on_grid = len(shape) > spatial and (name == "image" or name.endswith("/perturbation") or _is_mask(name))
+    if not on_grid:
+        return shape
+    if spatial == 3:
+        return (1,) * (len(shape) - 3) + tuple(min(b, n) for b, n in zip(BRICK, shape[-3:], strict=True))
+    return (1, *shape[1:])
+
+
+def _is_mask(name: str) -> bool:
+    return name in ("label", "region") or name.rsplit("/", 1)[-1] in ("prediction_clean", "prediction_adversarial")
+
+
+def answer_arrays(name: str, answers: list[Label]) -> dict[str, Array]:
+    """Labels or predictions of a shard as arrays under `name`: one array, or a group of boxes with offsets."""
+    if answers and isinstance(answers[0], Boxes):
+        boxes = [a for a in answers if isinstance(a, Boxes)]
+        arrays: dict[str, Array] = {
+            f"{name}/boxes": np.concatenate([b.boxes for b in boxes]),
+            f"{name}/classes": np.concatenate([b.classes for b in boxes]),
+            f"{name}/offsets": np.cumsum([0, *(len(b.boxes) for b in boxes)]).astype(np.int64),
+        }
+        if boxes[0].scores is not None:
+            arrays[f"{name}/scores"] = np.concatenate([b.scores for b in boxes if b.scores is not None])
+        return arrays
+    return {name: np.stack([np.asarray(a) for a in answers])}
+
+
+def answer_at(arrays: dict[str, Array], name: str, index: int) -> Label:
+    """One sample's label or prediction back from the arrays of a shard."""
+    if name in arrays:
+        return np.asarray(arrays[name][index])
+    low, high = arrays[f"{name}/offsets"][index : index + 2]
+    scores = arrays.get(f"{name}/scores")
+    return Boxes(
+        arrays[f"{name}/boxes"][low:high],
+        arrays[f"{name}/classes"][low:high],
+        None if scores is None else scores[low:high],
+    )

@@ -1,0 +1,49 @@
+"""Read shards back, whole or sample by sample."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from medadv.store.layout import Array, ShardContent
+
+
+def dataset_names(file: Any) -> list[str]:
+    """Every dataset path of an open shard, sorted."""
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sorted(names)
+
+
+def read_content(path: Path) -> ShardContent:
+    """All arrays of a shard in memory, decoded and checked by HDF5's filters; attributes of the root."""
+    with h5py.File(path, "r") as file:
+        arrays = {name: np.asarray(file[name][...]) for name in dataset_names(file)}
+        return ShardContent({"/": dict(file.attrs)}, arrays)
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Any]:
+    """An open h5py file, read-only."""
+    with h5py.File(path, "r") as file:
+        yield file
+
+
+def read_sample(file: Any, index: int, attacks: list[str]) -> tuple[Array, dict[str, Array]]:
+    """Clean image and perturbation per attack of one sample, touching only its chunks."""
+    return np.asarray(file["image"][index]), {name: np.asarray(file[f"attacks/{name}/perturbation"][index]) for name in attacks}
+
+
+def adversarial_image(image: Array, perturbation: Array) -> Array:
+    """image + perturbation in the image's own type; the sum lies on the lattice by construction."""
+    return np.asarray(image.astype(np.int32) + perturbation, dtype=image.dtype)
+
+
+def read_small(path: Path) -> dict[str, Array]:
+    """Everything of a shard but the arrays on the image grid: ids, labels and predictions that are no masks, scores."""
+    with h5py.File(path, "r") as file:
+        names = [n for n in dataset_names(file) if file[n].ndim < max(3, file["image"].ndim - 1)]
+        return {name: np.asarray(file[name][...]) for name in names}

@@ -1,0 +1,66 @@
+"""The surface that every victim shows to the attack and to the scoring."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from medadv.answers import Label, Prediction
+from medadv.attacks.objective import Objective
+
+
+class Victim(Objective, Protocol):
+    """A model with its normalisation, its loss terms, its predictions and its success rule."""
+
+    @property
+    def task(self) -> str:
+        """classification, segmentation or detection."""
+        ...
+
+    @property
+    def success_rule(self) -> dict[str, Any]:
+        """JSON-able: metric and threshold by which `succeeded` judges."""
+        ...
+
+    def as_label(self, raw: Any) -> Label:
+        """The stored form of a raw label for this victim's head; ValueError when it does not fit."""
+        ...
+
+    def own_label(self, prediction: Prediction) -> Label:
+        """A prediction as the truth of unlabelled data."""
+        ...
+
+    def targets(self, labels: Sequence[Label], device: torch.device) -> Any:
+        """Labels of a batch in the form that `deviation` takes."""
+        ...
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """fp32 inference on (n, C, *spatial) in stored units; leaves no trace."""
+        ...
+
+    def score(self, prediction: Prediction, label: Label) -> float:
+        """How right a prediction is, in [0, 1]: probability of the truth, Dice, or AP of the image."""
+        ...
+
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+        """Whether the attack worked on this sample, by `success_rule`."""
+        ...
+
+
+class Normalized(nn.Module):
+    """Differentiable normalisation and network in one module."""
+
+    def __init__(self, normalize: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        """images: (n, C, *spatial), stored units."""
+        return self.network(self.normalize(images))
+
+
+def two_halves(outputs: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Outputs of the first n samples and of the rest."""
+    return outputs[:n], outputs[n:]

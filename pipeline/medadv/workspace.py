@@ -1,0 +1,73 @@
+"""Where things lie in a corpus folder: published names, and the private corner `.medadv` that only the maker sees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of one corpus."""
+
+    root: Path
+
+    @property
+    def private(self) -> Path:
+        """Frozen plans, source paths, caches, lock and logs (mode 0700)."""
+        return self.root / ".medadv"
+
+    @property
+    def shards(self) -> Path:
+        """Shard files and their receipts."""
+        return self.root / "shards"
+
+    @property
+    def manifest(self) -> Path:
+        """The corpus's record."""
+        return self.root / "manifest.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """Inputs that could not be used, one JSON object a line."""
+        return self.root / "quarantine.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a run works on the corpus."""
+        return self.private / "lock"
+
+    @property
+    def key(self) -> Path:
+        """Secret key of the group hashes."""
+        return self.private / "group.key"
+
+    @property
+    def file_cache(self) -> Path:
+        """Size, time and hash of the input files seen."""
+        return self.private / "files.json"
+
+    @property
+    def sources(self) -> Path:
+        """Paths of quarantined inputs by their published names."""
+        return self.private / "sources.json"
+
+    def plan(self, generation: int) -> Path:
+        """Folder of a generation's frozen plan."""
+        return self.private / "plans" / f"{generation:04d}"
+
+    def shard(self, name: str) -> Path:
+        """HDF5 file of a shard."""
+        return self.shards / f"{name}.h5"
+
+    def receipt(self, name: str) -> Path:
+        """Receipt of a shard: once it exists, the shard is committed."""
+        return self.shards / f"{name}.json"
+
+    def make(self) -> None:
+        """Create the folders."""
+        self.shards.mkdir(parents=True, exist_ok=True)
+        self.private.mkdir(mode=0o700, exist_ok=True)
+
+
+def shard_name(index: int) -> str:
+    """shard-00000 and so on."""
+    return f"shard-{index:05d}"
