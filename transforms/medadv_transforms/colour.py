@@ -54,7 +54,8 @@ def read_colour(
         raise ValueError("exclude_overlay is for endoscopy")
     if modality == "ct" and (crop or restrict_to_field):
         raise ValueError("crop and restrict_to_field are for fundus and endoscopy")
-    picture = _decode(path, size, fit)
+    # Text of a few pixels' height does not survive a reduced decoding.
+    picture = _decode_at(path, 1) if exclude_overlay else _decode(path, size, fit)
     field = None
     if crop or restrict_to_field:
         find = fundus.find_field if modality == "fundus" else endoscopy.find_field

@@ -52,7 +52,7 @@ def bright_region(picture: NDArray[np.uint8], level: float) -> tuple[NDArray[np.
     """
     grey = picture if picture.ndim == 2 else picture.max(axis=2)
     step = max(1, -(-max(grey.shape) // ANALYSIS_SIZE))
-    small = _block_mean(grey, step)
+    small = block_mean(grey, step)
     threshold = max(8.0, level * float(np.percentile(small, 98)))
     bright = ndimage.binary_opening(small > threshold, iterations=2)
     labels, count = label(bright)
@@ -72,7 +72,8 @@ def label(mask: NDArray[np.bool_], structure: NDArray[Any] | None = None) -> tup
     return numbers, int(count)
 
 
-def _block_mean(grey: NDArray[np.uint8], step: int) -> NDArray[np.float64]:
+def block_mean(grey: NDArray[np.uint8], step: int) -> NDArray[np.float64]:
+    """Mean of every block of step x step pixels; the last ones may be cut off."""
     rows, columns = np.arange(0, grey.shape[0], step), np.arange(0, grey.shape[1], step)
     sums = np.add.reduceat(np.add.reduceat(grey.astype(np.float64), rows, axis=0), columns, axis=1)
     counts = np.outer(np.diff(np.append(rows, grey.shape[0])), np.diff(np.append(columns, grey.shape[1])))
