@@ -1,13 +1,16 @@
 """Read shards back, whole or sample by sample."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from medadv.answers import Boxes, Label
 from medadv.store.layout import Array, ShardContent
 
 
@@ -47,3 +50,23 @@ def read_small(path: Path) -> dict[str, Array]:
     with h5py.File(path, "r") as file:
         names = [n for n in dataset_names(file) if file[n].ndim < max(3, file["image"].ndim - 1)]
         return {name: np.asarray(file[name][...]) for name in names}
+
+
+def open_files(path: Path) -> Any:
+    """An open shard for random access, kept open in this process; a forked child opens its own."""
+    return _open(path, os.getpid())
+
+
+@lru_cache(maxsize=32)
+def _open(path: Path, process: int) -> Any:
+    return h5py.File(path, "r")
+
+
+def read_answer(file: Any, name: str, index: int) -> Label:
+    """One sample's label or prediction from an open shard, touching only what it needs."""
+    item = file[name]
+    if isinstance(item, h5py.Dataset):
+        return np.asarray(item[index])
+    low, high = item["offsets"][index : index + 2]
+    scores = np.asarray(item["scores"][low:high]) if "scores" in item else None
+    return Boxes(np.asarray(item["boxes"][low:high]), np.asarray(item["classes"][low:high]), scores)
