@@ -112,7 +112,7 @@ def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, p
     key = workspace.key.read_bytes() if workspace.key.exists() else secrets.token_bytes(KEY_BYTES)
     seen = survey(spec, base, hashes, key, lambda done, total: progress("inputs", done, total, ""))
     identity = _check_victim(spec, base, seen, options.trust_code)
-    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes)
+    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
     plans = generations(workspace.private / "plans")
     if plans:
         refuse_change(plans[0].settings, settings, workspace.root)

@@ -7,7 +7,6 @@ import torch
 from medadv.errors import SpecError
 from medadv.plan.model import MEANING_VERSION
 from medadv.spec.run import RunSpec
-from medadv.victims.loading import Identity
 
 
 def resolve_device(wanted: str) -> str:
@@ -18,11 +17,14 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None) -> dict[str, Any]:
-    """Everything public that the content follows from, apart from the samples themselves. No paths."""
+def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes: list[str] | None) -> dict[str, Any]:
+    """Everything public that the content follows from, apart from the samples themselves. No paths.
+
+    identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
+    """
     victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device"})
-    program = identity.program_sha256 is not None
+    program = identity["program_sha256"] is not None
     return {
         "meaning": MEANING_VERSION,
         "name": spec.name,
@@ -37,7 +39,7 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
             "split": spec.data.split.use if spec.data.split else None,
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
-        "victim": {"network": "program" if program else spec.victim.network, **victim, **identity.as_dict()},
+        "victim": {"network": "program" if program else spec.victim.network, **victim, **identity},
         "attacks": {name: attack.model_dump(mode="json") for name, attack in spec.attacks.items()},
         "execution": {**execution, "device": resolve_device(spec.execution.device)},
     }

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-import medadv
-
 PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "pydicom", "nibabel", "pillow", "dask", "distributed", "pylibjpeg")
 
 
@@ -40,7 +38,7 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    folder = Path(medadv.__file__).resolve().parents[2]
+    folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
         return None
     try:
