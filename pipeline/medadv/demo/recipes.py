@@ -65,11 +65,11 @@ SEGMENTER = Recipe(
 DETECTOR = Recipe(
     name="polyp-detector",
     task="detection",
-    network="torchvision:fcos_resnet18_fpn_gn",
+    network="torchvision:fcos_resnet10_fpn_gn",
     arguments={"num_classes": 2, "size": SIZE, "channels": 64},
     normalize=PHOTOGRAPH,
     classes=("background", "polyp"),
-    epochs=10,
+    epochs=12,
     batch=8,
-    learning_rate=1e-3,
+    learning_rate=1.5e-3,
 )
