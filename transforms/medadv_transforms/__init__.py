@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .colour import read_colour
     from .ct import CTFacts, count_slices, inspect_ct, read_ct_slice, read_ct_volume
+    from .dictionary import CropBlackBorderd, CropFieldOfViewd, LoadColourd, LoadCTd, RestoreBoxesd
     from .errors import REASONS, InputError
     from .loaded import LoadedImage
     from .masks import read_mask
@@ -19,11 +20,16 @@ __all__ = [
     "LATTICES",
     "REASONS",
     "CTFacts",
+    "CropBlackBorderd",
+    "CropFieldOfViewd",
     "InputError",
     "Lattice",
+    "LoadCTd",
+    "LoadColourd",
     "LoadedImage",
     "Normalize",
     "Placement",
+    "RestoreBoxesd",
     "Series",
     "Window",
     "count_slices",
@@ -42,11 +48,16 @@ _HOMES = {
     "LATTICES": "units",
     "REASONS": "errors",
     "CTFacts": "ct",
+    "CropBlackBorderd": "dictionary",
+    "CropFieldOfViewd": "dictionary",
     "InputError": "errors",
     "Lattice": "units",
+    "LoadCTd": "dictionary",
+    "LoadColourd": "dictionary",
     "LoadedImage": "loaded",
     "Normalize": "normalize",
     "Placement": "placement",
+    "RestoreBoxesd": "dictionary",
     "Series": "series",
     "Window": "normalize",
     "count_slices": "ct",

@@ -101,9 +101,11 @@ def _blanked(picture: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
 
 def _octagon(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The smallest octagon with sides along the axes and the diagonals that holds the region."""
-    rows, columns = np.indices(region.shape)
+    indices = np.indices(region.shape)
+    rows, columns = indices[0], indices[1]
+    directions: list[NDArray[np.int64]] = [rows, columns, rows + columns, rows - columns]
     inside = np.ones(region.shape, np.bool_)
-    for direction in (rows, columns, rows + columns, rows - columns):
+    for direction in directions:
         values = direction[region]
         inside &= (direction >= values.min()) & (direction <= values.max())
     return inside
