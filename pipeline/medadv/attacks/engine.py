@@ -22,6 +22,8 @@ from medadv_transforms.units import Lattice
 
 # Called after each gradient with the step's number and the two detached terms (n,), the second None when the attack has no such term.
 Watch = Callable[[int, Tensor, Tensor | None], None]
+# The perturbation before the last step, and that step before projection.
+Trail = tuple[Tensor, Tensor]
 
 
 def perturb(
@@ -57,7 +59,7 @@ def perturb(
     """
     _check(images, seeds, lattice, settings, spacing_mm)
     low, high = feasible_box(images, settings.epsilon, lattice, region)
-    if settings.epsilon == 0:
+    if settings.epsilon == 0 or not len(images):
         return to_integers(torch.zeros_like(images), low, high)
     delta = torch.zeros_like(images)
     if settings.random_start:
@@ -85,16 +87,18 @@ def _ascend(
     smoothing_gradient = settings.gradient_sigma is not None
     gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, axes)
     momentum = torch.zeros_like(images) if settings.momentum else None
-    last_step: Tensor | None = None
+    trail: Trail | None = None
     for number in range(settings.steps):
         previous = delta
         delta = delta.detach().requires_grad_()
-        deviation, divergence = _terms(objective, images, delta, targets, settings, lattice, kernels, last_step)
+        deviation, divergence = _terms(objective, images, delta, targets, settings, lattice, kernels, trail)
         value = deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
         (gradient,) = torch.autograd.grad(value, delta)
         if watch is not None:
             watch(number, deviation.detach(), None if divergence is None else divergence.detach())
         with torch.no_grad():
+            # What is not finite has no direction: it counts as zero here, before it could reach its neighbours or the momentum.
+            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
             if smoothing_gradient:
                 gradient = smooth(gradient, gradient_kernels)
             if momentum is not None:
@@ -102,10 +106,9 @@ def _ascend(
                 size = gradient.abs().flatten(1).mean(1).clamp_(min=torch.finfo(gradient.dtype).tiny)
                 momentum.mul_(settings.momentum).add_(gradient / size.reshape(-1, *[1] * (images.ndim - 1)))
                 gradient = momentum
-            # NaN has no sign: such a voxel stays where it is, instead of poisoning the stored sample.
-            direction = torch.nan_to_num(gradient, nan=0.0).sign()
-            last_step = direction * settings.step
-            delta = torch.minimum(torch.maximum(previous + last_step, low), high)
+            move = gradient.sign() * settings.step
+            trail = (previous, move)
+            delta = torch.minimum(torch.maximum(previous + move, low), high)
     return delta.detach()
 
 
@@ -117,11 +120,11 @@ def _terms(
     settings: AttackSettings,
     lattice: Lattice,
     kernels: Sequence[Tensor],
-    last_step: Tensor | None,
+    trail: Trail | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Both loss terms at x = image + delta, each (n,)."""
     example = images + delta
-    smoothed = _smoothed(images, delta, settings, lattice, kernels, last_step) if settings.weight else None
+    smoothed = _smoothed(images, delta, settings, lattice, kernels, trail) if settings.weight else None
     if smoothed is None:
         return objective.deviation(objective.forward(example), targets, settings), None
     if settings.stop_gradient:
@@ -136,15 +139,16 @@ def _terms(
 
 
 def _smoothed(
-    images: Tensor, delta: Tensor, settings: AttackSettings, lattice: Lattice, kernels: Sequence[Tensor], last_step: Tensor | None
+    images: Tensor, delta: Tensor, settings: AttackSettings, lattice: Lattice, kernels: Sequence[Tensor], trail: Trail | None
 ) -> Tensor | None:
     if settings.smooth == "image":
         return smooth(images + delta, kernels)
     if settings.smooth == "last_step":
-        # The listing compares with the example before its last step, moved by that step smoothed; before the first step there is none.
-        if last_step is None:
+        # See `smia-listing` in spec/attack.py: the example before its last step, moved by that step smoothed. There is none at first.
+        if trail is None:
             return None
-        return (images + delta - last_step + smooth(last_step, kernels)).clamp(lattice.low, lattice.high)
+        before, move = trail
+        return (images + before + smooth(move, kernels)).clamp(lattice.low, lattice.high)
     return (images + smooth(delta, kernels)).clamp(lattice.low, lattice.high)
 
 
@@ -154,7 +158,8 @@ def untouched(module: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     frozen = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    # The caller may have switched gradients off; an attack needs them all the same.
+    with torch.random.fork_rng(devices=devices), torch.enable_grad():
         try:
             module.eval()
             for parameter, _ in frozen:

@@ -20,7 +20,8 @@ def feasible_box(images: Tensor, epsilon: float, lattice: Lattice, region: Tenso
     low = (lattice.low - images).clamp_(min=-epsilon, max=0)
     high = (lattice.high - images).clamp_(min=0, max=epsilon)
     if region is not None:
-        low, high = low * region, high * region
+        allowed = region != 0
+        low, high = low * allowed, high * allowed
     return low, high
 
 

@@ -11,8 +11,15 @@ AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-lis
 
 # Fields that a name fixes unless the spec says otherwise. Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017
 # (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884),
-# SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow through both branches; `smia-listing` is the authors' public listing:
-# last step smoothed, hard target, not differentiated.
+# SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow through both branches.
+#
+# `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the
+# example before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
+# a1 L(f(x), truth) - a2 L(f(x), target). The first step has no such term and nothing is differentiated through the smoothed branch.
+# Mended here, since as listed it cannot run or does nothing: undefined names (model, gt, output_perturbed1); clamping without bounds (here:
+# the lattice's range); no projection onto the epsilon ball; a2 = 0 by default (here 0.5); a kernel from norm.pdf(-1, x), value and mean
+# swapped, which is no centred Gaussian (here: centred, normalised); padding (2, 0) with dilation 2 on a (3, 3, 1) kernel, which shifts and
+# resizes the image (here: reflect padding of half the kernel); channels mixed by a missing group count (here: each channel by itself).
 NAMED: dict[str, dict[str, Any]] = {
     "fgsm": {"steps": 1, "random_start": False},
     "bim": {"random_start": False},
