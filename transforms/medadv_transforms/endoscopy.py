@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .fundus import Field, block_mean, bright_region, label
+from .fundus import Field, block_mean, bright_region, label, opened
 
 BLACK = 8.0
 """Levels of the brightest channel up to here are blanked screen, not tissue."""
@@ -93,8 +93,7 @@ def _insets(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _blanked(picture: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
     """Black areas that reach the frame's border, in blocks of step x step pixels."""
     grey = picture if picture.ndim == 2 else picture.max(axis=2)
-    black = ndimage.binary_opening(np.pad(block_mean(grey, step) <= BLACK, 4, mode="edge"), iterations=4)[4:-4, 4:-4]
-    numbers, _ = label(black)
+    numbers, _ = label(opened(block_mean(grey, step) <= BLACK, 3))
     border = np.unique(np.concatenate([numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]]))
     return np.isin(numbers, border[border > 0])
 

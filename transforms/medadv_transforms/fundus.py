@@ -54,8 +54,7 @@ def bright_region(picture: NDArray[np.uint8], level: float) -> tuple[NDArray[np.
     step = max(1, -(-max(grey.shape) // ANALYSIS_SIZE))
     small = block_mean(grey, step)
     threshold = max(8.0, level * float(np.percentile(small, 98)))
-    bright = ndimage.binary_opening(small > threshold, iterations=2)
-    labels, count = label(bright)
+    labels, count = label(opened(small > threshold, 2))
     if count == 0:
         raise InputError("no-field-of-view")
     sizes = np.bincount(labels.ravel())
@@ -70,6 +69,13 @@ def label(mask: NDArray[np.bool_], structure: NDArray[Any] | None = None) -> tup
     numbers = np.zeros(mask.shape, np.int32)
     count = ndimage.label(mask, structure=structure, output=numbers)
     return numbers, int(count)
+
+
+def opened(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Morphological opening by a square; the mask goes on beyond the picture's border as it is there."""
+    square = np.ones((2 * radius + 1, 2 * radius + 1), np.bool_)
+    padded = np.pad(mask, 2 * radius, mode="edge")
+    return np.asarray(ndimage.binary_opening(padded, structure=square)[2 * radius : -2 * radius, 2 * radius : -2 * radius])
 
 
 def block_mean(grey: NDArray[np.uint8], step: int) -> NDArray[np.float64]:

@@ -93,19 +93,22 @@ def _checked_header(image: Image.Image) -> Header:
     width, height = image.size
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise InputError("too-large", "the picture has more pixels than the limit")
-    try:
-        frames = getattr(image, "n_frames", 1)
-        with quiet():
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:
-        raise InputError("decode-failed", "the picture's EXIF block or frame list is damaged") from None
-    if frames != 1:
-        raise InputError("multiple-frames")
     # Pillow reads 16-bit RGB as mode "RGB" and drops the low bytes without a word: the raw mode tells.
     tiles: list[Any] = getattr(image, "tile", [])
     raw_modes = {str(tile[3][0] if isinstance(tile[3], tuple) else tile[3]) for tile in tiles}
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N") or any("16" in mode for mode in raw_modes):
         raise InputError("not-8-bit")
+    try:
+        frames = getattr(image, "n_frames", 1)
+        if frames != 1:
+            raise InputError("multiple-frames")
+        # For a PNG this decodes the pixels as well, since its EXIF block may follow them.
+        with quiet():
+            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    except InputError:
+        raise
+    except Exception:
+        raise InputError("decode-failed", "the picture, its EXIF block or its list of frames is damaged") from None
     if orientation not in UPRIGHT:
         orientation = 1
     return Header((height, width), int(orientation), image.mode, str(image.format))

@@ -1,0 +1,243 @@
+"""Photographs: decoded as Pillow does, upright, placed exactly, or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+
+from medadv_transforms import InputError, Placement, read_colour, read_mask
+from medadv_transforms.picture import ORIENTATION_TAG
+
+
+def gradient(height: int = 37, width: int = 53) -> np.ndarray:
+    """(h, w, 3) uint8, different in every row, column and channel."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([5 * y, 4 * x, 2 * (x + y)], -1).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, orientation: int | None = None, **options: object) -> Path:
+    image = Image.fromarray(pixels)
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[ORIENTATION_TAG] = orientation
+        options["exif"] = exif
+    image.save(path, **options)
+    return path
+
+
+def code_of(path: Path, modality: str = "fundus") -> str:
+    with pytest.raises(InputError) as caught:
+        read_colour(path, modality=modality)  # type: ignore[arg-type]
+    return caught.value.code
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
+def test_lossless_formats_keep_every_level(tmp_path: Path, suffix: str) -> None:
+    loaded = read_colour(save(tmp_path / f"a.{suffix}", gradient()), modality="fundus")
+    np.testing.assert_array_equal(loaded.image, gradient().transpose(2, 0, 1))
+    assert loaded.image.flags.c_contiguous
+    assert (loaded.unit, loaded.spatial_axes, loaded.affine, loaded.region) == ("level8", "yx", None, None)
+    assert loaded.placement == Placement((37, 53), (0, 0, 37, 53), (37, 53), (0, 0), (37, 53))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    path = save(tmp_path / "a.png", gradient(), orientation)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    loaded = read_colour(path, modality="endoscopy")
+    np.testing.assert_array_equal(loaded.image, upright.transpose(2, 0, 1))
+    # Resizing before or after turning gives the same picture, mask and boxes.
+    plain = save(tmp_path / "b.png", upright)
+    for fit in ("stretch", "pad"):
+        turned, straight = (read_colour(each, modality="endoscopy", size=(16, 24), fit=fit) for each in (path, plain))  # type: ignore[arg-type]
+        assert turned.placement == straight.placement
+        assert np.abs(turned.image.astype(int) - straight.image).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_crop_lands_where_it_should_whatever_the_orientation(tmp_path: Path, orientation: int) -> None:
+    pixels = np.zeros((200, 260, 3), np.uint8)
+    pixels[20:150, 60:250] = 150
+    path = save(tmp_path / "a.png", pixels, orientation)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    rows, columns = np.flatnonzero(upright.any((1, 2))), np.flatnonzero(upright.any((0, 2)))
+    loaded = read_colour(path, modality="endoscopy", crop=True, restrict_to_field=True)
+    assert loaded.placement is not None
+    assert loaded.region is not None
+    assert loaded.placement.crop == (rows[0], columns[0], len(rows), len(columns))
+    assert (loaded.image == 150).all()
+    assert loaded.region.all()
+
+
+def test_reduced_decoding_is_close_to_full_decoding(tmp_path: Path) -> None:
+    # The size is no multiple of 8, so the last block of a reduced decoding is cut off.
+    big = np.kron(gradient(41, 53), np.ones((29, 31, 1), np.uint8))
+    path = save(tmp_path / "a.jpg", big, quality=92)
+    loaded = read_colour(path, modality="fundus", size=(64, 96))
+    assert loaded.facts["decoded_at"] == "1/8"
+    full = np.asarray(Image.open(path).resize((96, 64), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.abs(loaded.image.astype(int) - full).mean() < 2
+
+
+def test_reduced_decoding_does_not_shift(tmp_path: Path) -> None:
+    """A linear ramp stays where it is: a shift of one stored pixel would be 4 levels."""
+    ramp = np.repeat(np.linspace(0, 255, 1021).round().astype(np.uint8)[None, :, None], 700, 0).repeat(3, 2)
+    loaded = read_colour(save(tmp_path / "a.jpg", ramp, quality=98), modality="fundus", size=(64, 64))
+    centres = (np.arange(64) + 0.5) / 64 * 255
+    assert loaded.facts["decoded_at"] != "1/1"
+    assert np.abs(loaded.image[0, 10, 2:-2] - centres[2:-2]).max() < 1.5
+
+
+def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", np.kron(gradient(), np.ones((20, 20, 1), np.uint8)))
+    one, two = (read_colour(path, modality="fundus", size=(50, 50), fit="pad") for _ in range(2))
+    assert one.image.tobytes() == two.image.tobytes()
+    assert one.region is not None
+    assert one.region.any(1).sum() == 35
+
+
+def test_grey_pictures(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", gradient()[..., 0])
+    assert read_colour(path, modality="fundus").image.shape == (3, 37, 53)
+    assert read_colour(path, modality="ct").image.shape == (1, 37, 53)
+    assert code_of(save(tmp_path / "b.png", gradient()), "ct") == "unsupported-colour"
+    same = save(tmp_path / "c.png", np.repeat(gradient()[..., :1], 3, 2))
+    np.testing.assert_array_equal(read_colour(same, modality="ct").image[0], gradient()[..., 0])
+
+
+def test_palettes_and_opaque_alpha_are_read(tmp_path: Path) -> None:
+    Image.fromarray(gradient()).quantize(200).save(tmp_path / "p.png")
+    expected = np.asarray(Image.open(tmp_path / "p.png").convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(read_colour(tmp_path / "p.png", modality="fundus").image, expected)
+    opaque = np.dstack([gradient(), np.full((37, 53), 255, np.uint8)])
+    np.testing.assert_array_equal(read_colour(save(tmp_path / "o.png", opaque), modality="fundus").image, gradient().transpose(2, 0, 1))
+
+
+def test_pictures_that_are_refused(tmp_path: Path) -> None:
+    clear = np.dstack([gradient(), np.full((37, 53), 254, np.uint8)])
+    assert code_of(save(tmp_path / "alpha.png", clear)) == "has-transparency"
+    assert code_of(save(tmp_path / "16.png", gradient()[..., 0].astype(np.uint16) * 9)) == "not-8-bit"
+    Image.fromarray(gradient()).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    assert code_of(tmp_path / "cmyk.jpg") == "unsupported-colour"
+    frames = [Image.fromarray(gradient()), Image.fromarray(gradient()[::-1])]
+    frames[0].save(tmp_path / "a.tiff", save_all=True, append_images=frames[1:])
+    assert code_of(tmp_path / "a.tiff") == "multiple-frames"
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    assert code_of(tmp_path / "a.png") == "multiple-frames"
+    frames[0].save(tmp_path / "a.gif")
+    assert code_of(tmp_path / "a.gif") == "unsupported-format"
+    whole = save(tmp_path / "b.jpg", gradient()).read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    assert code_of(tmp_path / "b.jpg") == "decode-failed"
+    assert code_of(tmp_path / "none.jpg") == "not-found"
+
+
+def test_sixteen_bit_colour_is_not_cut_to_eight_in_silence(tmp_path: Path) -> None:
+    """Pillow opens such a file as plain RGB; only the raw mode tells."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + bytes(6 * 4) for _ in range(3))
+    head = struct.pack(">LLBBBBB", 4, 3, 16, 2, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+    assert code_of(path) == "not-8-bit"
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    Image.new("1", (10_000, 8_001)).save(tmp_path / "a.png")
+    assert code_of(tmp_path / "a.png") == "too-large"
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "b.png")
+    assert code_of(tmp_path / "b.png") == "too-large"
+
+
+def test_masks_of_photographs(tmp_path: Path) -> None:
+    image = read_colour(save(tmp_path / "a.png", gradient()), modality="endoscopy", size=(74, 106))
+    indices = np.zeros((37, 53), np.uint8)
+    indices[10:20, 5:30] = 4
+    expected = np.kron(indices, np.ones((2, 2), np.uint8))
+    mask, warnings = read_mask([save(tmp_path / "m.png", indices)], image)
+    np.testing.assert_array_equal(mask, expected)
+    assert warnings == []
+    np.testing.assert_array_equal(read_mask([save(tmp_path / "255.png", indices // 4 * 255)], image)[0], expected // 4)
+    np.testing.assert_array_equal(read_mask([tmp_path / "255.png"], image, {"polyp": [255]})[0], expected // 4)
+    np.testing.assert_array_equal(read_mask([tmp_path / "m.png"], image, {"a": [1], "b": [4]})[0], expected // 2)
+    np.testing.assert_array_equal(read_mask([tmp_path / "m.png"], image, {"a": [1], "b": [4]}, multilabel=True)[0][1], expected // 4)
+    lossy = save(tmp_path / "m.jpg", np.repeat(indices[..., None] // 4 * 255, 3, 2), quality=95)
+    np.testing.assert_array_equal(read_mask([lossy], image)[0], expected // 4)
+    np.testing.assert_array_equal(read_mask([lossy], image, {"polyp": [255]})[0], expected // 4)
+    with pytest.raises(InputError, match="label-values"):
+        read_mask([save(tmp_path / "c.png", gradient())], image)
+    with pytest.raises(InputError, match="size-differs"):
+        read_mask([save(tmp_path / "t.png", indices.T)], image)
+
+
+def fundus_phantom(scale: float = 1.0, cut: int = 0) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """A bright disc on a dark ground with a dark blot inside, and its centre and radius; `cut` rows are black above and below."""
+    height, width, radius = round(300 * scale), round(440 * scale), 140 * scale
+    y, x = np.mgrid[:height, :width] + 0.5
+    centre = (height / 2, width / 2 + 10 * scale)
+    inside = np.hypot(y - centre[0], x - centre[1]) <= radius
+    if cut:
+        inside[:cut] = inside[-cut:] = False
+    pixels = np.where(inside[..., None], np.array([190, 90, 30]), 3).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    ImageDraw.Draw(image).ellipse([150 * scale, 100 * scale, 180 * scale, 130 * scale], fill=(5, 2, 2))
+    return np.asarray(image), (*centre, radius)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 4.3])
+@pytest.mark.parametrize("cut", [0, 40])
+def test_the_field_of_view_is_the_disc(tmp_path: Path, scale: float, cut: int) -> None:
+    pixels, (y, x, radius) = fundus_phantom(scale, round(cut * scale))
+    path = save(tmp_path / "a.png", pixels)
+    loaded = read_colour(path, modality="fundus", crop=True, restrict_to_field=True)
+    assert loaded.placement is not None
+    assert loaded.region is not None
+    top, left, height, width = loaded.placement.crop
+    tolerance = 2 * max(1, round(scale * 440 / 384)) + 1
+    vertical = min(radius, y - round(cut * scale))
+    assert abs(top - (y - vertical)) <= tolerance
+    assert abs(left - (x - radius)) <= tolerance
+    assert abs(height - 2 * vertical) <= 2 * tolerance
+    assert abs(width - 2 * radius) <= 2 * tolerance
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    disc = np.hypot(rows + top - y, columns + left - x) <= radius
+    if not cut:
+        assert (loaded.region ^ disc).mean() < 0.02
+    # The blot inside is part of the field.
+    assert loaded.region[round(115 * scale) - top, round(165 * scale) - left]
+
+
+def test_no_field_of_view(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.zeros((100, 120, 3), np.uint8))
+    with pytest.raises(InputError, match="no-field-of-view"):
+        read_colour(path, modality="fundus", crop=True)
+    bright = save(tmp_path / "b.png", np.full((100, 120, 3), 90, np.uint8))
+    loaded = read_colour(bright, modality="fundus", crop=True, restrict_to_field=True)
+    assert loaded.image.shape == (3, 100, 120)
+    assert loaded.region is not None
+    assert loaded.region.all()
+
+
+def test_text_and_insets_are_excluded_but_not_highlights(tmp_path: Path) -> None:
+    image = Image.new("RGB", (620, 530), (150, 70, 60))
+    draw = ImageDraw.Draw(image)
+    draw.text((20, 60), "27/04/2011", fill="white", font_size=14)
+    draw.text((20, 80), "14:52:07", fill="white", font_size=14)
+    draw.rectangle([0, 430, 120, 529], fill=(0, 180, 140))
+    for number in range(6):
+        draw.ellipse([300 + 37 * number, 200 + 23 * (number % 3), 304 + 40 * number, 208 + 29 * (number % 3)], fill="white")
+    loaded = read_colour(save(tmp_path / "a.png", np.asarray(image)), modality="endoscopy", exclude_overlay=True)
+    assert loaded.region is not None
+    text = np.asarray(image)[..., 2] == 255
+    assert not loaded.region[55:100, :150][text[55:100, :150]].any()
+    assert not loaded.region[435:, :118].any()
+    assert loaded.region[150:400, 250:].all()
+    assert loaded.region.mean() > 0.9
