@@ -1,0 +1,98 @@
+"""What tests of several rooms share: where real data lies, and tiny data sets with victims that need no training."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from medadv.victims.networks import build_network
+
+SIZE = 32
+CLASSIFIER = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4, "block_config": [2, 2]}
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images: MEDADV_DATA, else shared/data beside the checkout; skips visibly where there is none."""
+    folder = Path(os.environ.get("MEDADV_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real images: set MEDADV_DATA")
+    return folder
+
+
+def draw_pictures(folder: Path, count: int, *, size: int = SIZE, seed: int = 0) -> Path:
+    """`count` smooth random PNG photographs in two classes and a labels.csv with file, grade, patient and split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["file,grade,patient,split"]
+    for index in range(count):
+        generator = np.random.default_rng([seed, index])
+        coarse = Image.fromarray(generator.integers(40, 216, (4, 4, 3), np.uint8))
+        coarse.resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{index:03d}.png")
+        rows.append(f"{index:03d}.png,{index % 2},p{index // 2},test")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def save_victim(path: Path, network: str, arguments: dict[str, Any], seed: int = 0) -> Path:
+    """Random weights: a victim whose predictions flip easily."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        save_file(build_network(network, arguments).state_dict(), path)
+    return path
+
+
+def tiny_spec(folder: Path, **changes: Any) -> Path:
+    """A run spec for pictures in `folder`/data with a DenseNet of a few thousand weights; dotted keys change settings."""
+    spec: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"modality": "fundus", "task": "classification", "layout": "csv", "path": "data/labels.csv", "label": "grade"},
+        "preprocess": {"size": [SIZE, SIZE]},
+        "victim": {
+            "network": "monai:densenet121",
+            "arguments": dict(CLASSIFIER),
+            "weights": "victim.safetensors",
+            "normalize": {"mean": [0.5] * 3, "std": [0.25] * 3},
+        },
+        "attacks": {
+            "pgd-8": {"attack": "pgd", "epsilon": 8, "step": 2, "steps": 3},
+            "smia-8": {"attack": "smia", "epsilon": 8, "step": 2, "steps": 3},
+        },
+        "execution": {"batch_size": 2, "shard_size": 4, "workers": 1},
+        "output": "corpus",
+    }
+    for key, value in changes.items():
+        # `a__b` stands for the nested key; attack names keep their single hyphens.
+        *parents, last = key.split("__")
+        place = spec
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def quiet(*_: Any) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished corpus of ten 32-pixel pictures in three shards; read only, copy it before changing it."""
+    from medadv.run import Options, run
+
+    folder = tmp_path_factory.mktemp("tiny")
+    draw_pictures(folder / "data", 10)
+    save_victim(folder / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    result = run(tiny_spec(folder), Options(), quiet)
+    assert result.exit_code == 0
+    return result.corpus
