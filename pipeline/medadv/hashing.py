@@ -47,6 +47,23 @@ def hash_array(array: npt.NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
+class ArrayHash:
+    """`hash_array` of a numeric array that arrives in consecutive C-order pieces."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.dtype = dtype.newbyteorder("<")
+        self.digest = hashlib.sha256(canonical_json([self.dtype.str, list(shape)]))
+
+    def add(self, piece: npt.NDArray[Any]) -> None:
+        """The next piece."""
+        little = np.ascontiguousarray(piece, dtype=self.dtype)
+        self.digest.update(little.data if little.size else b"")
+
+    def result(self) -> str:
+        """SHA-256 of what was added."""
+        return self.digest.hexdigest()
+
+
 def keyed_hash(key: bytes, text: str) -> str:
     """HMAC-SHA-256 of a patient, study or session id, 32 hexadecimal digits: without the key nobody can guess back."""
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:32]

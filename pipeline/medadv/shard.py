@@ -20,6 +20,7 @@ from medadv.errors import IntegrityError
 from medadv.hashing import canonical_json, hash_array, hash_file, hash_value
 from medadv.plan.model import PlannedSample, PlannedShard
 from medadv.spec.attack import AttackSettings
+from medadv.store.extents import find_extents
 from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at, perturbation_dtype
 from medadv.store.reader import adversarial_image, read_content
 from medadv.store.writer import publish, sync, write_content, write_file
@@ -80,6 +81,7 @@ def make_shard(workspace: Workspace, shard: PlannedShard, recipe: Recipe, reader
                 "content_root": content_root(hashes, records),
                 "arrays": hashes,
                 "records": records,
+                "extents": find_extents(temporary),
             }
             publish(temporary, workspace.shard(name))
         write_file(workspace.receipt(name), canonical_json(receipt) + b"\n")

@@ -31,6 +31,11 @@ class Workspace:
         return self.root / "quarantine.jsonl"
 
     @property
+    def croissant(self) -> Path:
+        """Croissant metadata of the corpus."""
+        return self.root / "croissant.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a run works on the corpus."""
         return self.private / "lock"
@@ -49,6 +54,36 @@ class Workspace:
     def sources(self) -> Path:
         """Paths of quarantined inputs by their published names."""
         return self.private / "sources.json"
+
+    @property
+    def commits(self) -> Path:
+        """Locked for the moment in which a shard and its receipt get their names."""
+        return self.private / "commits.guard"
+
+    @property
+    def begun(self) -> Path:
+        """Notes of shards that were begun and did not end."""
+        return self.private / "begun"
+
+    @property
+    def parts(self) -> Path:
+        """Locks of the parts of a job array."""
+        return self.private / "parts"
+
+    @property
+    def poison(self) -> Path:
+        """Ids of samples that killed a worker twice all by themselves."""
+        return self.private / "poison.json"
+
+    @property
+    def forgotten(self) -> Path:
+        """Group hashes that must not come back."""
+        return self.private / "forgotten.json"
+
+    @property
+    def log(self) -> Path:
+        """Structured log of all runs."""
+        return self.private / "logs" / "run.jsonl"
 
     def plan(self, generation: int) -> Path:
         """Folder of a generation's frozen plan."""

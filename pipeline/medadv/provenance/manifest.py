@@ -9,6 +9,7 @@ from medadv.errors import IntegrityError
 from medadv.hashing import canonical_json, hash_bytes, hash_file, hash_value
 from medadv.metrics import corpus_metrics, summary
 from medadv.plan.frozen import FrozenPlan
+from medadv.provenance.croissant import croissant
 from medadv.provenance.environment import environment, tool
 from medadv.store.layout import FORMAT, FORMAT_VERSION, answer_at
 from medadv.store.reader import read_small
@@ -85,10 +86,11 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest of everything committed so far; `run.status` says whether that is all that was planned.
 
-    quarantined: records for `quarantine.jsonl`, which is written here.  run: command, times and the like.
+    quarantined: records for `quarantine.jsonl`, which is written here, as is `croissant.json`.  run: command, times and the like.
     """
     settings = plans[0].settings
     shards: list[dict[str, Any]] = []
+    files: dict[str, str] = {}
     roots: dict[int, list[str]] = {}
     missing = 0
     samples = 0
@@ -112,9 +114,12 @@ def build_manifest(
                     "generation": plan.generation,
                 }
             )
+        else:
+            # A shard that lost every sample has no file of its own, but its receipt counts.
+            files[f"shards/{name}.json"] = hash_file(workspace.receipt(name))
     write_file(workspace.quarantine, b"".join(canonical_json(record) + b"\n" for record in quarantined))
     names = [shard["path"].removeprefix("shards/").removesuffix(".h5") for shard in shards]
-    return {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": settings["name"],
@@ -122,7 +127,7 @@ def build_manifest(
         "samples": samples,
         "quarantined": len(quarantined),
         "shards": shards,
-        "files": {workspace.quarantine.name: hash_file(workspace.quarantine)},
+        "files": {**files, workspace.quarantine.name: hash_file(workspace.quarantine)},
         "generations": [{"plan": p.hash, "shards": p.shards, "samples": p.samples} for p in plans],
         "data": settings["data"],
         "preprocess": settings["preprocess"],
@@ -140,6 +145,9 @@ def build_manifest(
         },
         "run": {**run, "status": "partial" if missing else "complete", "shards_missing": missing},
     }
+    write_file(workspace.croissant, croissant(manifest))
+    manifest["files"][workspace.croissant.name] = hash_file(workspace.croissant)
+    return manifest
 
 
 def write_manifest(workspace: Workspace, manifest: dict[str, Any]) -> None:

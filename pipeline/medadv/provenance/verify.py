@@ -1,114 +1,125 @@
-"""Hold a corpus against its manifest and receipts; name what is wrong."""
+"""Hold a corpus against its manifest and receipts; name what is wrong. Any damage becomes a finding, never a traceback."""
 
-from collections.abc import Callable, Iterator
+import heapq
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from medadv.provenance.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
+from medadv.provenance.check_shard import ShardReport, check_shard, load_receipt
+from medadv.provenance.finding import Finding
 
-from medadv.errors import IntegrityError
-from medadv.hashing import hash_array, hash_file
-from medadv.provenance.manifest import read_manifest, read_receipt
-from medadv.store.reader import adversarial_image, open_shard
-from medadv.workspace import Workspace
-from medadv_transforms.units import LATTICES
+Progress = Callable[[int, int], None]
+
+AHEAD = 4
+"""Shards handed to each process in advance."""
+KILLED = "was not checked: a process of the check was killed; see that there is memory enough"
+WORTH_A_POOL = 64 << 20
+"""Bytes of shards from which several processes are faster than one."""
 
 
-def verify(root: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """Every problem found, one line each, empty when the corpus is whole. Hashes first: a damaged file is opened only to say where."""
-    workspace = Workspace(root)
-    own = root / "manifest.json.sha256"
-    if not workspace.manifest.exists():
-        raise IntegrityError(f"{root}: no manifest.json; not a corpus, or its first run is not finished")
-    problems: list[str] = []
-    if not own.exists() or own.read_bytes().split()[:1] != [hash_file(workspace.manifest).encode()]:
-        problems.append("manifest.json: does not fit manifest.json.sha256")
-    manifest = read_manifest(workspace)
-    problems += list(_files(root, manifest))
-    seen: set[str] = set()
-    for number, entry in enumerate(manifest["shards"]):
-        problems += _shard(workspace, entry, manifest, seen)
+def verify(root: Path, progress: Progress | None = None, workers: int | None = None) -> list[str]:
+    """`find_damage` as lines of text, empty when the corpus is whole."""
+    return [str(finding) for finding in find_damage(root, progress, workers)]
+
+
+def find_damage(root: Path, progress: Progress | None = None, workers: int | None = None) -> list[Finding]:
+    """Everything that is wrong with a corpus.
+
+    Shards are checked in parallel and piece by piece, so that memory depends neither on the corpus nor on the size of a volume.
+
+    Args:
+        root: the corpus.
+        progress: called with shards done and shards in all.
+        workers: processes; None takes one per core where the corpus is large enough, else none besides this one.
+
+    Raises:
+        IntegrityError: there is no manifest.
+    """
+    manifest, findings = load_manifest(root)
+    if manifest is None:
+        return findings
+    findings += check_files(root, manifest)
+    findings += check_quarantine(root, manifest)
+    entries = manifest["shards"]
+    reports: dict[int, ShardReport] = {}
+    for number, report in _reports(root, manifest, _processes(workers, entries)):
+        reports[number] = report
         if progress is not None:
-            progress(number + 1, len(manifest["shards"]))
-    if len(seen) != manifest["samples"]:
-        problems.append(f"manifest.json: says {manifest['samples']} samples, the shards hold {len(seen)}")
-    return problems
+            progress(len(reports), len(entries))
+    ordered = [reports[number] for number in range(len(entries))]
+    findings += [finding for report in ordered for finding in report.findings]
+    readable = [report for report in ordered if report.ids]
+    if len(readable) == len(ordered):
+        # Sums say nothing where a receipt, already named, could not be read.
+        successes = {name: sum(report.successes.get(name, 0) for report in ordered) for name in manifest["attacks"]}
+        findings += check_totals(root, manifest, sum(report.ids for report in ordered), successes)
+        findings += _repeated(root, entries, ordered)
+    return findings
 
 
-def _files(root: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """Published files that are missing, changed or not in the manifest."""
-    named = {"manifest.json", "manifest.json.sha256", "report.html", *manifest["files"]}
-    for entry in manifest["shards"]:
-        named |= {entry["path"], str(Path(entry["path"]).with_suffix(".json"))}
-    for name, expected in manifest["files"].items():
-        if not (root / name).exists() or hash_file(root / name) != expected:
-            yield f"{name}: missing or changed"
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if path.is_file() and relative.parts[0] != ".medadv" and relative.as_posix() not in named and not _empty(path):
-            yield f"{relative.as_posix()}: not in the manifest"
+def _processes(workers: int | None, entries: list[dict[str, Any]]) -> int:
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if sum(entry["bytes"] for entry in entries) >= WORTH_A_POOL else 1
+    return max(1, min(workers, len(entries)))
 
 
-def _empty(path: Path) -> bool:
-    """Whether this is the receipt of a shard without samples, which has no file of its own."""
-    return path.parent.name == "shards" and path.suffix == ".json" and b'"samples":0' in path.read_bytes()
+def _reports(root: Path, manifest: dict[str, Any], workers: int) -> Iterator[tuple[int, ShardReport]]:
+    entries = manifest["shards"]
+    # A worker needs little of the manifest: the list of shards may be long.
+    facts = {key: value for key, value in manifest.items() if key != "shards"}
+    if workers == 1:
+        for number, entry in enumerate(entries):
+            yield number, _checked(root, entry, facts)
+        return
+    # Spawned, not forked: this process may run threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = iter(enumerate(entries))
+        running: dict[Future[ShardReport], int] = {}
+        alive = True
+        while alive:
+            for number, entry in islice(waiting, AHEAD * workers - len(running)):
+                running[pool.submit(_checked, root, entry, facts)] = number
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                number = running.pop(future)
+                alive = alive and future.exception() is None
+                yield number, future.result() if future.exception() is None else _lost(entries[number], KILLED)
+        for number, entry in [*((number, entries[number]) for number in running.values()), *waiting]:
+            yield number, _lost(entry, KILLED)
 
 
-def _shard(workspace: Workspace, entry: dict[str, Any], manifest: dict[str, Any], seen: set[str]) -> list[str]:
-    path = workspace.root / entry["path"]
-    name = path.stem
-    if not path.exists():
-        return [f"{entry['path']}: missing"]
-    problems: list[str] = []
-    receipt_path = workspace.receipt(name)
-    if not receipt_path.exists() or hash_file(receipt_path) != entry["receipt_sha256"]:
-        return [f"shards/{name}.json: receipt missing or changed"]
-    receipt = read_receipt(workspace, name)
-    if receipt["sha256"] != entry["sha256"] or receipt["content_root"] != entry["content_root"]:
-        problems.append(f"shards/{name}.json: differs from the manifest")
-    damaged = path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]
-    if damaged:
-        problems.append(f"{entry['path']}: bytes differ from the manifest")
+def _checked(root: Path, entry: dict[str, Any], facts: dict[str, Any]) -> ShardReport:
     try:
-        with open_shard(path) as file:
-            problems += [f"{entry['path']}: {text}" for text in _arrays(file, receipt, manifest, seen)]
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        problems.append(f"{entry['path']}: cannot be read ({type(error).__name__})")
-        seen |= {record["id"] for record in receipt["records"]}
-    return problems
+        return check_shard(root, entry, facts)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+        return _lost(entry, f"cannot be checked ({type(error).__name__})")
 
 
-def _arrays(file: Any, receipt: dict[str, Any], manifest: dict[str, Any], seen: set[str]) -> Iterator[str]:
-    """Sample by sample, so that the sample and the array can be named and memory stays flat."""
-    attacks = manifest["attacks"]
-    lattice = LATTICES[manifest["data"]["unit"]]
-    large = {key for record in receipt["records"][:1] for key in record["hashes"]}
-    for key, expected in receipt["arrays"].items():
-        if key not in large:
-            try:
-                if hash_array(np.asarray(file[key][...])) != expected:
-                    yield f"{key}: differs from its receipt"
-            except (OSError, KeyError):
-                yield f"{key}: cannot be read"
-    for index, record in enumerate(receipt["records"]):
-        if record["id"] in seen:
-            yield f"sample {record['id']}: stands twice"
-        seen.add(record["id"])
-        arrays: dict[str, Any] = {}
-        for key, expected in record["hashes"].items():
-            try:
-                arrays[key] = np.asarray(file[key][index])
-            except (OSError, KeyError):
-                yield f"sample {record['id']}: {key} cannot be read"
-                continue
-            if hash_array(arrays[key]) != expected:
-                yield f"sample {record['id']}: {key} differs from its receipt"
-        for name, settings in attacks.items():
-            image, delta = arrays.get("image"), arrays.get(f"attacks/{name}/perturbation")
-            if image is None or delta is None:
-                continue
-            if np.abs(delta.astype(np.int32)).max(initial=0) > settings["epsilon"]:
-                yield f"sample {record['id']}: perturbation of {name} is larger than epsilon {settings['epsilon']:g}"
-            total = image.astype(np.int32) + delta
-            if total.min() < lattice.low or total.max() > lattice.high or not np.array_equal(total, adversarial_image(image, delta)):
-                yield f"sample {record['id']}: image + perturbation of {name} leaves [{lattice.low}, {lattice.high}]"
+def _lost(entry: dict[str, Any], what: str) -> ShardReport:
+    return ShardReport([Finding(entry["path"], what)], 0, True, "", "", {})
+
+
+def _repeated(root: Path, entries: list[dict[str, Any]], reports: list[ShardReport]) -> Iterator[Finding]:
+    """Sample ids that stand in two shards. Planned shards are sorted, so runs of them are merged instead of holding every id."""
+    runs: list[list[int]] = []
+    for number, report in enumerate(reports):
+        follows = runs and report.rising and reports[runs[-1][-1]].rising and reports[runs[-1][-1]].last < report.first
+        if follows:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    if len(runs) > 1 and (sample := first_crossing(heapq.merge(*(_ids(root, [entries[n] for n in run]) for run in runs)))):
+        yield Finding("manifest.json", "stands in the corpus more than once", sample)
+
+
+def _ids(root: Path, entries: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        receipt, _ = load_receipt(root, entry)
+        yield from sorted(record["id"] for record in (receipt or {"records": []})["records"])

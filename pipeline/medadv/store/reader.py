@@ -21,6 +21,11 @@ def dataset_names(file: Any) -> list[str]:
     return sorted(names)
 
 
+def is_group(item: Any) -> bool:
+    """Whether an item of an open shard is a group."""
+    return isinstance(item, h5py.Group)
+
+
 def read_content(path: Path) -> ShardContent:
     """All arrays of a shard in memory, decoded and checked by HDF5's filters; attributes of the root."""
     with h5py.File(path, "r") as file:
@@ -38,6 +43,19 @@ def open_shard(path: Path) -> Iterator[Any]:
 def read_sample(file: Any, index: int, attacks: list[str]) -> tuple[Array, dict[str, Array]]:
     """Clean image and perturbation per attack of one sample, touching only its chunks."""
     return np.asarray(file["image"][index]), {name: np.asarray(file[f"attacks/{name}/perturbation"][index]) for name in attacks}
+
+
+def sample_blocks(dataset: Any, index: int) -> Iterator[Array]:
+    """One sample of an array [n, ...] in consecutive C-order pieces, cut along the chunks, so that a volume never lies in memory whole."""
+    shape, chunks = dataset.shape[1:], (dataset.chunks or dataset.shape)[1:]
+    # Cut along the first axis that the chunks cut; the axes before it (channels) are walked one by one.
+    axis = next((a for a, (length, chunk) in enumerate(zip(shape, chunks, strict=True)) if 1 < chunk < length), None)
+    if axis is None:
+        yield np.asarray(dataset[index])
+        return
+    for outer in np.ndindex(*shape[:axis]):
+        for start in range(0, shape[axis], chunks[axis]):
+            yield np.asarray(dataset[(index, *outer, slice(start, start + chunks[axis]))])
 
 
 def adversarial_image(image: Array, perturbation: Array) -> Array:
