@@ -24,7 +24,8 @@ class Chest:
     """One drawn patient.
 
     hu: (x, y, z) int16.  lung: (x, y, z) uint8, 1 in the lungs, their vessels and nodules included.
-    spacing_mm, origin_mm (centre of the first voxel): in DICOM's patient coordinates, x to the left, y to the back, z to the head.
+    spacing_mm, origin_mm (centre of the first voxel): in DICOM's patient coordinates, x to the left, y to the back, z to
+    the head.
     """
 
     hu: NDArray[np.int16]

@@ -88,7 +88,7 @@ def write_endoscopy(root: Path, *, seed: int, train: int, test: int, progress: C
 
 
 def _border(bowel: np.random.Generator, x: Plane, y: Plane) -> Plane:
-    """1 inside the octagonal picture, 0 on the black around it and on the inset where some processors show the scope's shape."""
+    """1 inside the octagonal picture, 0 on the black around it and on the inset that some processors show."""
     corner = bowel.uniform(1.42, 1.62)
     inside = smoothstep(corner + 0.01, corner - 0.01, np.abs(x) + np.abs(y)) * (np.abs(x) < 0.97) * (np.abs(y) < 0.985)
     if bowel.random() < 0.3:
