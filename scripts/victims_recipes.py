@@ -1,0 +1,136 @@
+"""What is trained: one victim per task, and a second, different one to which adversarial examples can be transferred."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One victim.  size: side of the square input in pixels.  data: what it is trained on, as the card tells it."""
+
+    name: str
+    subject: str
+    task: str
+    modality: str
+    network: str
+    arguments: dict[str, Any]
+    size: int
+    classes: tuple[str, ...]
+    epochs: int
+    batch: int
+    learning_rate: float
+    precision: str
+    seed: int
+    second: bool
+    data: str
+    split: str
+
+
+FUNDUS = {
+    "subject": "fundus",
+    "task": "classification",
+    "modality": "fundus",
+    "size": 256,
+    "classes": ("not referable", "referable"),
+    "precision": "bf16",
+    "data": "fundus/labels.csv (IDRiD, column referable)",
+    "split": "column split: train, held out test",
+}
+CT = {
+    "subject": "ct",
+    "task": "segmentation",
+    "modality": "ct",
+    "size": 256,
+    "classes": ("background", "lung"),
+    "precision": "bf16",
+    "data": "ct/dataset_slices.json (TCGA-LUAD)",
+    "split": "training, held out validation; by patient",
+}
+POLYPS = {
+    "subject": "polyps",
+    "task": "detection",
+    "modality": "endoscopy",
+    "size": 160,
+    "classes": ("background", "polyp"),
+    # Half precision saves a third of the time here, but detectors have collapsed in it.
+    "precision": "fp32",
+    "data": "polyps/annotations_coco.json",
+    "split": "split of each image: train, held out test; look-alikes together",
+}
+
+RECIPES = (
+    Recipe(
+        name="fundus-resnet18",
+        network="monai:resnet18",
+        arguments={"spatial_dims": 2, "n_input_channels": 3, "num_classes": 2, "conv1_t_stride": 2},
+        epochs=36,
+        batch=16,
+        learning_rate=1e-3,
+        seed=0,
+        second=False,
+        **FUNDUS,
+    ),
+    Recipe(
+        name="lung-unet",
+        network="monai:unet",
+        arguments={
+            "spatial_dims": 2,
+            "in_channels": 1,
+            "out_channels": 2,
+            "channels": [16, 32, 64, 128, 256],
+            "strides": [2, 2, 2, 2],
+            "num_res_units": 2,
+            "norm": "batch",
+        },
+        epochs=40,
+        batch=8,
+        learning_rate=2e-3,
+        seed=0,
+        second=False,
+        **CT,
+    ),
+    Recipe(
+        name="polyp-fcos",
+        network="torchvision:fcos_resnet18_fpn_gn",
+        arguments={"num_classes": 2, "size": 160},
+        epochs=7,
+        batch=8,
+        learning_rate=5e-4,
+        seed=0,
+        second=False,
+        **POLYPS,
+    ),
+    Recipe(
+        name="fundus-second",
+        network="monai:densenet121",
+        arguments={"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 32, "growth_rate": 16},
+        epochs=36,
+        batch=16,
+        learning_rate=1e-3,
+        seed=1,
+        second=True,
+        **FUNDUS,
+    ),
+    Recipe(
+        name="lung-second",
+        network="monai:basicunet",
+        arguments={"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "features": [16, 16, 32, 64, 128, 16]},
+        epochs=40,
+        batch=8,
+        learning_rate=2e-3,
+        seed=1,
+        second=True,
+        **CT,
+    ),
+    Recipe(
+        name="polyp-second",
+        network="torchvision:fcos_resnet18_fpn_gn",
+        arguments={"num_classes": 2, "size": 160, "channels": 128},
+        epochs=7,
+        batch=8,
+        learning_rate=5e-4,
+        seed=1,
+        second=True,
+        **POLYPS,
+    ),
+)

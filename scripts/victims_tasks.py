@@ -1,0 +1,147 @@
+"""How each task is augmented, trained and judged.
+
+A batch is floating point in stored units until `normalise` makes it the network's input, as in the victim that is attacked later.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from victims_data import Labelled
+from victims_metrics import ap50, auc, constant_box, dice
+
+CT_WINDOW_HU = (-1000.0, 400.0)
+EVALUATION_BATCH = 16
+
+
+def normalisation(images: Tensor) -> dict[str, list[float]]:
+    """The settings a run spec gives as `victim.normalize`: a CT window, or mean and deviation of the levels divided by 255."""
+    if images.dtype == torch.int16:
+        return {"window": list(CT_WINDOW_HU)}
+    levels = images.double() / 255
+    mean, deviation = levels.mean((0, 2, 3)), levels.std((0, 2, 3))
+    return {"mean": [round(float(m), 3) for m in mean], "std": [round(float(d), 3) for d in deviation]}
+
+
+def normalise(images: Tensor, settings: Mapping[str, Sequence[float]]) -> Tensor:
+    """Stored units to the network's input."""
+    if "window" in settings:
+        low, high = settings["window"]
+        return (images.clamp(low, high) - low) / (high - low)
+    mean, deviation = (torch.tensor(settings[key], dtype=images.dtype)[:, None, None] for key in ("mean", "std"))
+    return (images / 255 - mean) / deviation
+
+
+def classification_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
+    """Cross-entropy on photographs flipped, turned by any angle, and changed in brightness and colour."""
+    images = turn(data.images[rows].float(), draw, degrees=180.0, zoom=0.15)
+    images = (images * uniform((len(rows), 1, 1, 1), 0.8, 1.25, draw) * uniform((len(rows), 3, 1, 1), 0.9, 1.1, draw)).clamp(max=255)
+    logits = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
+    return functional.cross_entropy(logits.float(), data.labels[rows], label_smoothing=0.1)
+
+
+def segmentation_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
+    """Dice and cross-entropy on slices flipped, transposed, turned a little and shifted by some HU."""
+    low = settings["window"][0]
+    # Air instead of 0 HU comes in from outside when a slice is turned.
+    both = torch.cat([data.images[rows].float() - low, data.labels[rows][:, None].float()], 1)
+    both = turn(flip_square(both, draw), draw, degrees=15.0, zoom=0.15)
+    images = both[:, :1] * uniform((len(rows), 1, 1, 1), 0.95, 1.05, draw) + low + uniform((len(rows), 1, 1, 1), -40.0, 40.0, draw)
+    logits = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
+    return DiceCELoss(softmax=True, to_onehot_y=True)(logits.float(), (both[:, 1:] > 0.5).long())
+
+
+def detection_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
+    """The detector's own losses on frames mirrored left to right and upside down, brightness changed."""
+    images = (data.images[rows].float() * uniform((len(rows), 1, 1, 1), 0.8, 1.25, draw)).clamp(max=255)
+    height, width = images.shape[2:]
+    inputs, targets = [], []
+    for image, row in zip(normalise(images, settings), rows.tolist(), strict=True):
+        boxes = data.labels[row].clone()
+        across, down = (torch.rand(2, generator=draw) < 0.5).tolist()
+        if across:
+            image, boxes = image.flip(2), torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+        if down:
+            image, boxes = image.flip(1), torch.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
+        inputs.append(image)
+        targets.append({"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64)})
+    return sum(network(inputs, targets).values())
+
+
+def judge_classification(network: nn.Module, train: Labelled, held_out: Labelled, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """AUC beside 0.5, accuracy beside that of the commoner class."""
+    scores = torch.cat([network(part).softmax(1)[:, 1] for part in parts(held_out, settings)])
+    labels = held_out.labels
+    majority = int(train.labels.double().mean() >= 0.5)
+    further = {
+        "accuracy": float(((scores >= 0.5) == labels).double().mean()),
+        "accuracy of the commoner class": float((labels == majority).double().mean()),
+    }
+    return {"name": "auc", "value": auc(scores, labels), "baseline": 0.5, "images": len(held_out), "further": further}
+
+
+def judge_segmentation(network: nn.Module, train: Labelled, held_out: Labelled, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean Dice beside that of the mean training mask, cut where it fits the training masks best."""
+    predicted = torch.cat([network(part).argmax(1) for part in parts(held_out, settings)])
+    scores = dice(predicted, held_out.labels)
+    share = train.labels.double().mean(0)
+    cuts = [(share >= cut / 20).long() for cut in range(1, 11)]
+    mean_mask = max(cuts, key=lambda mask: float(dice(mask.expand_as(train.labels), train.labels).mean())).expand_as(held_out.labels)
+    further = {"median": float(scores.median()), "lowest": float(scores.min())}
+    baseline = float(dice(mean_mask, held_out.labels).mean())
+    return {"name": "dice", "value": float(scores.mean()), "baseline": baseline, "images": len(held_out), "further": further}
+
+
+def judge_detection(network: nn.Module, train: Labelled, held_out: Labelled, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """AP at IoU 0.5 beside one box for every image, and beside the detector's answers to other images."""
+    answers = [answer for part in parts(held_out, settings) for answer in network(list(part))]
+    box = constant_box(train.labels)
+    constant = {"boxes": box, "labels": torch.ones(1, dtype=torch.int64), "scores": torch.ones(1)}
+    shifted = answers[len(answers) // 2 :] + answers[: len(answers) // 2]
+    further = {
+        "ap50 on shuffled images": ap50(shifted, held_out.labels),
+        "ap50 of all boxes at one score": ap50([{**a, "scores": torch.ones_like(a["scores"])} for a in answers], held_out.labels),
+        "boxes per image": sum(len(answer["boxes"]) for answer in answers) / len(answers),
+    }
+    baseline = ap50([constant] * len(answers), held_out.labels)
+    return {"name": "ap50", "value": ap50(answers, held_out.labels), "baseline": baseline, "images": len(held_out), "further": further}
+
+
+LOSSES = {"classification": classification_loss, "segmentation": segmentation_loss, "detection": detection_loss}
+JUDGES = {"classification": judge_classification, "segmentation": judge_segmentation, "detection": judge_detection}
+
+
+def parts(data: Labelled, settings: Mapping[str, Any]) -> list[Tensor]:
+    """Normalised inputs, a few images at a time."""
+    return [normalise(images.float(), settings) for images in data.images.split(EVALUATION_BATCH)]
+
+
+def uniform(shape: Sequence[int], low: float, high: float, draw: Generator) -> Tensor:
+    return torch.rand(shape, generator=draw) * (high - low) + low
+
+
+def flip_square(images: Tensor, draw: Generator) -> Tensor:
+    """Each image mirrored along either axis and transposed at random: readers of one slice disagree about its orientation."""
+    turned = []
+    for image, (first, last, transpose) in zip(images, (torch.rand((len(images), 3), generator=draw) < 0.5).tolist(), strict=True):
+        image = image.flip(1) if first else image
+        image = image.flip(2) if last else image
+        turned.append(image.transpose(1, 2) if transpose else image)
+    return torch.stack(turned)
+
+
+def turn(images: Tensor, draw: Generator, degrees: float, zoom: float) -> Tensor:
+    """Each image mirrored at random, turned by up to `degrees` and scaled by up to `zoom`; zeros come in from outside."""
+    count = len(images)
+    angle = uniform((count,), -degrees, degrees, draw) * math.pi / 180
+    scale = uniform((count,), 1 - zoom, 1 + zoom, draw)
+    mirror = torch.where(torch.rand(count, generator=draw) < 0.5, -1.0, 1.0)
+    zero = torch.zeros(count)
+    rows = [torch.stack([mirror * angle.cos(), -angle.sin(), zero], 1), torch.stack([mirror * angle.sin(), angle.cos(), zero], 1)]
+    grid = functional.affine_grid(torch.stack(rows, 1) * scale[:, None, None], list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False)
