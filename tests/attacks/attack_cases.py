@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from medadv.spec.attack import AttackSettings
 from medadv.victims.base import Normalized
 from medadv.victims.classification import Classifier
 from medadv.victims.segmentation import Segmenter
 from medadv_transforms.normalize import Normalize
 from medadv_transforms.units import LATTICES
-from torch import Tensor, nn
 
 LEVEL8 = LATTICES["level8"]
 HU = LATTICES["hu"]

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import HU, LEVEL8, classifier, images, labels, segmenter, settings
+from torch import Tensor, nn
+
 from medadv.attacks.engine import _terms, perturb
-from medadv.attacks.smoothing import axis_kernels
+from medadv.attacks.norms import random_start
+from medadv.attacks.smoothing import axis_kernels, smooth
 from medadv.victims.base import Normalized
 from medadv.victims.classification import Classifier
-from torch import Tensor, nn
 
 
 def linear_victim(shape: tuple[int, ...], weight: Tensor) -> Classifier:
@@ -29,9 +31,8 @@ def test_linear_victim_reaches_its_closed_form_optimum(attack: str, steps: int, 
     weight = torch.randn(2, 30, generator=generator, dtype=torch.float64) * 1e-4
     batch = images(*shape, low=lattice.low, high=lattice.high)
     truth = torch.tensor([0, 1])
-    found = perturb(
-        linear_victim(shape, weight), batch, truth, settings(attack, 5, steps=steps, step=5 if attack == "fgsm" else 1), lattice=lattice, seeds=[1, 2]
-    )
+    chosen = settings(attack, 5, steps=steps, step=5 if attack == "fgsm" else 1)
+    found = perturb(linear_victim(shape, weight), batch, truth, chosen, lattice=lattice, seeds=[1, 2])
     slope = torch.stack([weight[1] - weight[0], weight[0] - weight[1]]).reshape(shape)
     corner = (batch + 5 * slope.sign()).clamp(lattice.low, lattice.high) - batch
     assert torch.equal(found, corner.to(torch.int16))
@@ -76,8 +77,6 @@ def test_stopped_branch_is_a_constant() -> None:
     assert divergence is not None
     (gradient,) = torch.autograd.grad((deviation - 0.7 * divergence).sum(), delta)
 
-    from medadv.attacks.smoothing import smooth
-
     with torch.no_grad():
         target = victim.forward((batch + smooth(delta, kernels)).clamp(0, 255)).softmax(1)
     logits = victim.forward(batch + delta)
@@ -106,8 +105,6 @@ def test_weight_zero_is_pgd() -> None:
 
 
 def test_random_start_depends_on_the_seed_alone() -> None:
-    from medadv.attacks.norms import random_start
-
     first = random_start((1, 64, 64), 4.9, 7)
     torch.manual_seed(0)
     assert torch.equal(first, random_start((1, 64, 64), 4.9, 7))

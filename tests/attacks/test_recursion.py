@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import LEVEL8, classifier, images, labels, settings
-from medadv.attacks.engine import perturb
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
+
+from medadv.attacks.engine import perturb
 
 
 def blur(x: Tensor, sigma: float, size: int) -> Tensor:
@@ -49,10 +50,12 @@ def test_smia(weight: float, momentum: float) -> None:
 
 
 @pytest.mark.parametrize("weight", [0.2, 0.9])
-def test_smia_listing(weight: float) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_smia_listing(weight: float, seed: int) -> None:
     """The authors' listing, its slips mended: the last step smoothed, its answer the hard target of the next step."""
-    victim, u, y = classifier(seed=3), images(4, 3, 16, 16, seed=4), labels(4, 4)
-    epsilon, alpha, steps = 6, 3, 8
+    victim, u, y = classifier(classes=10, seed=seed), images(8, 3, 16, 16, seed=seed), labels(8, 10)
+    # A step as long as the ball: projection cuts nearly every move, so the example before it must be kept, not computed back.
+    epsilon, alpha, steps = 20, 20, 8
     x, target, used = u, None, 0
     for _ in range(steps):
         x = x.detach().requires_grad_()
@@ -68,7 +71,7 @@ def test_smia_listing(weight: float) -> None:
             target = victim.forward(smoothed).argmax(1)
         x = (u + (x.detach() + pert - u).clamp(-epsilon, epsilon)).clamp(0, 255)
     assert used, "a target that always equals the truth only rescales the loss: this test would see nothing"
-    found = perturb(victim, u, y, settings("smia-listing", epsilon, weight=weight, steps=steps, step=alpha), lattice=LEVEL8, seeds=[0] * 4)
+    found = perturb(victim, u, y, settings("smia-listing", epsilon, weight=weight, steps=steps, step=alpha), lattice=LEVEL8, seeds=[0] * 8)
     assert torch.equal(found, (x.detach() - u).to(torch.int16))
 
 

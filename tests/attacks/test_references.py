@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
+from torch import Tensor, nn
+
 from medadv.attacks.engine import perturb
 from medadv.attacks.objective import Objective
-from torch import Tensor, nn
 
 EPSILON, STEPS = 4, 7
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import images
-from medadv.attacks.smoothing import axis_kernels, gaussian_weights, smooth
 from scipy import ndimage
+
+from medadv.attacks.smoothing import axis_kernels, gaussian_weights, smooth
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 17, 12), (2, 3, 12, 17), (1, 1, 9, 11, 8), (2, 3, 8, 9, 10)])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
+from torch import Tensor, nn
+
 from medadv.attacks.engine import perturb
 from medadv.spec.attack import NAMED
-from torch import Tensor, nn
 
 
 @pytest.mark.parametrize("attack", sorted(NAMED))

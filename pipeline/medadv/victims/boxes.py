@@ -1,5 +1,6 @@
 """Average precision and matching of boxes, by MONAI's COCO metric."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,27 +20,20 @@ class AveragePrecision:
     """COCO average precision over images added one by one; keeps matches, not images."""
 
     def __init__(self, classes: Iterable[int]) -> None:
-        """classes: every 1-based class that counts, also where no image holds one."""
+        """classes: every 1-based class that may count. Those that no image holds do not: MONAI would average a -1 in for each."""
         self.classes = sorted(set(classes))
-        # One threshold list serves both figures: AP at 0.5 and the mean over [0.5, 0.95].
-        self.metric = COCOMetric(
-            classes=[str(c) for c in self.classes],
-            iou_list=[MATCH_IOU],
-            iou_range=IOU_STEPS,
-            max_detection=[MAX_DETECTIONS],
-            per_class=False,
-            verbose=False,
-        )
-        self.matches: list[Any] = []
+        self.held: set[int] = set()
+        self.matches: list[tuple[bytes, Any]] = []
 
     def add(self, prediction: Boxes, truth: Boxes) -> None:
         """One image. prediction.scores must be given."""
         assert prediction.scores is not None
         index = {c: i for i, c in enumerate(self.classes)}
+        self.held |= {index[c] for c in truth.classes.tolist()}
         known = np.array([c in index for c in prediction.classes], bool)
-        self.matches += matching_batch(
+        (match,) = matching_batch(
             iou_fn=box_iou,
-            iou_thresholds=self.metric.iou_thresholds,
+            iou_thresholds=_metric(self.classes).iou_thresholds,
             pred_boxes=[prediction.boxes[known]],
             pred_classes=[np.array([index[c] for c in prediction.classes[known]], int)],
             pred_scores=[prediction.scores[known]],
@@ -48,16 +42,37 @@ class AveragePrecision:
             gt_ignore=None,
             max_detections=MAX_DETECTIONS,
         )
+        # MONAI ranks equal scores in the order of the images. An order that follows from the content is as good as random, and the same
+        # however the images were shuffled: a detector that gives every image the same scores gains nothing from theirs.
+        self.matches.append((_content(prediction, truth), match))
 
     def result(self) -> dict[str, float]:
         """{"ap50", "ap"}: at IoU 0.5 and averaged over [0.5, 0.95]; 0 where nothing can be computed."""
-        if not self.matches or not self.classes:
+        if not self.held:
             return {"ap50": 0.0, "ap": 0.0}
-        values, _ = self.metric(self.matches)
+        ranked = [match for _, match in sorted(self.matches, key=lambda pair: pair[0])]
+        kept = [{new: match[old] for new, old in enumerate(sorted(self.held)) if old in match} for match in ranked]
+        values, _ = _metric([self.classes[old] for old in sorted(self.held)])(kept)
         ap50 = values[f"AP_IoU_0.50_MaxDet_{MAX_DETECTIONS}"]
         mean = values[f"mAP_IoU_{IOU_STEPS[0]:.2f}_{IOU_STEPS[1]:.2f}_{IOU_STEPS[2]:.2f}_MaxDet_{MAX_DETECTIONS}"]
-        # COCO marks a class without truths with -1 or NaN.
-        return {"ap50": max(0.0, float(np.nan_to_num(ap50))), "ap": max(0.0, float(np.nan_to_num(mean)))}
+        return {"ap50": float(ap50), "ap": float(mean)}
+
+
+def _metric(classes: Sequence[int]) -> COCOMetric:
+    # One threshold list serves both figures: AP at 0.5 and the mean over [0.5, 0.95].
+    return COCOMetric(
+        classes=[str(c) for c in classes],
+        iou_list=[MATCH_IOU],
+        iou_range=IOU_STEPS,
+        max_detection=[MAX_DETECTIONS],
+        per_class=False,
+        verbose=False,
+    )
+
+
+def _content(prediction: Boxes, truth: Boxes) -> bytes:
+    arrays = (prediction.boxes, prediction.classes, prediction.scores, truth.boxes, truth.classes)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()
 
 
 def image_score(prediction: Boxes, truth: Boxes) -> float:
