@@ -29,8 +29,13 @@ class Dense:
     head: dict[str, Tensor]
     anchors: list[Tensor]
     per_level: list[int]
-    scale: tuple[float, float]
-    """Factors from stored pixels to the detector's own input, along x and y."""
+    scale: tuple[float, ...]
+    """Factors from stored pixels to the detector's own input, along the axes of its boxes."""
+
+
+def reversed_axes(boxes: Tensor) -> Tensor:
+    """The same boxes with their axes in reversed order: xyxy <-> yxyx, xyzxyz <-> zyxzyx.  boxes: (m, 2 * dims)."""
+    return boxes.reshape(len(boxes), 2, boxes.shape[1] // 2).flip(2).reshape(boxes.shape)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Detector:
     module: Normalized
     classes: int
     score_threshold: float
+    reverse: bool = False
+    """Whether the detector's boxes count axes the other way round than stored ones, which have x first."""
 
     task = "detection"
 
@@ -80,9 +87,9 @@ class Detector:
         found_labels: list[dict[str, Tensor]] = []
         for label in labels:
             assert isinstance(label, Boxes)
-            found_labels.append(
-                {"boxes": torch.from_numpy(label.boxes.copy()).to(device), "labels": torch.from_numpy(label.classes.copy()).to(device)}
-            )
+            boxes = torch.from_numpy(label.boxes.copy()).to(device)
+            boxes = reversed_axes(boxes) if self.reverse else boxes
+            found_labels.append({"boxes": boxes, "labels": torch.from_numpy(label.classes.copy()).to(device)})
         return found_labels
 
     def forward(self, images: Tensor) -> Any:
@@ -150,7 +157,8 @@ class Detector:
         """Boxes in stored pixels, all that the detector's own score threshold and suppression leave."""
         with untouched(self.module), torch.no_grad():
             answers = self.network(list(self.module.normalize(images)))
-        return [Prediction(Boxes.of(a["boxes"].cpu(), a["labels"].cpu(), a["scores"].cpu())) for a in answers]
+        boxes = [reversed_axes(a["boxes"]) if self.reverse else a["boxes"] for a in answers]
+        return [Prediction(Boxes.of(b.cpu(), a["labels"].cpu(), a["scores"].cpu())) for a, b in zip(answers, boxes, strict=True)]
 
     def score(self, prediction: Prediction, label: Label) -> float:
         """AP at IoU 0.5 of the image."""

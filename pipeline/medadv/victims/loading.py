@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from safetensors.torch import load_file
 from torch import nn
 
@@ -16,7 +17,9 @@ from medadv.victims.base import Normalized, Victim
 from medadv.victims.classification import Classifier
 from medadv.victims.detection import Detector
 from medadv.victims.networks import build_network
+from medadv.victims.retinanet import MonaiDetector
 from medadv.victims.segmentation import Segmenter
+from medadv.victims.sliding import SlidingWindow
 from medadv_transforms.normalize import Normalize, Window
 
 PROGRAMS = (".pt", ".pth", ".ts", ".torchscript", ".pt2")
@@ -64,11 +67,15 @@ def load_victim(
     if weights is None:
         raise SpecError("victim.weights is missing: an untrained network is no victim")
     parameters = sum(p.numel() for p in network.parameters())
-    module = Normalized(_normalize(settings), network).eval().to(device)
+    module = Normalized(_normalize(settings), _windowed(network, settings, task)).eval().to(device)
     identity = Identity(weights, program, parameters)
     if task == "detection":
-        return Detector(module, _detector_classes(network), settings.score_threshold), identity
-    classes = _classes(module, task, sample_shape, device)
+        return _detector(module, settings), identity
+    # A window's worth tells the classes of a whole volume.
+    tried = sample_shape if settings.window is None or sample_shape is None else (sample_shape[0], *settings.window)
+    if sample_shape is not None and tried is not None and len(tried) != len(sample_shape):
+        raise SpecError(f"victim.window={list(tried[1:])} has {len(tried) - 1} lengths for images of {len(sample_shape) - 1} axes")
+    classes = _classes(module, task, tried, device)
     if task == "classification":
         return Classifier(module, settings.head, classes), identity
     assert sample_shape is not None
@@ -149,6 +156,24 @@ def _fit(network: nn.Module, state: dict[str, Any], settings: VictimSettings, pa
     network.load_state_dict(state)
 
 
+def _windowed(network: nn.Module, settings: VictimSettings, task: str) -> nn.Module:
+    if settings.window is None:
+        return network
+    if task != "segmentation":
+        raise SpecError(f"victim.window: sliding windows stitch voxel-wise answers; task {task} takes whole images, leave it out")
+    return SlidingWindow(network, settings.window, settings.overlap, settings.window_mode, settings.window_batch)
+
+
+def _detector(module: Normalized, settings: VictimSettings) -> Detector:
+    network = module.network
+    # CT grids are stored x first (they alone take a HU window), photographs y first. Stored boxes have x first on both; torchvision's
+    # boxes belong to (y, x) tensors, MONAI's follow the tensor.
+    x_first = settings.normalize.window is not None
+    if isinstance(network, RetinaNetDetector):
+        return MonaiDetector(module, network.num_classes + 1, settings.score_threshold, reverse=not x_first)
+    return Detector(module, _detector_classes(network), settings.score_threshold, reverse=x_first)
+
+
 def _detector_classes(network: nn.Module) -> int:
     """Classes of a detector, background included: asked of the parts that torchvision's detectors keep them in."""
     head = getattr(getattr(network, "head", None), "classification_head", None)
@@ -156,7 +181,7 @@ def _detector_classes(network: nn.Module) -> int:
     for classes in (getattr(head, "num_classes", None), getattr(head, "num_columns", None), getattr(predictor, "out_features", None)):
         if classes is not None:
             return int(classes)
-    raise SpecError("victim.network is no torchvision detector: task detection needs one that answers boxes, labels and scores")
+    raise SpecError("victim.network is no detector of torchvision or MONAI: task detection needs one that answers boxes, labels and scores")
 
 
 def _classes(module: nn.Module, task: str, shape: tuple[int, ...] | None, device: torch.device) -> int:

@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from medadv.errors import SpecError
+from medadv.victims.retinanet import retinanet
 
 DOWNLOADS = frozenset({"pretrained", "weights", "weights_backbone"})
 RESNET10_BLOCKS, RESNET18_BLOCKS = (1, 1, 1, 1), (2, 2, 2, 2)
@@ -143,6 +144,7 @@ MONAI_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": monai_nets.resnet18,
     "resnet34": monai_nets.resnet34,
     "resnet50": monai_nets.resnet50,
+    "retinanet": retinanet,
     "segresnet": monai_nets.SegResNet,
     "swinunetr": monai_nets.SwinUNETR,
     "unet": monai_nets.UNet,

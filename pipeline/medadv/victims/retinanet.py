@@ -1,0 +1,116 @@
+"""MONAI's RetinaNetDetector (2D and 3D) as network and as victim.
+
+It differs from torchvision's detectors in three ways that this file hides: classes count from 0, boxes follow the tensor's own axis order,
+and images are padded, not resized.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
+from monai.apps.detection.networks.retinanet_network import RetinaNet, resnet_fpn_feature_extractor
+from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
+from monai.apps.detection.utils.detector_utils import preprocess_images
+from monai.networks.nets import resnet10, resnet18, resnet50
+from torch import Tensor
+
+from medadv.answers import Boxes, Label, Prediction
+from medadv.attacks.engine import untouched
+from medadv.hashing import seed_of
+from medadv.spec.attack import AttackSettings
+from medadv.victims.detection import Dense, Detector, reversed_axes
+
+BACKBONES = {"resnet10": resnet10, "resnet18": resnet18, "resnet50": resnet50}
+ANCHORS_OF_ATSS = 4
+
+
+def retinanet(
+    spatial_dims: int,
+    in_channels: int,
+    num_classes: int,
+    base_anchor_shapes: Sequence[Sequence[float]],
+    backbone: str = "resnet18",
+    returned_layers: Sequence[int] = (1, 2),
+    conv1_t_stride: int = 1,
+) -> RetinaNetDetector:
+    """RetinaNet (Lin et al., ICCV 2017) with a feature pyramid, ATSS matching and no sampling, as in MONAI's detection tutorials.
+
+    num_classes: without background, as MONAI counts.  base_anchor_shapes: sides of each anchor on the finest level, in voxels along the
+    tensor's axes.  returned_layers: residual stages that feed the pyramid.  conv1_t_stride: stride of the first convolution.
+    """
+    body = BACKBONES[backbone](spatial_dims=spatial_dims, n_input_channels=in_channels, conv1_t_stride=conv1_t_stride, conv1_t_size=7)
+    layers = list(returned_layers)
+    extractor = resnet_fpn_feature_extractor(body, spatial_dims, pretrained_backbone=False, returned_layers=layers)
+    anchors = AnchorGeneratorWithAnchorShape(
+        feature_map_scales=[2**level for level in range(len(layers) + 1)], base_anchor_shapes=[list(shape) for shape in base_anchor_shapes]
+    )
+    network = RetinaNet(
+        spatial_dims=spatial_dims,
+        num_classes=num_classes,
+        num_anchors=anchors.num_anchors_per_location()[0],
+        feature_extractor=extractor,
+        size_divisible=[conv1_t_stride * 2 * 2 ** max(layers)] * spatial_dims,
+    )
+    detector = RetinaNetDetector(network=network, anchor_generator=anchors)
+    detector.set_atss_matcher(num_candidates=ANCHORS_OF_ATSS, center_in_gt=False)
+    return detector
+
+
+@dataclass(frozen=True)
+class MonaiDetector(Detector):
+    """A RetinaNetDetector under attack. Shapes, units and success rule as for `Detector`; boxes have 2 * spatial_dims coordinates."""
+
+    @property
+    def one_stage(self) -> bool:
+        """Always."""
+        return True
+
+    def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
+        """MONAI's list of {boxes, labels}, classes from 0."""
+        return [{"boxes": t["boxes"], "labels": t["labels"] - 1} for t in super().targets(labels, device)]
+
+    def forward(self, images: Tensor) -> Any:
+        """Dense class scores and box deltas of every anchor."""
+        network = self.network
+        batch, _ = preprocess_images(self.module.normalize(images), network.spatial_dims, network.size_divisible)
+        maps = network.network(batch)
+        classes, deltas = maps[network.cls_key], maps[network.box_reg_key]
+        # The detector's own `generate_anchors` would leave them behind on it.
+        return Dense(
+            head={"cls_logits": network._reshape_maps(classes), "bbox_regression": network._reshape_maps(deltas)},
+            anchors=network.anchor_generator(batch, classes),
+            per_level=[m.shape[2:].numel() for m in classes],
+            scale=(1.0,) * network.spatial_dims,
+        )
+
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+        """Sum of the detector's own training losses, image by image."""
+        network, losses = self.network, []
+        for index, target in enumerate(targets):
+            head = {
+                network.cls_key: outputs.head["cls_logits"][index : index + 1],
+                network.box_reg_key: outputs.head["bbox_regression"][index : index + 1],
+            }
+            # A balanced sampler, where the detector has one, draws from the global generator.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_of("anchors") % (1 << 63))
+                parts = network.compute_loss(head, [target], [outputs.anchors[index]], outputs.per_level)
+            losses.append(sum(part.to(head[network.cls_key]) for part in parts.values()))
+        return torch.stack(losses)
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """Boxes in stored pixels, all that the detector's own score threshold and suppression leave."""
+        network = self.network
+        with untouched(self.module), torch.no_grad():
+            answers = network(self.module.normalize(images))
+        # The cached anchors are a trace too: they belong to these images' shape and device.
+        network.anchors, network.previous_image_shape = None, None
+        predictions = []
+        for answer in answers:
+            boxes = answer[network.target_box_key].cpu()
+            boxes = reversed_axes(boxes) if self.reverse else boxes
+            classes = answer[network.target_label_key].cpu() + 1
+            predictions.append(Prediction(Boxes.of(boxes, classes, answer[network.pred_score_key].cpu(), network.spatial_dims)))
+        return predictions
