@@ -1,6 +1,7 @@
 """What tests of several rooms share: where real data lies, and tiny data sets with victims that need no training."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,36 @@ def tiny_spec(folder: Path, **changes: Any) -> Path:
 
 def quiet(*_: Any) -> None:
     """Progress that nobody watches."""
+
+
+class InlinePool:
+    """A pool without workers: a task is done when its result is asked for."""
+
+    about = "inline"
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[str, Any, tuple[Any, ...]]] = []
+
+    def submit(self, name: str, function: Any, *arguments: Any) -> None:
+        self.tasks.append((name, function, arguments))
+
+    def wait(self, _: float) -> tuple[str, Any, BaseException | None]:
+        name, function, arguments = self.tasks.pop(0)
+        try:
+            return name, function(*arguments), None
+        except Exception as error:
+            return name, None, error
+
+    def window(self) -> int:
+        return 1
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make shards in this process: what Dask adds is tested where it matters, and costs seconds a run."""
+    from medadv import cluster
+
+    monkeypatch.setattr(cluster, "connect", lambda *_, **__: nullcontext(InlinePool()))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from medadv.console import reporter, say
+from medadv.drain import stoppable
 from medadv.errors import MedadvError
+from medadv.evidence import register
 
 app = typer.Typer(
     name="medadv",
@@ -32,6 +34,12 @@ def run(
     spec: Spec,
     out: Out = None,
     scheduler: Annotated[str | None, typer.Option(help="address of a running Dask scheduler, such as tcp://host:8786")] = None,
+    scheduler_file: Annotated[Path | None, typer.Option(help="file that a running Dask scheduler wrote")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="PEM file of the authority that signed the cluster's certificates")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate for the scheduler")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its PEM key")] = None,
+    part: Annotated[str | None, typer.Option(metavar="I/N", help="make only every N-th shard, from the I-th, without Dask")] = None,
+    grace: Annotated[float, typer.Option(min=0, help="seconds that running shards get after SIGTERM, SIGINT or SIGUSR1")] = 20.0,
     override: Override = None,
     trust_code: TrustCode = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="hash every input again, whatever its size and time say")] = False,
@@ -41,12 +49,21 @@ def run(
 
     Example: medadv run manifests/specs/lung-slices.yaml --out corpora/lung --set attacks.smia-20.steps=5
     """
-    from medadv.run import Options
-    from medadv.run import run as make
+    with stoppable() as stop:
+        from medadv.cluster import Address
+        from medadv.part import run_part
+        from medadv.run import Options
+        from medadv.run import run as make
 
-    options = Options(out, override or [], scheduler, trust_code, rehash, _command(spec))
-    with reporter() as show:
-        result = make(spec, options, show)
+        address = Address(scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
+        options = Options(out, override or [], address, trust_code, rehash, _command(spec), grace)
+        if part is not None:
+            with reporter() as show:
+                done = run_part(spec, part, options, show, stop)
+            print(json.dumps(done.as_dict()) if as_json else done.text)
+            raise typer.Exit(done.exit_code)
+        with reporter() as show:
+            result = make(spec, options, show, stop)
     if as_json:
         print(json.dumps(result.as_dict()))
     else:
@@ -55,12 +72,24 @@ def run(
 
 
 @app.command()
-def plan(spec: Spec, out: Out = None, override: Override = None, trust_code: TrustCode = False, as_json: Json = False) -> None:
-    """Say what a run would do: samples, shards, bytes, what is already there. Writes nothing."""
-    from medadv.run import Options, describe
+def plan(
+    spec: Spec,
+    out: Out = None,
+    override: Override = None,
+    trust_code: TrustCode = False,
+    freeze: Annotated[bool, typer.Option("--freeze", help="write the plan down, for `run --part I/N` to work on")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would do: samples, shards, bytes, what is already there. Writes nothing, but for --freeze."""
+    with stoppable() as stop:
+        from medadv.part import freeze_plan
+        from medadv.run import Options, describe
 
-    with reporter() as show:
-        facts = describe(spec, Options(out, override or [], None, trust_code), show)
+        options = Options(out, override or [], trust_code=trust_code)
+        with reporter() as show:
+            if freeze:
+                freeze_plan(spec, options, show, stop)
+            facts = describe(spec, options, show)
     if as_json:
         print(json.dumps(facts))
     else:
@@ -69,21 +98,27 @@ def plan(spec: Spec, out: Out = None, override: Override = None, trust_code: Tru
 
 
 @app.command()
-def verify(corpus: Corpus, as_json: Json = False) -> None:
-    """Check hashes, bounds in stored units, receipts and manifest; names the sample that is wrong. Exit code 5 when something is."""
-    from medadv.errors import IntegrityError
-    from medadv.provenance.verify import verify as check
+def forget(
+    corpus: Corpus,
+    group: Annotated[str, typer.Option(help="group_id of the patient, as the shards have it (32 hexadecimal digits)")],
+    trust_code: TrustCode = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a patient: the shards concerned are deleted at once and made anew without them, as a new generation."""
+    with stoppable() as stop:
+        from medadv.forget import forget as remove
+        from medadv.run import Options
 
-    with reporter() as show:
-        problems = check(corpus, lambda done, total: show("verify", done, total))
+        with reporter() as show:
+            result = remove(corpus, group, Options(trust_code=trust_code, command="medadv forget"), show, stop)
     if as_json:
-        print(json.dumps({"corpus": str(corpus), "problems": problems}))
+        print(json.dumps(result.as_dict()))
     else:
-        for problem in problems:
-            print(problem)
-        print(f"{corpus}: {len(problems)} problems")
-    if problems:
-        raise typer.Exit(IntegrityError.exit_code)
+        _tell(result.as_dict())
+    raise typer.Exit(result.exit_code)
+
+
+register(app)
 
 
 def _tell(result: dict[str, Any]) -> None:

@@ -1,76 +1,222 @@
 """Dask: a local cluster, or a scheduler that runs already. The scheduler decides who makes a shard and when, never how."""
 
 import os
-from collections.abc import Iterator
+import queue
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+import torch
+from dask.utils import format_bytes, parse_timedelta
+from distributed import Client, Future, LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed.scheduler import KilledWorker
+from distributed.security import Security
+from distributed.system import MEMORY_LIMIT
 
-from medadv import worker
-from medadv.errors import RunError
+from medadv.errors import RunError, SpecError
 
-# A task whose worker type never comes would wait for ever; this turns it into an error.
+# A task whose worker never comes would wait for ever; this turns it into an error.
 NO_WORKERS_TIMEOUT = "5 minutes"
 AHEAD = 3
 """Shards submitted per worker: enough to keep it busy, few enough that a million shards do not live in the scheduler."""
+LOOK_EVERY_S = 2.0
+CONNECT_TIMEOUT = "30s"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A scheduler that runs already: its address or the file it wrote, and TLS files (PEM) where it asks for them."""
+
+    address: str | None = None
+    file: Path | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def security(self) -> Security | None:
+        """TLS with mutual authentication, or what Dask's own configuration says."""
+        given = (self.tls_ca, self.tls_cert, self.tls_key)
+        if not any(given):
+            return None
+        if not all(given):
+            raise SpecError("TLS needs all three files: --tls-ca, --tls-cert and --tls-key")
+        for path in given:
+            if path is not None and not path.is_file():
+                raise SpecError(f"{path}: no such file (TLS)")
+        ca, cert, key = map(str, given)
+        return Security(tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
+
+
+class WorkersDiedError(Exception):
+    """The scheduler gave a shard up because workers died on it."""
+
+
+@dataclass
+class Pool:
+    """Workers behind a client. Results come back in whatever order they are ready."""
+
+    client: Client
+    about: str
+    """What the pool is, for the user: workers, threads, memory, dashboard."""
+    finished: "queue.SimpleQueue[tuple[str, Future]]" = field(default_factory=queue.SimpleQueue)
+    futures: dict[str, Future] = field(default_factory=dict)
+    submitted: int = 0
+    workers: int = 0
+    looked: float = float("-inf")
+    missing_since: float | None = None
+
+    def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have a worker call a function; `name` identifies its result."""
+        self.submitted += 1
+        # Not pure, and a key of its own: a shard made again after its receipt was lost is a new task.
+        future = self.client.submit(function, *arguments, pure=False, key=f"{name}-{self.submitted}")
+        self.futures[name] = future
+        future.add_done_callback(lambda done: self.finished.put((name, done)))
+
+    def wait(self, seconds: float) -> tuple[str, Any, BaseException | None] | None:
+        """The next result: name, value and error; None when none came in time.
+
+        Raises:
+            RunError: the scheduler is lost, or no worker has been there for `distributed.scheduler.no-workers-timeout`.
+        """
+        try:
+            name, future = self.finished.get(timeout=seconds)
+        except queue.Empty:
+            self._look()
+            return None
+        if self.futures.pop(name, None) is None:
+            return None
+        status = future.status
+        if status == "finished":
+            return name, future.result(), None
+        if status == "error":
+            return name, None, _translated(future.exception())
+        raise RunError("the connection to the Dask scheduler was lost; every finished shard is kept, run again to go on")
+
+    def window(self) -> int:
+        """How many shards may be known to the scheduler at a time."""
+        if time.monotonic() - self.looked > LOOK_EVERY_S:
+            self._look()
+        return AHEAD * max(1, self.workers)
+
+    def _look(self) -> None:
+        self.looked = time.monotonic()
+        if self.client.status != "running":
+            raise RunError("the connection to the Dask scheduler was lost; every finished shard is kept, run again to go on")
+        self.workers = len(self.client.scheduler_info(n_workers=0).get("workers", ())) or len(self.client.nthreads())
+        if self.workers or not self.futures:
+            self.missing_since = None
+            return
+        self.missing_since = self.missing_since or self.looked
+        limit = parse_timedelta(dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT)
+        if self.looked - self.missing_since > limit:
+            raise RunError(f"no Dask worker has been there for {limit:g} s; start workers and run again")
+
+
+def _translated(error: BaseException) -> BaseException:
+    if isinstance(error, KilledWorker):
+        return WorkersDiedError(str(error.task))
+    if type(error).__name__ in ("NoValidWorkerError", "NoWorkerError"):
+        return RunError("no Dask worker came in time; start workers and run again")
+    return error
 
 
 @contextmanager
-def connect(workers: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of a local cluster with `workers` single-threaded processes on loopback, or of the scheduler at an address."""
-    with dask.config.set({"distributed.scheduler.no-workers-timeout": NO_WORKERS_TIMEOUT}):
-        if scheduler is not None:
-            try:
-                client = Client(scheduler, timeout="30s", set_as_default=False)
-            except OSError as error:
-                raise RunError(f"no scheduler answers at {scheduler} ({error})") from None
-            with client:
-                yield client
-            return
+def connect(workers: int, threads: int, device: str, scheduler: Address) -> Iterator[Pool]:
+    """A pool of local processes on loopback, or of the scheduler at an address.
+
+    workers: how many local processes, at most one per GPU when `device` is cuda.  threads: what one of them computes with.
+    """
+    if scheduler.address is not None or scheduler.file is not None:
+        with _remote(scheduler) as client:
+            yield Pool(client, f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
+        return
+    with dask.config.set(_settings()):
+        gpus = visible_gpus() if device == "cuda" else []
+        workers = min(workers, len(gpus)) if gpus else workers
+        limit = int(MEMORY_LIMIT / workers)
+        kind = f"on GPU {', '.join(gpus[:workers])}" if gpus else f"with {threads} thread{'s' * (threads > 1)} each"
+        about = f"{workers} worker{'s' * (workers > 1)} {kind}, at most {format_bytes(limit)} of memory each"
         with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                silence_logs=50,
-                memory_limit=0,
-            ) as cluster,
+            _gpu_cluster(gpus[:workers], limit) if gpus else _cpu_cluster(workers, limit) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
-            yield client
+            yield Pool(client, f"{about}, dashboard {cluster.dashboard_link}")
 
 
-def default_workers(threads: int) -> int:
-    """One worker per `threads` cores that this process may use."""
+@contextmanager
+def _remote(scheduler: Address) -> Iterator[Client]:
+    security = scheduler.security()
+    try:
+        if scheduler.file is not None:
+            if not scheduler.file.is_file():
+                raise SpecError(f"{scheduler.file}: no such scheduler file")
+            client = Client(
+                scheduler_file=str(scheduler.file), security=security, timeout=CONNECT_TIMEOUT, set_as_default=False
+            )
+        else:
+            client = Client(scheduler.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, TypeError, ValueError) as error:
+        raise RunError(f"no scheduler answers at {scheduler.address or scheduler.file} ({error})") from None
+    with client:
+        yield client
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "distributed.scheduler.no-workers-timeout": dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT,
+        # The journal counts the deaths on each shard; Dask blames whatever else lay on the dead worker as well.
+        "distributed.scheduler.allowed-failures": 20,
+        # A worker has one shard at a time: a second one would wait behind it while other workers are idle.
+        "distributed.scheduler.worker-saturation": 1.0,
+        # Torch's memory is not Dask's to spill, and a paused worker would wait for ever; one beyond its limit is ended by its nanny.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 0.95,
+        "distributed.worker.preload": ["medadv.drain"],
+        "distributed.nanny.preload": [],
+    }
+
+
+def _cpu_cluster(workers: int, limit: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        memory_limit=limit,
+    )
+
+
+def _gpu_cluster(gpus: list[str], limit: int) -> SpecCluster:
+    """One nanny per GPU, which sees that one alone."""
+    options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": limit, "silence_logs": 50}
+    return SpecCluster(
+        workers={
+            number: {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": gpu}}} for number, gpu in enumerate(gpus)
+        },
+        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}},
+        silence_logs=50,
+    )
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def default_workers(threads: int, device: str) -> int:
+    """One worker per GPU, or per `threads` cores that this process may use."""
+    if device == "cuda":
+        return max(1, len(visible_gpus()))
     return max(1, len(os.sched_getaffinity(0)) // threads)
-
-
-def make_shards(client: Client, jobs: Iterator[tuple[str, int, dict[str, Any], bool]]) -> Iterator[dict[str, Any]]:
-    """Run `worker.make` on every job and yield results as they come; failures of a task are raised here.
-
-    At most `AHEAD` shards per worker are known to the scheduler at any time.
-    """
-    running = as_completed(loop=client.loop)
-    window = AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    waiting = 0
-
-    def submit() -> bool:
-        job = next(jobs, None)
-        if job is None:
-            return False
-        # Not pure: a shard made again after its receipt was lost is a new task.
-        running.add(client.submit(worker.make, *job, pure=False, key=f"shard-{job[2]['index']:05d}"))
-        return True
-
-    while waiting < window and submit():
-        waiting += 1
-    for future in running:
-        yield future.result()
-        if not submit():
-            waiting -= 1
-            if waiting == 0:
-                return

@@ -31,7 +31,11 @@ class Reporter:
         self.last = time.monotonic()
 
     def __call__(self, phase: str, done: int, total: int, text: str = "") -> None:
-        """Show progress; in a pipe at most every ten seconds, and at the end of a phase that took longer than two."""
+        """Show progress, or a line of its own (`message`); in a pipe at most every ten seconds, and at the end of a long phase."""
+        if phase == "message":
+            # rich keeps such lines above its bar.
+            say(text)
+            return
         label = PHASES.get(phase, phase)
         if self.bar is not None:
             if phase not in self.tasks:

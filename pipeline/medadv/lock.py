@@ -1,14 +1,17 @@
-"""One run per corpus: a lock file that names its holder and shows that it is alive."""
+"""One run per corpus: a lock file that names its holder, shows that it is alive, and tells its workers whether to go on."""
 
+import fcntl
 import json
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medadv.errors import LockedError
 
@@ -16,66 +19,135 @@ HEARTBEAT_S = 10.0
 STALE_S = 120.0
 """A holder on another host that has been silent for this long is taken for dead."""
 
+State = Literal["working", "draining", "halting"]
+"""working: go on; draining: begin no other shard; halting: leave the running shard at its next batch."""
+
+
+@dataclass
+class Hold:
+    """A lock that is held. `path` and `token` are what a worker needs to see whether it still is."""
+
+    path: Path
+    token: str
+    purpose: str
+    state: State = "working"
+    writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def tell(self, state: State) -> None:
+        """Let the workers know; they read it before a shard, between batches and before a commit."""
+        self.state = state
+        self.beat()
+
+    def beat(self) -> bool:
+        """Write the lock file anew; False when somebody else took it. A full disk is no reason to stop beating."""
+        with self.writing:
+            if read_lock(self.path).get("token") != self.token:
+                return False
+            with suppress(OSError):
+                temporary = _written(self.path, self.content())
+                temporary.replace(self.path)
+            return True
+
+    def content(self) -> dict[str, Any]:
+        """Holder, heartbeat and state."""
+        return {
+            "token": self.token,
+            "purpose": self.purpose,
+            "state": self.state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_time(os.getpid()),
+            "heartbeat": time.time(),
+        }
+
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
     """Hold the lock, beating while inside. LockedError names the holder when another run is alive."""
-    token = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
-    _take(path, token)
+    hold = Hold(path, secrets.token_hex(8), purpose)
+    _take(hold)
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, token, stop), daemon=True)
+    beat = threading.Thread(target=_beat, args=(hold, stop), daemon=True)
     beat.start()
     try:
-        yield
+        yield hold
     finally:
         stop.set()
         beat.join()
-        if _read(path).get("token") == token:
-            path.unlink(missing_ok=True)
+        if read_lock(path).get("token") == hold.token:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-def _take(path: Path, token: str) -> None:
-    for _ in range(3):
-        temporary = path.with_name(f".tmp-lock-{os.getpid()}")
-        temporary.write_text(json.dumps(_content(token)))
-        try:
-            os.link(temporary, path)  # atomic, also on shared file systems
-            return
-        except FileExistsError:
-            holder = _read(path)
-            if _alive(holder):
-                raise LockedError(
-                    f"another run holds this corpus: host {holder.get('host')}, process {holder.get('pid')}, "
-                    f"last heartbeat {time.time() - holder.get('heartbeat', 0):.0f} s ago"
-                ) from None
-            # Only one of several takers may remove the dead lock: rename is atomic, and the loser finds nothing to rename.
-            grave = path.with_name(f".tmp-dead-lock-{os.getpid()}")
-            try:
-                path.rename(grave)
-                grave.unlink()
-            except FileNotFoundError:
-                continue
-        finally:
-            temporary.unlink(missing_ok=True)
-    raise LockedError("another run took this corpus at the same moment")
+def alive_holder(path: Path) -> dict[str, Any] | None:
+    """Content of a lock whose holder is alive, else None."""
+    holder = read_lock(path)
+    return holder if holder and _alive(holder) else None
 
 
-def _content(token: str) -> dict[str, Any]:
-    return {
-        "token": token,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _start_time(os.getpid()),
-        "heartbeat": time.time(),
-    }
+def state_of(path: Path, token: str) -> State | None:
+    """What the holder of `token` wants of its workers; None when it is dead or lost the lock."""
+    content = read_lock(path)
+    return content.get("state", "working") if content.get("token") == token else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def describe_holder(holder: dict[str, Any]) -> str:
+    """Host, process and heartbeat."""
+    age = max(0.0, time.time() - float(holder.get("heartbeat", 0)))
+    return f"host {holder.get('host')}, process {holder.get('pid')}, last heartbeat {age:.0f} s ago"
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """A lock file's content, empty when there is none."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+@contextmanager
+def exclusive(path: Path, offset: int = 0) -> Iterator[None]:
+    """Keep other processes out for a moment, by a POSIX lock on one byte of a file: it ends with the process, and works over NFS.
+
+    On a file system without such locks nobody is kept out; what is done inside must then be harmless when done twice.
+    """
+    with _threads, path.open("a") as stream:
+        with suppress(OSError):
+            fcntl.lockf(stream, fcntl.LOCK_EX, 1, offset)
+        # Closing the file lets go.
+        yield
+
+
+# POSIX locks do not keep threads of one process apart.
+_threads = threading.Lock()
+
+
+def _take(hold: Hold) -> None:
+    path = hold.path
+    # Looking at a dead holder and taking its place must be one step: of two takers, the slower would remove the faster one's lock.
+    with exclusive(path.with_name(f"{path.name}.guard")):
+        holder = read_lock(path)
+        if holder and _alive(holder):
+            raise LockedError(f"another {holder.get('purpose', 'run')} holds this corpus: {describe_holder(holder)}")
+        path.unlink(missing_ok=True)
+        temporary = _written(path, hold.content())
+        try:
+            os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
+        except FileExistsError:
+            raise LockedError(f"another run took this corpus at the same moment: {describe_holder(read_lock(path))}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _written(path: Path, content: dict[str, Any]) -> Path:
+    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(json.dumps(content))
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
 
 
 def _alive(holder: dict[str, Any]) -> bool:
@@ -87,18 +159,21 @@ def _alive(holder: dict[str, Any]) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot, None when there is no such process (or it is a zombie)."""
+    """Boot and start time of a process, None when there is no such process (or it is a zombie)."""
+    if not Path("/proc/self/stat").exists():
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, 0)
+            return "running"
+        return None
     try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    return None if fields[0] == "Z" else f"{boot}:{fields[19]}"
 
 
-def _beat(path: Path, token: str, stop: threading.Event) -> None:
+def _beat(hold: Hold, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
-        if _read(path).get("token") != token:
+        if not hold.beat():
             return
-        temporary = path.with_name(f".tmp-beat-{os.getpid()}")
-        temporary.write_text(json.dumps(_content(token)))
-        temporary.replace(path)

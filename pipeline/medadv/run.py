@@ -1,49 +1,32 @@
 """Make a corpus: survey the inputs, freeze the plan, make the shards that are missing, write the manifest. Running again resumes."""
 
 import json
-import math
-import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from medadv import cluster
-from medadv.errors import RunError, SpecError
-from medadv.hashing import canonical_json, keyed_hash
-from medadv.lock import held
-from medadv.plan.cut import cut
-from medadv.plan.files import FileHashes
-from medadv.plan.frozen import FrozenPlan, freeze, generations, refuse_change
-from medadv.plan.model import PlannedShard
-from medadv.plan.settings import frozen_settings
-from medadv.plan.survey import Survey, survey
+from medadv import cluster, journal, state
+from medadv.commit import committed
+from medadv.drain import Stop
+from medadv.drive import drive
+from medadv.errors import IntegrityError, LockedError, MedadvError
+from medadv.failures import explain
+from medadv.hashing import canonical_json, hash_file
+from medadv.lock import Hold, alive_holder, describe_holder, held
+from medadv.log import Log
+from medadv.plan.frozen import FrozenPlan, freeze, live, live_lines, next_shard
+from medadv.prepare import Options, Prepared, describe, locate, prepare
 from medadv.provenance.manifest import build_manifest, read_manifest, read_receipt, write_manifest
-from medadv.spec.run import RunSpec, load_spec
+from medadv.spec.run import ExecutionSettings, load_spec
 from medadv.store.writer import write_file
-from medadv.victims.loading import Identity, load_victim
+from medadv.watch import Progress, Watch
+from medadv.worker import Job
 from medadv.workspace import Workspace, shard_name
-from medadv_transforms import InputError
 
-KEY_BYTES = 32
-
-# Called with a phase ("inputs", "shards"), done, in all, and what to show beside.
-Progress = Callable[[str, int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line adds to the spec."""
-
-    out: Path | None = None
-    overrides: list[str] = field(default_factory=list)
-    scheduler: str | None = None
-    trust_code: bool = False
-    rehash: bool = False
-    command: str = "medadv run"
+__all__ = ["Options", "Progress", "Result", "describe", "run"]
 
 
 @dataclass(frozen=True)
@@ -76,196 +59,216 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything known before work begins. `new` are the shards that no plan holds yet."""
+class Work:
+    """What the shards of a corpus are made with, whoever asks for them: a run, a part of one, or `forget`."""
 
-    spec: RunSpec
-    base: Path
     workspace: Workspace
-    survey: Survey
-    settings: dict[str, Any]
-    plans: list[FrozenPlan]
-    new: list[PlannedShard]
-    vanished: list[str]
-    """Ids of planned samples that the inputs no longer hold."""
-    hashes: FileHashes
-
-    @property
-    def pending(self) -> int:
-        """Shards still to be made."""
-        made = sum(self.workspace.receipt(shard_name(i)).exists() for i in range(sum(p.shards for p in self.plans)))
-        return sum(p.shards for p in self.plans) - made + len(self.new)
+    hold: Hold
+    options: Options
+    progress: Progress
+    stop: Stop
+    log: Log
+    started: datetime
 
 
-def locate(spec: RunSpec, spec_path: Path, out: Path | None) -> Workspace:
-    """The corpus folder of a spec: --out, else `output` beside the spec, else corpora/NAME there."""
-    base = spec_path.resolve().parent
-    return Workspace((out or base / (spec.output or f"corpora/{spec.name}")).resolve())
+@contextmanager
+def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
+    """Hold a corpus and everything that work on it needs; failures of the machine become one line.
+
+    Raises:
+        LockedError: another run or part holds the corpus.  RunError: no space, no permission, no memory.
+    """
+    started = datetime.now(UTC)
+    log = None
+    try:
+        workspace.make()
+        with held(workspace.lock) as hold:
+            for path in workspace.parts.glob("*.lock"):
+                if holder := alive_holder(path):
+                    raise LockedError(f"part {path.stem} of a job array holds this corpus: {describe_holder(holder)}")
+            log = Log(workspace.log, run=hold.token)
+            log("start", command=options.command)
+            state.sweep(workspace)
+            journal.clear(workspace)
+            yield Work(workspace, hold, options, progress, stop, log, started)
+    except (OSError, MemoryError, RuntimeError) as error:
+        expected = explain(error, workspace.root)
+        if log is not None:
+            log("failed", error=str(expected or error))
+        if expected is None:
+            raise
+        raise expected from None
+    except MedadvError as error:
+        if log is not None:
+            log("failed", error=str(error), exit_code=error.exit_code)
+        raise
 
 
-def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, progress: Progress) -> Prepared:
-    """Look at the inputs and the corpus, and say what would be done. Writes nothing."""
-    if not (base / spec.data.path).exists() and workspace.manifest.exists():
-        raise RunError(f"{base / spec.data.path} vanished; the corpus is as it was")
-    hashes = FileHashes(workspace.file_cache, base, rehash=options.rehash)
-    # Without a key nothing was planned, so nothing depends on it yet.
-    key = workspace.key.read_bytes() if workspace.key.exists() else secrets.token_bytes(KEY_BYTES)
-    seen = survey(spec, base, hashes, key, lambda done, total: progress("inputs", done, total, ""))
-    identity = _check_victim(spec, base, seen, options.trust_code)
-    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
-    plans = generations(workspace.private / "plans")
-    if plans:
-        refuse_change(plans[0].settings, settings, workspace.root)
-    planned = {sample.id for plan in plans for shard in plan.lines() for sample in shard.samples}
-    found = {item.sample.id for item in seen.found}
-    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
-    new = cut(fresh, spec.execution, first_index=sum(p.shards for p in plans))
-    return Prepared(spec, base, workspace, seen, settings, plans, new, sorted(planned - found), hashes)
-
-
-def run(spec_path: Path, options: Options, progress: Progress) -> Result:
+def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> Result:
     """Make or complete the corpus of a spec.
 
     Raises:
         SpecError: wrong spec, or settings other than the corpus was made with.
         LockedError: another run holds the corpus.
+        StoppedError: `stop` was signalled.
         RunError, IntegrityError: as their names say; every finished shard is kept.
     """
-    started = datetime.now(UTC)
+    stop = stop or Stop()
     spec = load_spec(spec_path, options.overrides)
     workspace = locate(spec, spec_path, options.out)
-    try:
-        workspace.make()
-        with held(workspace.lock):
-            if not workspace.key.exists():
-                write_file(workspace.key, secrets.token_bytes(KEY_BYTES))
-                workspace.key.chmod(0o600)
-            return _run(prepare(spec, spec_path.resolve().parent, workspace, options, progress), options, progress, started)
-    except OSError as error:
-        raise RunError(f"{workspace.root}: {error.strerror or error}") from None
+    with working(workspace, options, progress, stop) as work:
+        key = state.ensure_key(workspace)
+        prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
+        stop.check("nothing was changed")
+        plans = extended(prepared, work.log)
+        problems, paths = prepared.problems(key)
+        missing, left_out = look_through(workspace, plans)
+        if gone := prepared.gone:
+            changed = sum(how == "changed" for how in gone.values())
+            work.progress("message", 0, 0, f"{len(gone) - changed} inputs removed, {changed} changed since they were planned")
+        if not missing and up_to_date(workspace, plans, problems, left_out):
+            work.log("finished", new_shards=0, nothing_new=True)
+            return Result(workspace.root, read_manifest(workspace), 0, 0)
+        make_missing(work, plans, missing, spec.execution)
+        manifest = finish(work, plans, problems)
+        newly = remember_quarantine(workspace, paths)
+        work.log("finished", new_shards=len(missing), samples=manifest["samples"], content_root=manifest["content_root"])
+        return Result(workspace.root, manifest, len(missing), newly)
 
 
-def _run(prepared: Prepared, options: Options, progress: Progress, started: datetime) -> Result:
+def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
+    """The plans of the corpus, with what is new frozen as one more generation."""
     workspace, plans = prepared.workspace, list(prepared.plans)
-    _sweep(workspace)
     if prepared.new:
-        generation = len(plans)
         spec = prepared.spec.model_dump(mode="json", by_alias=True)
-        folder = workspace.plan(generation)
-        plans.append(freeze(folder, generation, prepared.settings, prepared.new, spec, prepared.base, prepared.survey.root))
+        generation = len(plans)
+        plans.append(
+            freeze(
+                workspace.plan(generation),
+                generation,
+                prepared.settings,
+                prepared.new,
+                spec,
+                prepared.base,
+                prepared.survey.root,
+                first_shard=next_shard(plans),
+            )
+        )
+        log("planned", generation=generation, shards=len(prepared.new), samples=plans[-1].samples)
     write_file(workspace.file_cache, prepared.hashes.content())
-    pending = prepared.pending
-    quarantined, first_seen = _quarantine(prepared)
-    if not pending and workspace.manifest.exists() and not first_seen:
-        return Result(workspace.root, read_manifest(workspace), 0, 0)
-    lost = _make(prepared, plans, pending, options, progress)
-    manifest = build_manifest(workspace, plans, quarantined, _times(options, started), _determinism(workspace))
-    write_manifest(workspace, manifest)
-    return Result(workspace.root, manifest, pending, first_seen + lost)
+    return plans
 
 
-def _make(prepared: Prepared, plans: list[FrozenPlan], pending: int, options: Options, progress: Progress) -> int:
-    """Make every shard without a receipt; returns how many samples were quarantined on the way."""
-    workspace = prepared.workspace
-    if not pending:
-        return 0
-    execution = prepared.spec.execution
-    workers = cluster.default_workers(execution.threads) if execution.workers == "auto" else execution.workers
-    lost = done = samples = 0
-    progress("shards", 0, pending, "starting workers")
-    with cluster.connect(min(workers, pending), options.scheduler) as client:
-        for result in cluster.make_shards(client, _jobs(workspace, plans, options.trust_code)):
-            done, samples, lost = done + 1, samples + result["samples"], lost + result["quarantined"]
-            successes = ", ".join(f"{name} {count}/{result['samples']}" for name, count in result["success"].items())
-            progress("shards", done, pending, f"{result['shard']}: {successes}")
-    return lost
+def look_through(workspace: Workspace, plans: Sequence[FrozenPlan]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Names of the shards still to be made, and the quarantine records of those that are committed."""
+    missing: list[str] = []
+    records: list[dict[str, Any]] = []
+    for plan, index in live(plans):
+        name = shard_name(index)
+        receipt = committed(workspace, name, plan.hash)
+        if receipt is None:
+            missing.append(name)
+        else:
+            records += receipt["quarantined"]
+    return missing, records
 
 
-def _jobs(workspace: Workspace, plans: list[FrozenPlan], trust_code: bool) -> Iterator[tuple[str, int, dict[str, Any], bool]]:
-    for plan in plans:
-        for shard in plan.lines():
-            if not workspace.receipt(shard_name(shard.index)).exists():
-                yield str(workspace.root), plan.generation, shard.as_dict(), trust_code
+def up_to_date(workspace: Workspace, plans: list[FrozenPlan], problems: list[dict[str, Any]], left_out: list[dict[str, Any]]) -> bool:
+    """Whether manifest, its hash and the quarantine list say what plans and receipts say: a run may have died before it wrote them."""
+    try:
+        manifest = read_manifest(workspace)
+        digest = workspace.manifest.with_name("manifest.json.sha256").read_text().split()[:1]
+        kept = {record["sample"] for record in problems if "sample" in record}
+        expected = [canonical_json(r) for r in [*problems, *(r for r in left_out if r["sample"] not in kept)]]
+        return (
+            manifest["run"]["status"] == "complete"
+            and [g["plan"] for g in manifest["generations"]] == [p.hash for p in plans]
+            and len(manifest["shards"]) <= sum(1 for _ in live(plans))
+            and digest == [hash_file(workspace.manifest)]
+            and workspace.quarantine.read_bytes().splitlines() == expected
+            and all(hash_file(workspace.root / name) == value for name, value in manifest["files"].items())
+        )
+    except (OSError, IntegrityError, KeyError):
+        return False
 
 
-def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> Identity:
-    """Load the victim once, so that what does not fit is said before any work."""
-    victim, identity = load_victim(
-        spec.victim,
-        spec.data.task,
-        base,
-        device=torch.device("cpu"),
-        sample_shape=seen.found[0].shape.shape,
-        trust_code=trust_code,
-    )
-    if spec.data.task == "classification" and not spec.data.unlabelled:
-        for item in seen.found:
-            try:
-                victim.as_label(item.sample.source.label)
-            except ValueError as error:
-                raise SpecError(f"data.label: {error}") from None
-    return identity
+def make_missing(work: Work, plans: Sequence[FrozenPlan], missing: Sequence[str], execution: ExecutionSettings) -> None:
+    """Have the missing shards made. StoppedError after a signal, with a manifest of what there is."""
+    if not missing:
+        return
+    workspace, options = work.workspace, work.options
+    wanted = set(missing)
+    samples = sum(len(shard.samples) for _, shard in live_lines(plans) if shard_name(shard.index) in wanted)
+    watch = Watch(work.progress, work.log, len(missing), samples)
+    device = plans[0].settings["execution"]["device"]
+    workers = cluster.default_workers(execution.threads, device) if execution.workers == "auto" else execution.workers
+    work.progress("shards", 0, len(missing), "starting workers")
+    try:
+        with cluster.connect(min(workers, len(missing)), execution.threads, device, options.scheduler) as pool:
+            watch.message(pool.about)
+            jobs = jobs_of(work, plans, wanted)
+            drive(pool, workspace, jobs, work.hold, work.stop, options.grace_s, watch, lambda ids: state.remember_poison(workspace, ids))
+    finally:
+        state.sweep(workspace)
+    if work.stop.signal is not None:
+        if work.stop.count < 2:
+            finish(work, plans, recorded(workspace))
+        work.log("stopped", signal=work.stop.signal, made=watch.done, of=len(missing))
+        raise work.stop.error(f"{watch.done} of {len(missing)} shards were made and are kept; run again to go on")
 
 
-def _sweep(workspace: Workspace) -> None:
-    """Remove what killed workers left behind. Safe under the lock: nobody else writes here."""
-    for stray in [*workspace.shards.glob(".tmp-*"), *workspace.root.glob(".tmp-*")]:
-        stray.unlink(missing_ok=True)
+def jobs_of(work: Work, plans: Sequence[FrozenPlan], wanted: set[str]) -> Iterator[Job]:
+    """The jobs of the wanted shards, one at a time."""
+    workspace = work.workspace
+    excluded = set(state.poison(workspace))
+    for plan, shard in live_lines(plans):
+        if shard_name(shard.index) in wanted:
+            poison = tuple(sample.id for sample in shard.samples if sample.id in excluded)
+            yield Job(
+                str(workspace.root),
+                plan.generation,
+                shard.as_dict(),
+                work.options.trust_code,
+                str(work.hold.path),
+                work.hold.token,
+                poison,
+            )
 
 
-def _quarantine(prepared: Prepared) -> tuple[list[dict[str, Any]], int]:
-    """Records of the inputs that cannot be used, and how many of them no earlier run knew.
-
-    `source` is a keyed hash of the path: the maker finds the file through .medadv/sources.json, nobody else does.
-    """
-    workspace = prepared.workspace
-    key = workspace.key.read_bytes()
-    known = json.loads(workspace.sources.read_text()) if workspace.sources.exists() else {}
-    records, paths = [], {}
-    for problem in prepared.survey.problems:
-        name = keyed_hash(key, problem.path)
-        paths[name] = problem.path
-        records.append({"source": name, "code": problem.code, "message": problem.message, "advice": problem.advice})
-    for sample in prepared.vanished:
-        paths[sample] = "vanished"
-        reason = InputError("changed-input")
-        records.append({"sample": sample, "code": reason.code, "message": reason.message, "advice": reason.advice})
-    write_file(workspace.sources, canonical_json({**known, **paths}))
-    return records, len(paths.keys() - known.keys())
-
-
-def _times(options: Options, started: datetime) -> dict[str, Any]:
-    return {
-        "command": options.command,
-        "started": started.isoformat(timespec="seconds"),
+def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write quarantine and manifest of everything that is committed."""
+    times = {
+        "command": work.options.command,
+        "started": work.started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    manifest = build_manifest(work.workspace, list(plans), problems, times, _determinism(work.workspace, plans))
+    write_manifest(work.workspace, manifest)
+    return manifest
 
 
-def _determinism(workspace: Workspace) -> dict[str, Any]:
+def remember_quarantine(workspace: Workspace, paths: dict[str, str]) -> int:
+    """How many quarantined inputs no earlier run had told of; the private names of all of them are kept."""
+    records = [json.loads(line) for line in workspace.quarantine.read_bytes().splitlines()]
+    named = {r.get("source") or r["sample"]: paths.get(r.get("source") or r["sample"], r["code"]) for r in records}
+    newly = named.keys() - state.known_sources(workspace).keys()
+    state.remember_sources(workspace, named)
+    return len(newly)
+
+
+def recorded(workspace: Workspace) -> list[dict[str, Any]]:
+    """Quarantine records of inputs as last written; a stopped run adds none."""
+    try:
+        records = [json.loads(line) for line in workspace.quarantine.read_bytes().splitlines()]
+    except FileNotFoundError:
+        return []
+    return [record for record in records if "source" in record]
+
+
+def _determinism(workspace: Workspace, plans: Sequence[FrozenPlan]) -> dict[str, Any]:
     """`bitwise` only where every batch that was run twice gave the same bits."""
-    receipts = (read_receipt(workspace, path.stem) for path in sorted(workspace.shards.glob("shard-*.json")))
+    names = (shard_name(index) for _, index in live(plans))
+    receipts = (read_receipt(workspace, name) for name in names if workspace.receipt(name).exists())
     repeats = [receipt["repeat"] for receipt in receipts if receipt.get("repeat")]
     same = bool(repeats) and all(repeat["equal"] for repeat in repeats)
     return {"level": "bitwise" if same else "tolerance", "repeated": repeats, "holds_for": "the same hardware and package versions"}
-
-
-def describe(spec_path: Path, options: Options, progress: Progress) -> dict[str, Any]:
-    """What `run` would do with a spec: counts, bytes before compression, and what is there already."""
-    spec = load_spec(spec_path, options.overrides)
-    workspace = locate(spec, spec_path, options.out)
-    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress)
-    values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
-    width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
-    per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())
-    passes = sum(a.steps * (2 if a.weight else 1) for a in spec.attacks.values())
-    return {
-        "corpus": str(workspace.root),
-        "samples": len(prepared.survey.found),
-        "new_samples": sum(len(shard.samples) for shard in prepared.new),
-        "new_shards": len(prepared.new),
-        "shards_to_make": prepared.pending,
-        "quarantined": len(prepared.survey.problems) + len(prepared.vanished),
-        "bytes_before_compression": values * per_value,
-        "gradient_passes_per_sample": passes,
-    }

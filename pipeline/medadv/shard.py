@@ -3,8 +3,9 @@
 load -> attack -> write -> read back -> score -> verify -> publish -> receipt. The same call gives the same shard, whoever makes it.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,19 @@ import torch
 from medadv.answers import Array, Label, Prediction
 from medadv.attacks.engine import perturb
 from medadv.attacks.norms import start_seed
-from medadv.datasets.read import Reader, Sample
+from medadv.commit import commit
+from medadv.datasets.read import Reader
 from medadv.errors import IntegrityError
 from medadv.hashing import canonical_json, hash_array, hash_file, hash_value
-from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.inputs import Batch, Loaded, batches
+from medadv.plan.model import PlannedShard
 from medadv.spec.attack import AttackSettings
 from medadv.store.extents import find_extents
 from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at, perturbation_dtype
 from medadv.store.reader import adversarial_image, read_content
-from medadv.store.writer import publish, sync, write_content, write_file
+from medadv.store.writer import GridFile, sync, write_content
 from medadv.victims.base import Victim
 from medadv.workspace import Workspace, shard_name
-from medadv_transforms import InputError
 from medadv_transforms.units import LATTICES
 
 
@@ -44,48 +46,57 @@ class Recipe:
     """Index of the plan's first shard, one batch of which is run twice."""
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A sample in its place: batch and position in the batch are the plan's."""
-
-    planned: PlannedSample
-    sample: Sample
-    label: Label | None
-    place: tuple[int, int]
+def carry_on() -> None:
+    """Nothing asks this maker to stop."""
 
 
-def make_shard(workspace: Workspace, shard: PlannedShard, recipe: Recipe, reader: Reader, victim: Victim) -> dict[str, Any]:
-    """Make, verify and commit one shard; returns its receipt.
+def make_shard(
+    workspace: Workspace,
+    shard: PlannedShard,
+    recipe: Recipe,
+    reader: Reader,
+    victim: Victim,
+    *,
+    excluded: Collection[str] = (),
+    proceed: Callable[[], None] = carry_on,
+) -> dict[str, Any]:
+    """Make, verify and commit one shard; returns the receipt that stands.
 
     Samples that cannot be read leave their place in the batch empty and stand in the receipt's `quarantined`.
 
+    Args:
+        workspace: the corpus.
+        shard: what to make.
+        recipe: by which attacks.
+        reader: of the inputs.
+        victim: the model.
+        excluded: samples that kill workers, left out as if they could not be read.
+        proceed: called between batches and before the commit; raises when this maker is no longer wanted.
+
     Raises:
         IntegrityError: what was read back is not what was written.
-        OSError: the disk failed; nothing half-written keeps a final name.
+        OSError: a disk failed; nothing half-written keeps a final name.
     """
     name = shard_name(shard.index)
-    if workspace.receipt(name).exists():
-        raise IntegrityError(f"{name} is committed already")
-    loaded, quarantined = _load(shard, reader, victim)
-    temporary = workspace.shards / f".tmp-{name}-{os.getpid()}.h5"
+    temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
     try:
+        content, loaded, quarantined = _attacked(temporary, shard, recipe, batches(shard, reader, victim, excluded), victim, proceed)
         receipt = _base_receipt(shard, recipe, loaded, quarantined)
-        if loaded:
-            content, records = _make(temporary, shard, recipe, loaded, victim)
-            _verify(temporary, content)
-            hashes = content.hashes()
-            receipt |= {
-                "repeat": _repeat(content, shard, recipe, loaded, victim),
-                "bytes": temporary.stat().st_size,
-                "sha256": hash_file(temporary),
-                "content_root": content_root(hashes, records),
-                "arrays": hashes,
-                "records": records,
-                "extents": find_extents(temporary),
-            }
-            publish(temporary, workspace.shard(name))
-        write_file(workspace.receipt(name), canonical_json(receipt) + b"\n")
-        return receipt
+        if not loaded:
+            return commit(workspace, name, shard.index, None, receipt, proceed)
+        records = _score(temporary, shard, recipe, content, loaded, victim)
+        _verify(temporary, content)
+        hashes = content.hashes()
+        receipt |= {
+            "repeat": _repeat(content, shard, recipe, loaded, victim),
+            "bytes": temporary.stat().st_size,
+            "sha256": hash_file(temporary),
+            "content_root": content_root(hashes, records),
+            "arrays": hashes,
+            "records": records,
+            "extents": find_extents(temporary),
+        }
+        return commit(workspace, name, shard.index, temporary, receipt, proceed)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -115,42 +126,51 @@ def _base_receipt(shard: PlannedShard, recipe: Recipe, loaded: Sequence[Loaded],
     }
 
 
-def _load(shard: PlannedShard, reader: Reader, victim: Victim) -> tuple[list[Loaded], list[dict[str, Any]]]:
-    loaded: list[Loaded] = []
-    quarantined: list[dict[str, Any]] = []
-    for number, batch in enumerate(shard.batches):
-        for position, planned in enumerate(batch):
-            try:
-                sample = reader.read(planned.source)
-                if sample.image.shape != shard.shape:
-                    raise InputError("changed-input", "The image has another shape than when the plan was made.")
-                loaded.append(Loaded(planned, sample, _label(sample, victim), (number, position)))
-            except InputError as error:
-                quarantined.append({"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice})
-    return loaded, quarantined
-
-
-def _label(sample: Sample, victim: Victim) -> Label | None:
-    if sample.label is None:
-        return None
-    try:
-        return victim.as_label(sample.label)
-    except ValueError as error:
-        raise InputError("label-values", str(error)) from None
-
-
-def _make(
-    temporary: Path, shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], victim: Victim
-) -> tuple[ShardContent, list[dict[str, Any]]]:
-    """Attack, store, read back, score what was read, and store the scores. Returns the whole content and the sample records."""
+def _attacked(
+    temporary: Path, shard: PlannedShard, recipe: Recipe, source: Iterator[Batch], victim: Victim, proceed: Callable[[], None]
+) -> tuple[ShardContent, list[Loaded], list[dict[str, Any]]]:
+    """Load, attack and store batch by batch: while one batch is attacked, the next is loaded and the one before is written."""
     spatial = len(shard.shape) - 1
-    temporary.unlink(missing_ok=True)
-    labels = _labels(loaded, recipe, victim)
-    first = _inputs(shard, recipe, loaded, labels, victim.task)
-    for name, settings in recipe.attacks.items():
-        first.arrays[f"attacks/{name}/perturbation"] = _attack(name, settings, recipe, loaded, labels, victim)
-        first.attributes[f"attacks/{name}"] = attack_attributes(settings, victim)
-    write_content(temporary, first, spatial)
+    loaded: list[Loaded] = []
+    labels: list[Label] = []
+    quarantined: list[dict[str, Any]] = []
+    large: dict[str, list[Array]] = defaultdict(list)
+    grid = GridFile(temporary, len(shard.samples), spatial)
+    try:
+        for batch in source:
+            proceed()
+            quarantined += batch.quarantined
+            if not batch.loaded:
+                continue
+            truths = _labels(batch.loaded, recipe, victim)
+            arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
+            for name, settings in recipe.attacks.items():
+                arrays[f"attacks/{name}/perturbation"] = attack_samples(name, settings, recipe, batch.loaded, truths, victim)
+            grid.append(arrays)
+            for key, values in arrays.items():
+                large[key].append(values)
+            loaded += batch.loaded
+            labels += truths
+    finally:
+        whole = grid.close()
+    if not loaded:
+        return ShardContent(), [], quarantined
+    content = _inputs(shard, recipe, loaded, labels, victim.task)
+    content.arrays |= {key: np.concatenate(parts) for key, parts in large.items()}
+    content.attributes |= {f"attacks/{name}": attack_attributes(settings, victim) for name, settings in recipe.attacks.items()}
+    if not whole:
+        # The file was laid out for samples that could not be read after all.
+        temporary.unlink(missing_ok=True)
+    missing = {key: values for key, values in content.arrays.items() if not (whole and key in large)}
+    write_content(temporary, ShardContent(content.attributes, missing), spatial)
+    return content, loaded, quarantined
+
+
+def _score(
+    temporary: Path, shard: PlannedShard, recipe: Recipe, content: ShardContent, loaded: list[Loaded], victim: Victim
+) -> list[dict[str, Any]]:
+    """Read back, score what was read, and store the scores; adds them to `content` and returns the sample records."""
+    labels = [answer_at(content.arrays, "label", index) for index in range(len(loaded))]
     # From here on only what the file gives back counts.
     stored = read_content(temporary)
     second = ShardContent()
@@ -164,15 +184,14 @@ def _make(
         second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
         second.arrays |= answer_arrays(f"{prefix}/prediction_clean", [p.answer for p in clean])
         second.arrays |= answer_arrays(f"{prefix}/prediction_adversarial", [p.answer for p in adversarial])
-    write_content(temporary, second, spatial)
-    content = ShardContent({**first.attributes}, {**first.arrays, **second.arrays})
-    return content, _records(loaded, content, outcomes)
+    write_content(temporary, second, len(shard.shape) - 1)
+    content.arrays |= second.arrays
+    return _records(loaded, content, outcomes)
 
 
 def _inputs(shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], labels: list[Label], task: str) -> ShardContent:
     samples = [item.sample for item in loaded]
     arrays: dict[str, Array] = {
-        "image": np.stack([s.image for s in samples]),
         "sample_id": np.array([item.planned.id for item in loaded], "S"),
         "group_id": np.array([item.planned.group for item in loaded], "S32"),
         **answer_arrays("label", labels),
@@ -212,7 +231,7 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
     name, settings = next(iter(recipe.attacks.items()))
     batch = next(_batches(loaded))
     items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
-    again = _attack(name, settings, recipe, items, labels, victim)
+    again = attack_samples(name, settings, recipe, items, labels, victim)
     equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])
     return {"attack": name, "samples": len(items), "equal": bool(equal)}
 
@@ -239,7 +258,7 @@ def _labels(loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[La
     return [victim.own_label(p) for p in _predict(images, loaded, recipe, victim)]
 
 
-def _attack(
+def attack_samples(
     name: str, settings: AttackSettings, recipe: Recipe, loaded: Sequence[Loaded], labels: Sequence[Label], victim: Victim
 ) -> Array:
     """Perturbations (n, C, *spatial) of one attack, in their stored type."""
@@ -264,6 +283,16 @@ def _attack(
         )
         delta[indices] = found.cpu().numpy()
     return delta
+
+
+def rehearse(batch: Batch, recipe: Recipe, victim: Victim) -> None:
+    """Attack and score a batch and keep nothing, to see whether the process lives through it."""
+    if batch.loaded:
+        labels = _labels(batch.loaded, recipe, victim)
+        for name, settings in recipe.attacks.items():
+            delta = attack_samples(name, settings, recipe, batch.loaded, labels, victim)
+            images = np.stack([item.sample.image for item in batch.loaded])
+            _predict(adversarial_image(images, delta), batch.loaded, recipe, victim)
 
 
 def outcome(

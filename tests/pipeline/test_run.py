@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
@@ -75,6 +76,14 @@ def test_workers_and_order_do_not_change_the_content(tiny_corpus: Path, tmp_path
     assert result.manifest["content_root"] == expected
 
 
+@pytest.mark.usefixtures("inline")
+def test_dask_and_a_plain_loop_give_the_same_content(tiny_corpus: Path, tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 10)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    result = run(tiny_spec(tmp_path), Options(), quiet)
+    assert result.manifest["content_root"] == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
+
+
 def test_a_second_run_finds_nothing_new(tiny_corpus: Path) -> None:
     before = (tiny_corpus / "manifest.json").read_bytes()
     result = run(tiny_corpus.parent / "spec.yaml", Options(), quiet)
@@ -102,6 +111,7 @@ def test_one_changed_byte_is_found_with_shard_and_sample(tiny_corpus: Path, tmp_
     assert any(path.name in p and sample in p and "attacks/pgd-8/perturbation" in p for p in problems), problems
 
 
+@pytest.mark.usefixtures("inline")
 def test_unreadable_inputs_are_quarantined_and_the_rest_is_made(tmp_path: Path) -> None:
     spec = prepared(tmp_path, 7)
     data = tmp_path / "data"
@@ -119,13 +129,15 @@ def test_unreadable_inputs_are_quarantined_and_the_rest_is_made(tmp_path: Path) 
     assert run(spec, Options(), quiet).exit_code == 0  # nothing new
 
 
+@pytest.mark.usefixtures("inline")
 def test_damaged_after_planning_leaves_its_place_empty(tmp_path: Path) -> None:
     """The batch is not refilled: its other samples get the bits they would have had, up to the batch's composition in the plan."""
     spec = prepared(tmp_path, 6)
     data = tmp_path / "data"
-    raw = bytearray((data / "002.png").read_bytes())
-    raw[len(raw) // 2] ^= 0xFF  # header whole, pixels damaged: planning reads headers only and cannot see it
-    (data / "002.png").write_bytes(raw)
+    with Image.open(data / "002.png") as picture:
+        picture.save(data / "002.bmp")
+    # Header whole, pixels cut short: planning reads headers only and cannot see it. The content says BMP, whatever the name.
+    (data / "002.png").write_bytes((data / "002.bmp").read_bytes()[:-500])
     result = run(spec, Options(), quiet)
     assert result.exit_code == 3
     receipts = [json.loads(path.read_text()) for path in (result.corpus / "shards").glob("*.json")]

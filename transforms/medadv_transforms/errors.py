@@ -126,6 +126,10 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     "duplicate": Reason("The same image stands in the data set twice.", "Nothing: the first one was taken."),
     "duplicate-conflict": Reason("The same image stands in the data set with different labels.", "Correct the labels; none was taken."),
     "changed-input": Reason("The input changed or vanished after the plan was made.", "Put it back, or make another corpus."),
+    "kills-worker": Reason(
+        "The process that worked on this sample alone died twice.",
+        "Look at the file: a decoder or the network cannot take it, or one sample is more than the memory holds.",
+    ),
     "wrong-unit": Reason("The image has another unit than the rest of the corpus.", "Make one corpus for HU and one for 8-bit images."),
     # Labels
     "label-values": Reason(

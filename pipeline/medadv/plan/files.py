@@ -1,18 +1,18 @@
 """Hashes of input files, remembered by size and time so that a second run reads only what is new."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from medadv.hashing import canonical_json, hash_file
 
 
 class FileHashes:
-    """SHA-256 of files under a root; `rehash` distrusts what was remembered."""
+    """SHA-256 of files; `rehash` distrusts what a cache file remembers. Without a cache they are remembered for this object's life."""
 
-    def __init__(self, cache: Path, root: Path, *, rehash: bool = False) -> None:
-        self.cache, self.root = cache, root
+    def __init__(self, cache: Path | None, *, rehash: bool = False) -> None:
         self.known: dict[str, list[int | str]] = {}
-        if cache.exists() and not rehash:
+        if cache is not None and cache.exists() and not rehash:
             try:
                 self.known = json.loads(cache.read_text(encoding="utf-8"))
             except ValueError:
@@ -28,6 +28,11 @@ class FileHashes:
         digest = hash_file(path)
         self.known[name] = [status.st_size, status.st_mtime_ns, digest]
         return digest
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Drop what is known of files."""
+        for path in paths:
+            self.known.pop(str(path), None)
 
     def content(self) -> bytes:
         """What to write to the cache file."""

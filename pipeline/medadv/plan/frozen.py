@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class FrozenPlan:
     """Folder of the spec: private."""
     root: str
     """Data root: private."""
+    replaces: tuple[int, ...] = ()
+    """Shards of earlier generations that this one stands for, since a patient was to be forgotten."""
 
     def lines(self) -> Iterator[PlannedShard]:
         """The shards in order."""
@@ -39,7 +41,16 @@ class FrozenPlan:
 
 
 def freeze(
-    folder: Path, generation: int, settings: dict[str, Any], shards: list[PlannedShard], spec: dict[str, Any], base: Path, root: Path
+    folder: Path,
+    generation: int,
+    settings: dict[str, Any],
+    shards: list[PlannedShard],
+    spec: dict[str, Any],
+    base: Path,
+    root: Path,
+    *,
+    first_shard: int = 0,
+    replaces: Sequence[int] = (),
 ) -> FrozenPlan:
     """Write a plan that no run has written before; its head comes last and marks it as whole."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,12 +63,13 @@ def freeze(
         "generation": generation,
         "settings": settings,
         "hash": plan_hash(settings, [s.digest for s in shards]),
-        "first_shard": shards[0].index,
+        "first_shard": first_shard,
         "shards": len(shards),
         "samples": sum(len(s.samples) for s in shards),
         "spec": spec,
         "base": str(base),
         "root": str(root),
+        "replaces": sorted(replaces),
     }
     temporary = folder / f".tmp-plan-{os.getpid()}"
     with temporary.open("xb") as stream:
@@ -77,7 +89,7 @@ def thaw(folder: Path) -> FrozenPlan:
     """Read a frozen plan's head."""
     try:
         head = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        return FrozenPlan(folder, **head)
+        return FrozenPlan(folder, **{**head, "replaces": tuple(head.get("replaces", ()))})
     except (OSError, ValueError, TypeError) as error:
         raise IntegrityError(f"{folder / 'plan.json'} cannot be read ({type(error).__name__})") from None
 
@@ -87,6 +99,34 @@ def generations(plans: Path) -> list[FrozenPlan]:
     if not plans.is_dir():
         return []
     return [thaw(folder) for folder in sorted(plans.iterdir()) if (folder / "plan.json").exists()]
+
+
+def retired(plans: Iterable[FrozenPlan]) -> set[int]:
+    """Shards that a later generation stands for: their files are gone, and their numbers are not used again."""
+    return {index for plan in plans for index in plan.replaces}
+
+
+def live(plans: Sequence[FrozenPlan]) -> Iterator[tuple[FrozenPlan, int]]:
+    """Every shard that the corpus consists of or is to consist of, in order: its plan and its number."""
+    gone = retired(plans)
+    for plan in plans:
+        for index in range(plan.first_shard, plan.first_shard + plan.shards):
+            if index not in gone:
+                yield plan, index
+
+
+def live_lines(plans: Sequence[FrozenPlan]) -> Iterator[tuple[FrozenPlan, PlannedShard]]:
+    """The same, with the planned shards themselves."""
+    gone = retired(plans)
+    for plan in plans:
+        for shard in plan.lines():
+            if shard.index not in gone:
+                yield plan, shard
+
+
+def next_shard(plans: Sequence[FrozenPlan]) -> int:
+    """Number of the first shard of the next generation."""
+    return sum(plan.shards for plan in plans)
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -1,10 +1,11 @@
 """Look at every input before anything is planned: which samples there are, what shape they have, and what cannot be used."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from medadv.datasets.failing import raise_unless_input
 from medadv.datasets.read import Reader, Shape
 from medadv.datasets.source import Listing, Problem, Source
 from medadv.datasets.tables import list_coco, list_csv, list_decathlon
@@ -19,6 +20,10 @@ from medadv_transforms import InputError
 
 ID_LENGTH = 32
 Progress = Callable[[int, int], None]
+
+
+class NothingFoundError(SpecError):
+    """The data set holds no sample that can be used."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ def list_samples(data: DataSettings, base: Path) -> Listing:
     return layouts[data.layout](path, data)
 
 
-def survey(spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: Progress | None = None) -> Survey:
+def survey(
+    spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: Progress | None = None, forgotten: Collection[str] = ()
+) -> Survey:
     """Inspect and identify every sample of the chosen split.
 
     Args:
@@ -57,9 +64,10 @@ def survey(spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: 
         hashes: remembered file hashes.
         key: secret of the group hashes.
         progress: called with samples done and samples in all.
+        forgotten: group hashes of patients that were removed: their samples are passed over, without a record.
 
     Raises:
-        SpecError: a group crosses splits, or no sample can be used.
+        SpecError: a group crosses splits.  NothingFoundError: no sample can be used.  OSError: the disk failed, not an input.
     """
     listing = list_samples(spec.data, base)
     reader = Reader(listing.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
@@ -70,10 +78,14 @@ def survey(spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: 
         try:
             for part in reader.expand(source):
                 shape = reader.inspect(part)
-                found.append(Found(_identify(part, reader, hashes, key), shape))
+                sample = _identify(part, reader, hashes, key)
+                if sample.group not in forgotten:
+                    found.append(Found(sample, shape))
         except InputError as error:
+            raise_unless_input(error)
             problems.append(Problem.of(source.images[0], error))
-        except OSError:
+        except OSError as error:
+            raise_unless_input(error)
             problems.append(Problem.of(source.images[0], InputError("not-found", "The file cannot be opened.")))
         if progress is not None:
             progress(number + 1, len(listing.sources))
@@ -82,19 +94,24 @@ def survey(spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: 
     problems += repeated + odd
     if not found:
         hint = f": {problems[0].message} {problems[0].advice}" if problems else ""
-        raise SpecError(f"no usable sample in {base / spec.data.path} ({len(problems)} cannot be used{hint})")
+        raise NothingFoundError(f"no usable sample in {base / spec.data.path} ({len(problems)} cannot be used{hint})")
     found.sort(key=lambda f: f.sample.id)
     return Survey(listing.root, found, sorted(problems, key=lambda p: (p.path, p.code)), listing.classes)
 
 
 def _identify(source: Source, reader: Reader, hashes: FileHashes, key: bytes) -> PlannedSample:
+    identity, label = content_of(source, reader, hashes)
+    group = keyed_hash(key, source.group if source.group is not None else f"sample {identity}")
+    return PlannedSample(identity, group, label, source)
+
+
+def content_of(source: Source, reader: Reader, hashes: FileHashes) -> tuple[str, str]:
     """Sample id: hash of the image files' content, and the slice. Label hash: the label's value or its files' content."""
     images = sorted(hashes.of(reader.root / name) for name in source.images)
     content = images[0] if len(images) == 1 else hash_value(images)
     identity = content[:ID_LENGTH] + ("" if source.index is None else f"-{source.index:04d}")
     label = [hashes.of(reader.root / name) for name in source.masks] or source.label
-    group = keyed_hash(key, source.group if source.group is not None else f"sample {identity}")
-    return PlannedSample(identity, group, hash_value(label), source)
+    return identity, hash_value(label)
 
 
 def _drop_crossing(listing: Listing, data: DataSettings) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from medadv.answers import Label
 from medadv.errors import IntegrityError
-from medadv.hashing import canonical_json, hash_bytes, hash_file, hash_value
+from medadv.hashing import canonical_json, hash_bytes, hash_file, hash_value, keyed_hash
 from medadv.metrics import corpus_metrics, summary
-from medadv.plan.frozen import FrozenPlan
+from medadv.plan.frozen import FrozenPlan, live
 from medadv.provenance.croissant import croissant
 from medadv.provenance.environment import environment, tool
 from medadv.store.layout import FORMAT, FORMAT_VERSION, answer_at
@@ -48,12 +48,9 @@ def read_manifest(workspace: Workspace) -> dict[str, Any]:
 
 
 def planned_names(plans: Iterable[FrozenPlan]) -> Iterator[tuple[FrozenPlan, str]]:
-    """Every planned shard's name, with its plan."""
-    index = 0
-    for plan in plans:
-        for _ in range(plan.shards):
-            yield plan, shard_name(index)
-            index += 1
+    """Every planned shard's name, with its plan; those that a later generation stands for are left out."""
+    for plan, index in live(list(plans)):
+        yield plan, shard_name(index)
 
 
 def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable[str]) -> dict[str, Any]:
@@ -94,12 +91,14 @@ def build_manifest(
     roots: dict[int, list[str]] = {}
     missing = 0
     samples = 0
+    vanished = {record["sample"] for record in quarantined if "sample" in record}
     for plan, name in planned_names(plans):
         if not workspace.receipt(name).exists():
             missing += 1
             continue
         receipt = read_receipt(workspace, name)
-        quarantined = quarantined + receipt["quarantined"]
+        # A sample that had vanished before its shard was made is known from the survey already.
+        quarantined = quarantined + [r for r in receipt["quarantined"] if r["sample"] not in vanished]
         roots.setdefault(plan.generation, []).append(receipt["content_root"])
         if receipt["samples"]:
             samples += receipt["samples"]
@@ -128,7 +127,7 @@ def build_manifest(
         "quarantined": len(quarantined),
         "shards": shards,
         "files": {**files, workspace.quarantine.name: hash_file(workspace.quarantine)},
-        "generations": [{"plan": p.hash, "shards": p.shards, "samples": p.samples} for p in plans],
+        "generations": [{"plan": p.hash, "shards": p.shards, "samples": p.samples, "replaces": list(p.replaces)} for p in plans],
         "data": settings["data"],
         "preprocess": settings["preprocess"],
         "victim": settings["victim"],
@@ -142,6 +141,8 @@ def build_manifest(
             "group_id": "HMAC-SHA-256 of the group under a secret key that is not published",
             "sample_id": "SHA-256 of the input file's content, cut to 32 digits, and a slice number",
             "source_paths": "not published",
+            # Corpora made with one key have comparable group ids; nothing else can be learnt from this.
+            "group_key_id": keyed_hash(workspace.key.read_bytes(), "key id")[:16],
         },
         "run": {**run, "status": "partial" if missing else "complete", "shards_missing": missing},
     }

@@ -1,12 +1,14 @@
 """Write shards so that what is on disk is what was meant, whatever happens on the way."""
 
 import os
+import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from medadv.store.layout import ShardContent, chunks_of
+from medadv.store.layout import Array, ShardContent, chunks_of
 
 LIBVER = ("v110", "v110")
 """Readable by every HDF5 since 1.10."""
@@ -26,6 +28,52 @@ def write_content(path: Path, content: ShardContent, spatial: int) -> None:
             for key, value in attributes.items():
                 target.attrs[key] = value
     sync(path)
+
+
+class GridFile:
+    """A new shard file whose arrays on the image grid are written batch by batch, while the next batch is attacked.
+
+    One thread does all of it in order, so that the same batches give the same bytes.
+    """
+
+    def __init__(self, path: Path, rows: int, spatial: int) -> None:
+        self.path, self.rows, self.spatial = path, rows, spatial
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="writing")
+        self.written = 0
+        self.file: Any = None
+        self.last: Future[None] | None = None
+
+    def append(self, arrays: dict[str, Array]) -> None:
+        """Add the rows of a batch, (n, ...) each; waits for the batch before, whose failure is raised here."""
+        if self.last is not None:
+            self.last.result()
+        self.last = self.thread.submit(self._append, arrays)
+
+    def close(self) -> bool:
+        """Finish; False when fewer rows came than were promised, so that the file must be written anew."""
+        try:
+            if self.last is not None:
+                self.last.result()
+        finally:
+            # Whatever went wrong, the file must not stay open in this process.
+            self.thread.submit(self._close).result()
+            self.thread.shutdown()
+        return self.written == self.rows
+
+    def _append(self, arrays: dict[str, Array]) -> None:
+        if self.file is None:
+            self.file = h5py.File(self.path, "w", libver=LIBVER)
+        count = len(next(iter(arrays.values())))
+        for name, array in arrays.items():
+            if name not in self.file:
+                shape = (self.rows, *array.shape[1:])
+                self.file.create_dataset(name, shape, array.dtype, track_times=False, **_filters(chunks_of(name, shape, self.spatial)))
+            self.file[name][self.written : self.written + count] = array
+        self.written += count
+
+    def _close(self) -> None:
+        if self.file is not None:
+            self.file.close()
 
 
 def _filters(chunks: tuple[int, ...] | None) -> dict[str, Any]:
@@ -51,7 +99,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 def write_file(final: Path, data: bytes) -> None:
     """Write a small file atomically: temporary name beside it, fsync, rename."""
-    temporary = final.with_name(f".tmp-{final.name}-{os.getpid()}")
+    temporary = final.with_name(f".tmp-{final.name}-{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as stream:
             stream.write(data)

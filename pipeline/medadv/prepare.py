@@ -1,0 +1,166 @@
+"""What a run would do: look at the inputs and at what the corpus holds already. Writes nothing."""
+
+import math
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medadv.cluster import Address
+from medadv.commit import committed
+from medadv.drain import Stop
+from medadv.errors import RunError, SpecError
+from medadv.hashing import keyed_hash
+from medadv.plan.cut import cut
+from medadv.plan.files import FileHashes
+from medadv.plan.frozen import FrozenPlan, generations, live, next_shard, refuse_change, retired
+from medadv.plan.model import PlannedShard
+from medadv.plan.settings import frozen_settings
+from medadv.plan.survey import NothingFoundError, Survey, survey
+from medadv.spec.run import RunSpec, load_spec
+from medadv.state import KEY_BYTES, forgotten_groups
+from medadv.victims.loading import Identity, load_victim
+from medadv.watch import Progress
+from medadv.workspace import Workspace, shard_name
+from medadv_transforms import InputError
+
+GRACE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to the spec."""
+
+    out: Path | None = None
+    overrides: list[str] = field(default_factory=list)
+    scheduler: Address = field(default_factory=Address)
+    trust_code: bool = False
+    rehash: bool = False
+    command: str = "medadv run"
+    grace_s: float = GRACE_S
+    """How long running shards may go on after a signal."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything known before work begins. `new` are the shards that no plan holds yet."""
+
+    spec: RunSpec
+    base: Path
+    workspace: Workspace
+    survey: Survey
+    settings: dict[str, Any]
+    plans: list[FrozenPlan]
+    new: list[PlannedShard]
+    gone: dict[str, str]
+    """Ids of planned samples that the inputs no longer hold, and whether they were `removed` or `changed`."""
+    hashes: FileHashes
+
+    def problems(self, key: bytes) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Quarantine records of inputs, and the private path (or what happened) behind each record's public name.
+
+        `source` is a keyed hash of the path: the maker finds the file through .medadv/sources.json, nobody else does.
+        """
+        records, paths = [], {}
+        for problem in self.survey.problems:
+            name = keyed_hash(key, problem.path)
+            paths[name] = problem.path
+            records.append({"source": name, "code": problem.code, "message": problem.message, "advice": problem.advice})
+        for sample, how in sorted(self.gone.items()):
+            paths[sample] = how
+            reason = InputError("changed-input", f"The input was {how} after the plan was made; what is stored of it stays.")
+            records.append({"sample": sample, "code": reason.code, "message": reason.message, "advice": reason.advice})
+        return records, paths
+
+
+def locate(spec: RunSpec, spec_path: Path, out: Path | None) -> Workspace:
+    """The corpus folder of a spec: --out, else `output` beside the spec, else corpora/NAME there."""
+    base = spec_path.resolve().parent
+    return Workspace((out or base / (spec.output or f"corpora/{spec.name}")).resolve())
+
+
+def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, progress: Progress, stop: Stop | None = None) -> Prepared:
+    """Survey the inputs, hold the settings against the corpus, and cut what is new into shards.
+
+    Raises:
+        SpecError: wrong spec, or settings other than the corpus was made with.
+        RunError: the inputs of an existing corpus are all gone.
+        StoppedError: a signal came.
+    """
+    plans = generations(workspace.private / "plans")
+    source = base / spec.data.path
+    vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
+    if plans and not source.exists():
+        raise vanished
+    hashes = FileHashes(workspace.file_cache, rehash=options.rehash)
+    # Without a key nothing was planned, so nothing depends on it yet.
+    key = workspace.key.read_bytes() if workspace.key.exists() else secrets.token_bytes(KEY_BYTES)
+
+    def show(done: int, total: int) -> None:
+        if stop is not None:
+            stop.check("nothing was changed")
+        progress("inputs", done, total, "")
+
+    try:
+        seen = survey(spec, base, hashes, key, show, forgotten_groups(workspace))
+    except NothingFoundError:
+        if plans and any(plan.samples for plan in plans):
+            raise vanished from None
+        raise
+    identity = _check_victim(spec, base, seen, options.trust_code)
+    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
+    if plans:
+        refuse_change(plans[0].settings, settings, workspace.root)
+    stand = retired(plans)
+    planned = {s.id: s.source.images for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
+    found = {item.sample.id for item in seen.found}
+    paths = {item.sample.source.images for item in seen.found}
+    if planned and not found & planned.keys() and not paths & set(planned.values()):
+        raise vanished
+    gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
+    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
+    new = cut(fresh, spec.execution, first_index=next_shard(plans))
+    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes)
+
+
+def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> Identity:
+    """Load the victim once, so that what does not fit is said before any work."""
+    victim, identity = load_victim(
+        spec.victim,
+        spec.data.task,
+        base,
+        device=torch.device("cpu"),
+        sample_shape=seen.found[0].shape.shape,
+        trust_code=trust_code,
+    )
+    if spec.data.task == "classification" and not spec.data.unlabelled:
+        for item in seen.found:
+            try:
+                victim.as_label(item.sample.source.label)
+            except ValueError as error:
+                raise SpecError(f"data.label: {error}") from None
+    return identity
+
+
+def describe(spec_path: Path, options: Options, progress: Progress) -> dict[str, Any]:
+    """What `run` would do with a spec: counts, bytes before compression, and what is there already."""
+    spec = load_spec(spec_path, options.overrides)
+    workspace = locate(spec, spec_path, options.out)
+    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress)
+    values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
+    width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
+    per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())
+    passes = sum(a.steps * (2 if a.weight else 1) for a in spec.attacks.values())
+    missing = sum(committed(workspace, shard_name(index), plan.hash) is None for plan, index in live(prepared.plans))
+    return {
+        "corpus": str(workspace.root),
+        "samples": len(prepared.survey.found),
+        "new_samples": sum(len(shard.samples) for shard in prepared.new),
+        "new_shards": len(prepared.new),
+        "shards_to_make": missing + len(prepared.new),
+        "quarantined": len(prepared.survey.problems) + len(prepared.gone),
+        "bytes_before_compression": values * per_value,
+        "gradient_passes_per_sample": passes,
+    }
