@@ -108,10 +108,13 @@ def check_totals(root: Path, manifest: dict[str, Any], samples: int, successes: 
 def _chain(root: Path, manifest: dict[str, Any]) -> tuple[int, str]:
     """Planned shards without a receipt, and the content root as it follows from the generations' shards in order."""
     listed = {entry["path"]: entry["content_root"] for entry in manifest["shards"]}
+    gone = {number for generation in manifest["generations"] for number in generation.get("replaces", ())}
     value, index, missing = "", 0, 0
     for generation in manifest["generations"]:
         roots: list[str] = []
         for number in range(index, index + generation["shards"]):
+            if number in gone:
+                continue
             name = shard_name(number)
             known = listed.get(f"shards/{name}.h5") or _empty_root(root, name)
             if known is None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -157,5 +158,5 @@ def _report(findings: list[Finding], receipt: dict[str, Any] | None, manifest: d
         successes = {attack: sum(record["attacks"][attack]["success"] for record in records) for attack in manifest["attacks"]}
     except UNREADABLE:
         successes = {}
-    rising = all(a < b for a, b in zip(ids, ids[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(ids))
     return ShardReport(findings, len(ids), rising, ids[0] if ids else "", ids[-1] if ids else "", successes)

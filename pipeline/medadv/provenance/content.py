@@ -1,4 +1,4 @@
-"""Hold an open shard against its receipt: array hashes, bounds on the lattice, results, attributes. Memory stays at one piece of a sample."""
+"""Hold an open shard against its receipt: array hashes, bounds on the lattice, results, attributes. Memory holds one piece of a sample."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from medadv.answers import Array
 from medadv.hashing import ArrayHash, hash_array
 from medadv.provenance.finding import Finding
 from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, perturbation_dtype
-from medadv.store.reader import dataset_names, is_group, sample_blocks
+from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
 RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
@@ -22,18 +22,19 @@ UNREADABLE = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError
 def check_content(name: str, file: Any, receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
     """Everything wrong with what a shard decodes to. name: for the findings; file: the open shard."""
     try:
+        arrays = {key: item for key, item in datasets(file).items() if key not in OUTSIDE_CONTENT}
         yield from _attributes(name, file, receipt, manifest)
-        yield from _inventory(name, file, receipt)
+        yield from _inventory(name, arrays, receipt)
         ids = [record["id"] for record in receipt["records"]]
-        stored = [bytes(value).decode() for value in file["sample_id"][...]]
+        stored = [bytes(value).decode() for value in arrays["sample_id"][...]]
         if stored != ids:
             yield Finding(name, "sample ids differ from the receipt's records", array="sample_id")
-        on_grid = _on_grid(file, receipt)
+        on_grid = _on_grid(arrays, receipt)
         for key, expected in receipt["arrays"].items():
-            if key not in on_grid and key in file:
-                yield from _whole(name, file[key], key, expected)
-        yield from _results(name, file, receipt, manifest)
-        yield from _pixels(name, file, receipt, manifest, on_grid)
+            if key not in on_grid and key in arrays:
+                yield from _whole(name, arrays[key], key, expected)
+        yield from _results(name, arrays, receipt, manifest)
+        yield from _pixels(name, arrays, receipt, manifest, on_grid)
     except UNREADABLE as error:
         yield Finding(name, f"cannot be read ({type(error).__name__})")
 
@@ -62,23 +63,22 @@ def _attributes(name: str, file: Any, receipt: dict[str, Any], manifest: dict[st
         json.loads(str(attributes["success_rule"]))
 
 
-def _inventory(name: str, file: Any, receipt: dict[str, Any]) -> Iterator[Finding]:
+def _inventory(name: str, arrays: dict[str, Any], receipt: dict[str, Any]) -> Iterator[Finding]:
     """Arrays that are missing or too many, and chunks without a checksum."""
-    present = set(dataset_names(file)) - set(OUTSIDE_CONTENT)
-    for key in sorted(receipt["arrays"].keys() - present):
+    for key in sorted(receipt["arrays"].keys() - arrays.keys()):
         yield Finding(name, "missing", array=key)
-    for key in sorted(present - receipt["arrays"].keys()):
+    for key in sorted(arrays.keys() - receipt["arrays"].keys()):
         yield Finding(name, "not in the receipt", array=key)
-    for key in sorted(present):
-        if file[key].chunks is not None and not file[key].fletcher32:
+    for key in arrays:
+        if arrays[key].chunks is not None and not arrays[key].fletcher32:
             yield Finding(name, "carries no Fletcher32 checksum", array=key)
 
 
-def _on_grid(file: Any, receipt: dict[str, Any]) -> list[str]:
+def _on_grid(arrays: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
     """Arrays that hold one image-sized part a sample."""
-    count, spatial = len(receipt["records"]), file["image"].shape[2:]
-    arrays = (key for key in receipt["arrays"] if key in file and not is_group(file[key]))
-    return [key for key in arrays if file[key].shape[:1] == (count,) and file[key].shape[-len(spatial) :] == spatial]
+    count, spatial = len(receipt["records"]), arrays["image"].shape[2:]
+    shapes = {key: arrays[key].shape for key in receipt["arrays"] if key in arrays}
+    return [key for key, shape in shapes.items() if shape[:1] == (count,) and shape[-len(spatial) :] == spatial]
 
 
 def _whole(name: str, dataset: Any, key: str, expected: str) -> Iterator[Finding]:
@@ -89,32 +89,32 @@ def _whole(name: str, dataset: Any, key: str, expected: str) -> Iterator[Finding
         yield Finding(name, "cannot be read", array=key)
 
 
-def _results(name: str, file: Any, receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
+def _results(name: str, arrays: dict[str, Any], receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
     """Stored results against the receipt's records."""
     for attack in manifest["attacks"]:
         for result in RESULTS:
             key = f"attacks/{attack}/{result}"
-            if key not in file:
+            if key not in arrays:
                 continue
-            for value, record in zip(file[key][...].tolist(), receipt["records"], strict=True):
+            for value, record in zip(arrays[key][...].tolist(), receipt["records"], strict=True):
                 if value != record["attacks"][attack][result]:
                     yield Finding(name, f"is {value}, the receipt says {record['attacks'][attack][result]}", record["id"], key)
 
 
-def _pixels(name: str, file: Any, receipt: dict[str, Any], manifest: dict[str, Any], on_grid: list[str]) -> Iterator[Finding]:
+def _pixels(name: str, arrays: dict[str, Any], receipt: dict[str, Any], manifest: dict[str, Any], on_grid: list[str]) -> Iterator[Finding]:
     """Image-sized arrays, piece by piece and side by side, so that each is decoded once."""
-    wholes = {key: ArrayHash(file[key].dtype, file[key].shape) for key in on_grid}
+    wholes = {key: ArrayHash(arrays[key].dtype, arrays[key].shape) for key in on_grid}
     perturbations = {f"attacks/{attack}/perturbation": (attack, s["epsilon"]) for attack, s in manifest["attacks"].items()}
-    for key, (attack, epsilon) in perturbations.items():
-        if key in file and (file[key].dtype != perturbation_dtype(epsilon) or file[key].shape != file["image"].shape):
-            yield Finding(name, f"is {file[key].dtype} {file[key].shape} at epsilon {epsilon:g}", array=key)
+    for key, (_, epsilon) in perturbations.items():
+        if key in arrays and (arrays[key].dtype != perturbation_dtype(epsilon) or arrays[key].shape != arrays["image"].shape):
+            yield Finding(name, f"is {arrays[key].dtype} {arrays[key].shape} at epsilon {epsilon:g}", array=key)
             return
     unreadable: set[str] = set()
     for index, record in enumerate(receipt["records"]):
-        parts = {key: ArrayHash(file[key].dtype, file[key].shape[1:]) for key in on_grid}
+        parts = {key: ArrayHash(arrays[key].dtype, arrays[key].shape[1:]) for key in on_grid}
         bounds = {key: Bounds(epsilon) for key, (_, epsilon) in perturbations.items()}
-        for group in _aligned(file, on_grid):
-            for blocks in _together(file, group, index, parts):
+        for group in _aligned(arrays, on_grid):
+            for blocks in _together(arrays, group, index, parts):
                 for key, block in blocks.items():
                     parts[key].add(block)
                     wholes[key].add(block)
@@ -135,16 +135,16 @@ def _pixels(name: str, file: Any, receipt: dict[str, Any], manifest: dict[str, A
             yield Finding(name, "differs from its receipt", array=key)
 
 
-def _aligned(file: Any, on_grid: list[str]) -> Iterator[list[str]]:
+def _aligned(arrays: dict[str, Any], on_grid: list[str]) -> Iterator[list[str]]:
     """Image and perturbations, whose pieces correspond; then the others one by one."""
-    shape = file["image"].shape
-    yield [key for key in on_grid if key == "image" or (key.endswith("/perturbation") and file[key].shape == shape)]
-    yield from ([key] for key in on_grid if key != "image" and not (key.endswith("/perturbation") and file[key].shape == shape))
+    shape = arrays["image"].shape
+    yield [key for key in on_grid if key == "image" or (key.endswith("/perturbation") and arrays[key].shape == shape)]
+    yield from ([key] for key in on_grid if key != "image" and not (key.endswith("/perturbation") and arrays[key].shape == shape))
 
 
-def _together(file: Any, keys: list[str], index: int, alive: dict[str, Any]) -> Iterator[dict[str, Array]]:
+def _together(arrays: dict[str, Any], keys: list[str], index: int, alive: dict[str, Any]) -> Iterator[dict[str, Array]]:
     """Corresponding pieces of one sample of several arrays; an array that cannot be read leaves `alive`."""
-    running = {key: sample_blocks(file[key], index) for key in keys}
+    running = {key: sample_blocks(arrays[key], index) for key in keys}
     while running:
         blocks: dict[str, Array] = {}
         for key in list(running):

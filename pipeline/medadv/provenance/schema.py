@@ -102,12 +102,13 @@ class ShardEntry(Closed):
     generation: Count
 
 
-class Generation(Open):
+class Generation(Closed):
     """What one run planned; the corpus's content root follows from the order of its generations."""
 
     plan: Sha256
     shards: Count
     samples: Count
+    replaces: list[Count] = Field(default_factory=list, description="earlier shards that it stands for, since a patient was forgotten")
 
 
 class DataFacts(Closed):
@@ -217,7 +218,20 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 def json_schema(name: str) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of one of SCHEMAS."""
     schema = SCHEMAS[name].model_json_schema(by_alias=True, mode="validation")
+    _close(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"medadv/{name}.schema.json", **schema}
+
+
+def _close(schema: Any) -> None:
+    """Mappings whose keys have a pattern take no other keys: the models refuse them, but pydantic leaves that out of the schema."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for part in schema.values():
+            _close(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _close(part)
 
 
 def shape_problem(model: type[BaseModel], data: Any) -> str | None:

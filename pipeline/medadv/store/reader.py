@@ -14,16 +14,16 @@ from medadv.answers import Boxes, Label
 from medadv.store.layout import Array, ShardContent
 
 
+def datasets(file: Any) -> dict[str, Any]:
+    """Every dataset of an open shard by its path, sorted."""
+    found: dict[str, Any] = {}
+    file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    return dict(sorted(found.items()))
+
+
 def dataset_names(file: Any) -> list[str]:
     """Every dataset path of an open shard, sorted."""
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return sorted(names)
-
-
-def is_group(item: Any) -> bool:
-    """Whether an item of an open shard is a group."""
-    return isinstance(item, h5py.Group)
+    return list(datasets(file))
 
 
 def read_content(path: Path) -> ShardContent:
@@ -68,6 +68,12 @@ def read_small(path: Path) -> dict[str, Array]:
     with h5py.File(path, "r") as file:
         names = [n for n in dataset_names(file) if file[n].ndim < max(3, file["image"].ndim - 1)]
         return {name: np.asarray(file[name][...]) for name in names}
+
+
+def read_texts(path: Path, name: str) -> list[str]:
+    """A shard's array of ids."""
+    with h5py.File(path, "r") as file:
+        return [bytes(value).decode() for value in file[name][...]]
 
 
 def open_files(path: Path) -> Any:

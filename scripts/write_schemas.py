@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Write what follows from the code: the JSON Schemas, and the tables of manifests/README.md. scripts/write_schemas.py [MANIFESTS]"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from medadv.provenance.schema import SCHEMAS, json_schema
+from medadv.spec.attack import AttackSettings
+from medadv.spec.base import Settings
+from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
+from medadv.spec.run import ExecutionSettings, RunSpec
+from medadv.spec.victim import NormalizeSettings, VictimSettings
+from medadv_transforms.errors import REASONS_AND_ADVICE
+
+PARTS: dict[str, type[Settings]] = {
+    "top level": RunSpec,
+    "data": DataSettings,
+    "data.split": SplitSettings,
+    "preprocess": PreprocessSettings,
+    "victim": VictimSettings,
+    "victim.normalize": NormalizeSettings,
+    "attacks.NAME": AttackSettings,
+    "execution": ExecutionSettings,
+}
+
+
+def schemas() -> dict[str, str]:
+    """File name in manifests/schema/ -> content."""
+    return {f"{name}.schema.json": json.dumps(json_schema(name), indent=1, sort_keys=True) + "\n" for name in SCHEMAS}
+
+
+def reasons() -> str:
+    """The reason codes as a table."""
+    rows = [f"| `{code}` | {reason.meaning} | {reason.advice} |" for code, reason in REASONS_AND_ADVICE.items()]
+    return "\n".join(["| code | meaning | what to do |", "|---|---|---|", *rows])
+
+
+def reference() -> str:
+    """Every key of a run spec as tables."""
+    return "\n\n".join(f"**{title}**\n\n{_table(model)}" for title, model in PARTS.items())
+
+
+def filled(text: str) -> str:
+    """The README with its generated parts made anew."""
+    for name, content in (("run spec", reference()), ("reasons", reasons())):
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        text = marks.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
+    return text
+
+
+def _table(model: type[Settings]) -> str:
+    properties = model.model_json_schema(by_alias=True)["properties"]
+    rows = []
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        rows.append(f"| `{key}` | {_kind(properties[key])} | {default} | {field.description or ''} |")
+    return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Settings):
+        return "its defaults"
+    return "" if value is PydanticUndefined else f"`{json.dumps(value)}`"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "anyOf" in schema:
+        return " or ".join(_kind(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "$ref" in schema:
+        return "settings below"
+    return {"array": "list", "object": "mapping", "string": "text", "integer": "whole number", "boolean": "true, false"}.get(
+        schema.get("type", ""), "number" if schema.get("type") == "number" else "any"
+    )
+
+
+def main(folder: Path) -> None:
+    """Write schemas and README of `folder`."""
+    (folder / "schema").mkdir(parents=True, exist_ok=True)
+    for name, content in schemas().items():
+        (folder / "schema" / name).write_text(content)
+    readme = folder / "README.md"
+    readme.write_text(filled(readme.read_text()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "manifests")

@@ -1,0 +1,191 @@
+"""Every single-bit flip and truncation of a published file is found, and named as closely as the byte allows."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from medadv.cli import main
+from medadv.provenance.verify import find_damage, verify
+
+DAMAGES = 1000
+PERTURBATION = "attacks/pgd-8/perturbation"
+
+
+def published(corpus: Path) -> list[Path]:
+    files = (path for path in corpus.rglob("*") if path.is_file() and ".medadv" not in path.parts)
+    return sorted(path for path in files if path.name != "report.html" and path.stat().st_size)
+
+
+@pytest.fixture
+def copy(tiny_corpus: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_corpus, tmp_path / "corpus"))
+
+
+def chunk_owners(path: Path) -> list[tuple[int, int, str | None, str]]:
+    """(first byte, last byte + 1, sample, array) of every stored chunk, by h5py."""
+    owners = []
+    with h5py.File(path) as file:
+        ids = [value.decode() for value in file["sample_id"][...]]
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            dataset = file[name]
+            for number in range(dataset.id.get_num_chunks()):
+                chunk = dataset.id.get_chunk_info(number)
+                sample = ids[chunk.chunk_offset[0]] if dataset.chunks[0] == 1 else None
+                owners.append((chunk.byte_offset, chunk.byte_offset + chunk.size, sample, name))
+    return owners
+
+
+def test_a_thousand_flips_and_truncations_are_all_found(copy: Path) -> None:
+    generator = np.random.default_rng(20261122)
+    files = published(copy)
+    owners = {path: chunk_owners(path) for path in files if path.suffix == ".h5"}
+    kinds: Counter[str] = Counter()
+    missed = []
+    for number in range(DAMAGES):
+        path = files[generator.integers(len(files))]
+        content = path.read_bytes()
+        name = path.relative_to(copy).as_posix()
+        if number % 4 == 3:
+            place = int(generator.integers(len(content)))
+            path.write_bytes(content[:place])
+            kinds["truncated"] += 1
+            bit = None
+        else:
+            place, bit = int(generator.integers(len(content))), int(generator.integers(8))
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            kinds["flipped"] += 1
+        findings = find_damage(copy)
+        path.write_bytes(content)
+        # Of the manifest and its hash file, only both together say that one of them was changed.
+        accepted = {name} | ({"manifest.json"} if name.startswith("manifest.json") else set())
+        found = any(finding.file in accepted for finding in findings)
+        if found and bit is not None:
+            owner = next(((s, a) for low, high, s, a in owners.get(path, []) if low <= place < high), None)
+            found = owner is None or any((f.sample, f.array) == owner for f in findings)
+            kinds["in an array"] += owner is not None
+        if not found:
+            missed.append((name, place, bit))
+    assert missed == []
+    assert kinds["flipped"] + kinds["truncated"] == DAMAGES
+    assert kinds["in an array"] > 100
+    assert verify(copy) == []
+
+
+def test_a_missing_file_and_a_file_too_many_are_named(copy: Path) -> None:
+    for path in published(copy):
+        content = path.read_bytes()
+        name = path.relative_to(copy).as_posix()
+        if name == "manifest.json":
+            continue  # without it the folder is no corpus; see below
+        path.unlink()
+        assert any(finding.file == name for finding in find_damage(copy)), name
+        path.write_bytes(content)
+    (copy / "shards" / "shard-00009.h5").write_bytes(b"")
+    (copy / "notes.txt").write_text("hello")
+    assert {finding.file for finding in find_damage(copy)} == {"shards/shard-00009.h5", "notes.txt"}
+
+
+def test_a_value_changed_through_hdf5_is_named_with_sample_and_array(copy: Path) -> None:
+    """An edit may move chunks, so that byte ranges say little: another process decodes the file."""
+    path = copy / "shards" / "shard-00000.h5"
+    with h5py.File(path, "r+") as file:
+        sample = file["sample_id"][2].decode()
+        file["attacks/pgd-8/perturbation"][2, 0, :4] = 100
+    findings = find_damage(copy)
+    assert any((f.file, f.sample, f.array) == ("shards/shard-00000.h5", sample, "attacks/pgd-8/perturbation") for f in findings)
+
+
+def forge(corpus: Path, change: object) -> None:
+    """Rewrite every hash that a change of the first shard breaks, as a forger would."""
+    from medadv.hashing import canonical_json, hash_bytes, hash_file
+    from medadv.provenance.manifest import write_manifest
+    from medadv.workspace import Workspace
+
+    shard, receipt_path = corpus / "shards" / "shard-00000.h5", corpus / "shards" / "shard-00000.json"
+    with h5py.File(shard, "r+") as file:
+        change(file)  # type: ignore[operator]
+    receipt = json.loads(receipt_path.read_bytes())
+    receipt |= {"bytes": shard.stat().st_size, "sha256": hash_file(shard), "extents": {}}
+    receipt_path.write_bytes(canonical_json(receipt) + b"\n")
+    manifest = json.loads((corpus / "manifest.json").read_bytes())
+    hashes = {"sha256": receipt["sha256"], "receipt_sha256": hash_bytes(receipt_path.read_bytes())}
+    manifest["shards"][0] |= {"bytes": receipt["bytes"], **hashes}
+    write_manifest(Workspace(corpus), manifest)
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "what"),
+    [
+        (PERTURBATION, lambda f: f[PERTURBATION].__setitem__((1, 0, 0, 0), 9), "larger than epsilon"),
+        (PERTURBATION, lambda f: f[PERTURBATION].__setitem__((1, 0, 0, 0), 7), "differs from its receipt"),
+        ("image", lambda f: f["image"].__setitem__((1, slice(None)), 255), "differs from its receipt"),
+        ("attacks/smia-8/success", lambda f: f["attacks/smia-8/success"].__setitem__(1, 7), "receipt says"),
+        (None, lambda f: f.attrs.__setitem__("unit", "hu"), "attribute unit"),
+        (None, lambda f: f["attacks/pgd-8"].attrs.__setitem__("epsilon", 16.0), "settings of pgd-8"),
+        ("label", lambda f: f["label"].__setitem__(0, 1 - f["label"][0]), "differs from its receipt"),
+        ("extra", lambda f: f.create_dataset("extra", data=[1]), "not in the receipt"),
+    ],
+)
+def test_a_forged_shard_with_fitting_hashes_is_found_by_its_content(copy: Path, array: str | None, change: object, what: str) -> None:
+    forge(copy, change)
+    findings = find_damage(copy)
+    assert any(f.file == "shards/shard-00000.h5" and f.array == array and what in f.what for f in findings), findings
+
+
+def test_an_image_pushed_off_the_lattice_is_named(copy: Path) -> None:
+    def brighten(file: h5py.File) -> None:
+        file["image"][3] = 255
+        file["attacks/pgd-8/perturbation"][3] = 1
+
+    forge(copy, brighten)
+    assert any("leaves the range" in line for line in verify(copy))
+
+
+def test_forged_manifests_never_end_in_a_traceback(copy: Path) -> None:
+    """Values of every kind in every place of the manifest, under a fitting hash."""
+    from medadv.provenance.manifest import write_manifest
+    from medadv.workspace import Workspace
+
+    original = json.loads((copy / "manifest.json").read_bytes())
+    for key in original:
+        for value in (None, -1, "x", [], {}, [None], {"a": 1}, [{"path": "../../etc/passwd"}]):
+            write_manifest(Workspace(copy), {**original, key: value})
+            for finding in find_damage(copy):
+                assert isinstance(str(finding), str)
+    for value in ("../outside.h5", "/etc/passwd", "shards/../../x.h5"):
+        write_manifest(Workspace(copy), {**original, "shards": [{**original["shards"][0], "path": value}]})
+        assert "is no manifest" in verify(copy)[0]
+
+
+def test_several_processes_find_what_one_finds(copy: Path) -> None:
+    for name in ("shard-00000.h5", "shard-00002.h5"):
+        path = copy / "shards" / name
+        path.write_bytes(path.read_bytes()[:-100])
+    assert verify(copy, workers=2) == verify(copy, workers=1) != []
+
+
+def test_the_command_ends_with_five_and_names_the_sample(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copy / "shards" / "shard-00001.h5"
+    low, high, sample, array = next(owner for owner in chunk_owners(path) if owner[2] is not None)
+    content = bytearray(path.read_bytes())
+    content[(low + high) // 2] ^= 16
+    path.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["medadv", "verify", str(copy), "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 5
+    answer = json.loads(capsys.readouterr().out)
+    assert {"file": "shards/shard-00001.h5", "sample": sample, "array": array} in [
+        {key: problem[key] for key in ("file", "sample", "array")} for problem in answer["problems"]
+    ]

@@ -1,0 +1,131 @@
+"""Any sample is made again from what is published and the weights; what is missing is said."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import quiet
+
+from medadv.errors import SpecError
+from medadv.hashing import canonical_json
+from medadv.provenance.across import check_across
+from medadv.reproduce import TOLERANCE, reproduce
+from medadv.rescore import rescore
+
+
+@pytest.fixture
+def published(tiny_corpus: Path, tmp_path: Path) -> Path:
+    """What a stranger downloads: no .medadv."""
+    return Path(shutil.copytree(tiny_corpus, tmp_path / "corpus", ignore=shutil.ignore_patterns(".medadv")))
+
+
+@pytest.fixture
+def weights(tiny_corpus: Path) -> Path:
+    return tiny_corpus.parent / "victim.safetensors"
+
+
+def first_sample(corpus: Path) -> str:
+    return str(json.loads((corpus / "shards" / "shard-00001.json").read_text())["records"][1]["id"])
+
+
+def test_a_stranger_makes_every_sample_again_bit_for_bit(published: Path, weights: Path) -> None:
+    found = reproduce(published, None, weights=weights)
+    assert len(found.results) == 20
+    assert found.equal
+    assert found.environment == []
+
+
+def test_one_sample_is_made_again_from_its_source(tiny_corpus: Path) -> None:
+    sample = first_sample(tiny_corpus)
+    found = reproduce(tiny_corpus, sample, data=tiny_corpus.parent / "data")
+    assert [(r.sample, r.attack, r.equal) for r in found.results] == [(sample, "pgd-8", True), (sample, "smia-8", True)]
+    assert found.origin == "sources"
+
+
+def test_a_changed_source_is_told_from_the_stored_image(tiny_corpus: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_corpus.parent / "data", tmp_path / "data"))
+    from PIL import Image
+
+    for path in data.glob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    found = reproduce(tiny_corpus, first_sample(tiny_corpus), data=data)
+    assert found.inputs == [first_sample(tiny_corpus)]
+    assert not found.equal
+    assert not found.accepted
+
+
+def test_what_is_missing_is_said(published: Path, weights: Path, tmp_path: Path) -> None:
+    sample = first_sample(published)
+    with pytest.raises(SpecError, match=r"weights are missing: give --weights FILE with SHA-256 [0-9a-f]{64}"):
+        reproduce(published, sample)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(SpecError, match=r"holds other weights \(SHA-256 .*\) than the corpus was made against"):
+        reproduce(published, sample, weights=other)
+    with pytest.raises(SpecError, match="no sample nobody"):
+        reproduce(published, "nobody", weights=weights)
+    with pytest.raises(SpecError, match="needs the maker's plan"):
+        reproduce(published, sample, weights=weights, data=tmp_path)
+
+
+def as_made_elsewhere(corpus: Path, **changes: object) -> None:
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["environment"] |= changes
+    (corpus / "manifest.json").write_bytes(canonical_json(manifest))
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_on_another_machine_the_share_of_differing_voxels_stays_within_the_tolerance(published: Path, weights: Path) -> None:
+    """Other convolution kernels round otherwise, as another processor would."""
+    as_made_elsewhere(published, processor="another one")
+    with torch.backends.mkldnn.flags(enabled=False):
+        found = reproduce(published, None, weights=weights)
+    assert found.environment[0].startswith("processor: another one there")
+    assert found.accepted
+    assert max(result.share for result in found.results) <= TOLERANCE
+
+
+def test_a_difference_on_the_same_machine_is_not_accepted(published: Path, weights: Path) -> None:
+    manifest = json.loads((published / "manifest.json").read_text())
+    manifest["execution"]["seed"] = 1
+    (published / "manifest.json").write_bytes(canonical_json(manifest))
+    found = reproduce(published, first_sample(published), weights=weights)
+    assert not found.equal
+    assert not found.accepted
+
+
+def test_deep_verification_agrees_with_what_was_stored(published: Path, weights: Path) -> None:
+    assert rescore(published, weights, False, quiet) == []
+
+
+def test_deep_verification_names_a_score_that_nobody_could_have_measured(published: Path, weights: Path) -> None:
+    path = published / "shards" / "shard-00001.json"
+    receipt = json.loads(path.read_text())
+    receipt["records"][1]["attacks"]["smia-8"]["score_adversarial"] += 0.25
+    path.write_bytes(canonical_json(receipt) + b"\n")
+    from medadv.hashing import hash_file
+
+    manifest = json.loads((published / "manifest.json").read_text())
+    manifest["shards"][1]["receipt_sha256"] = hash_file(path)
+    (published / "manifest.json").write_bytes(canonical_json(manifest))
+    findings = rescore(published, weights, False, quiet)
+    assert [(f.sample, f.array) for f in findings] == [(first_sample(published), "attacks/smia-8")]
+
+
+def test_a_sample_in_two_splits_is_found(published: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(published, tmp_path / "other"))
+    assert check_across([published, other]) == ([], [])
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["data"]["split"] = "train"
+    (other / "manifest.json").write_bytes(canonical_json(manifest))
+    problems, notes = check_across([published, other])
+    assert any("10 samples stand in both splits" in line for line in problems)
+    assert any("10 groups stand in both splits" in line for line in problems)
+    manifest["privacy"]["group_key_id"] = "another"
+    (other / "manifest.json").write_bytes(canonical_json(manifest))
+    problems, notes = check_across([published, other])
+    assert len(problems) == 1
+    assert "groups cannot be compared" in notes[0]
