@@ -121,6 +121,30 @@ def forget(
 register(app)
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="folder for phantoms, victims, specs and corpora")] = Path("medadv-demo"),
+    as_json: Json = False,
+) -> None:
+    """Small phantoms of three modalities, victims trained on the spot, three corpora, one table. Needs no download.
+
+    Example: medadv demo --out /tmp/demo
+    """
+    from medadv.demo.command import demo as make
+    from medadv.demo.command import rows
+
+    with reporter() as show:
+        results = make(out.resolve(), show)
+    if as_json:
+        print(json.dumps(results))
+        return
+    table = rows(results)
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\nphantoms, victims, specs and corpora: {out}")
+
+
 def _tell(result: dict[str, Any]) -> None:
     new = f"{result['new_shards']} new shards" if result["new_shards"] else "nothing new"
     print(f"{result['corpus']}: {result['samples']} samples, {result['quarantined']} quarantined, {new}")

@@ -1,0 +1,104 @@
+"""The demo's run specs, written where a newcomer finds them, and the training images read through the same readers as any run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from medadv.datasets.read import Reader, Sample
+from medadv.demo.recipes import CLASSIFIER, DETECTOR, SEGMENTER, SIZE, Recipe
+from medadv.plan.survey import list_samples
+from medadv.spec.run import RunSpec, load_spec
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the demo's three corpora. epsilon and step in stored units, wide enough that the phantoms' sharp edges give way."""
+
+    name: str
+    recipe: Recipe
+    data: dict[str, Any]
+    preprocess: dict[str, Any]
+    train: str
+    held_out: str
+    epsilon: int
+    step: int
+    weight: float
+
+
+PARTS = (
+    Part(
+        "ct",
+        SEGMENTER,
+        {"modality": "ct", "layout": "decathlon", "path": "../phantoms/ct/dataset.json", "group": "patient"},
+        {"as": "slices"},
+        "training",
+        "validation",
+        150,
+        30,
+        1.0,
+    ),
+    Part(
+        "fundus",
+        CLASSIFIER,
+        {"modality": "fundus", "layout": "csv", "path": "../phantoms/fundus/labels.csv", "label": "referable", "group": "patient"},
+        {"size": [SIZE, SIZE]},
+        "train",
+        "test",
+        4,
+        1,
+        1.0,
+    ),
+    Part(
+        "endoscopy",
+        DETECTOR,
+        {"modality": "endoscopy", "layout": "coco", "path": "../phantoms/endoscopy/annotations_coco.json", "group": "group"},
+        {"size": [SIZE, SIZE]},
+        "train",
+        "test",
+        4,
+        1,
+        0.1,
+    ),
+)
+
+
+def write_spec(root: Path, part: Part) -> Path:
+    """The run spec of a part, for its held-out images; paths as in any user's folder."""
+    sizes = {"epsilon": part.epsilon, "step": part.step, "steps": 10}
+    spec = {
+        "name": f"demo-{part.name}",
+        "data": {**part.data, "task": part.recipe.task, "split": {"use": part.held_out}, "licence": "none: synthetic phantoms"},
+        "preprocess": part.preprocess,
+        "victim": {
+            "network": part.recipe.network,
+            "arguments": part.recipe.arguments,
+            "weights": f"../victims/{part.recipe.name}.safetensors",
+            "normalize": part.recipe.normalize,
+        },
+        "attacks": {
+            f"pgd-{part.epsilon}": {"attack": "pgd", **sizes},
+            f"smia-{part.epsilon}": {"attack": "smia", **sizes, "weight": part.weight},
+        },
+        "execution": {"batch_size": 4, "shard_size": 16},
+        "output": f"../corpora/{part.name}",
+    }
+    path = root / "specs" / f"{part.name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"# medadv run {path.name}\n{yaml.safe_dump(spec, sort_keys=False)}", encoding="utf-8")
+    return path
+
+
+def samples(spec_path: Path, split: str) -> list[Sample]:
+    """The samples of a split, as a run would read them."""
+    spec: RunSpec = load_spec(spec_path, [f"data.split.use={split}"])
+    listing = list_samples(spec.data, spec_path.parent)
+    reader = Reader(listing.root, spec.data, spec.preprocess)
+    return [reader.read(part) for source in listing.sources for part in reader.expand(source)]
+
+
+def stacked(found: list[Sample]) -> tuple[Any, list[Any]]:
+    """(images (n, C, *spatial), labels) for training."""
+    return np.stack([sample.image for sample in found]), [sample.label for sample in found]
