@@ -215,6 +215,28 @@ def test_the_field_of_view_is_the_disc(tmp_path: Path, scale: float, cut: int) -
     assert loaded.region[round(115 * scale) - top, round(165 * scale) - left]
 
 
+def test_the_crop_of_a_reduced_decoding_is_in_source_pixels(tmp_path: Path) -> None:
+    pixels, (y, x, radius) = fundus_phantom(6.1)
+    path = save(tmp_path / "a.jpg", pixels, quality=90)
+    loaded = read_colour(path, modality="fundus", size=(64, 64), crop=True)
+    assert loaded.facts["decoded_at"] == "1/8"
+    assert loaded.placement is not None
+    np.testing.assert_allclose(loaded.placement.crop, [y - radius, x - radius, 2 * radius, 2 * radius], atol=34)
+    # The disc fills the square: its edges' middles are bright, the corners dark.
+    assert loaded.image[0, 32, [2, 61]].min() > 120
+    assert loaded.image[0, [0, 0, 63, 63], [0, 63, 0, 63]].max() < 60
+
+
+def test_a_shadow_at_the_rim_belongs_to_the_disc(tmp_path: Path) -> None:
+    pixels, (y, x, radius) = fundus_phantom()
+    bitten = pixels.copy()
+    bitten[round(y) - 12 : round(y) + 12, round(x + radius) - 20 :] = 2
+    loaded = read_colour(save(tmp_path / "a.png", bitten), modality="fundus", restrict_to_field=True)
+    assert loaded.facts["field_of_view"] == {"shape": "disc"}
+    assert loaded.region is not None
+    assert loaded.region[round(y), round(x + radius) - 18 : round(x + radius) - 4].all()
+
+
 def test_no_field_of_view(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", np.zeros((100, 120, 3), np.uint8))
     with pytest.raises(InputError, match="no-field-of-view"):

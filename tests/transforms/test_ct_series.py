@@ -71,6 +71,13 @@ def test_enhanced_frames_take_geometry_and_rescale_from_their_groups(tmp_path: P
     np.testing.assert_allclose(volume.affine, classic.affine)
 
 
+def test_compressed_frames_of_one_object(tmp_path: Path) -> None:
+    plain = read_ct_volume(write_series(tmp_path / "plain", [enhanced(4)]))
+    dataset = enhanced(4)
+    dataset.compress(RLELossless)
+    np.testing.assert_array_equal(read_ct_volume(write_series(tmp_path / "rle", [dataset])).image, plain.image)
+
+
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, RLELossless])
 def test_transfer_syntaxes_written_by_pydicom(tmp_path: Path, syntax: str) -> None:
     plain = read_ct_volume(write_series(tmp_path / "plain", [ct_slice(z) for z in range(3)]))

@@ -90,6 +90,14 @@ def test_a_record_can_be_read_back(placement: Placement) -> None:
     assert Placement.from_dict(placement.as_dict()) == placement
 
 
+def test_stretched_boxes_are_monais() -> None:
+    from monai.apps.detection.transforms.box_ops import resize_boxes
+
+    boxes = np.array([[3.0, 5, 40, 30], [0, 0, 77, 51], [10.5, 20.25, 11, 22]], np.float32)
+    stored, _ = Placement.fitted((51, 77), (0, 0, 51, 77), (128, 96), "stretch").boxes(boxes)
+    np.testing.assert_allclose(stored, resize_boxes(boxes, src_spatial_size=(77, 51), dst_spatial_size=(96, 128)), atol=1e-4)
+
+
 def test_boxes_are_clipped_and_dropped() -> None:
     placement = Placement.fitted((100, 100), (20, 10, 50, 50), (100, 200), "pad")
     assert placement.pad == (0, 50)
@@ -111,6 +119,15 @@ def test_a_mask_follows_the_boxes_exactly() -> None:
     np.testing.assert_array_equal(stored, expected)
     with pytest.raises(InputError, match="size-differs"):
         placement.mask(mask.T)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (31, 20), (10, 15), (80, 61)])
+def test_nearest_is_torchs_exact_nearest(size: tuple[int, int]) -> None:
+    import torch
+
+    mask = np.arange(20 * 30, dtype=np.float32).reshape(20, 30)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(mask)[None, None], size, mode="nearest-exact")[0, 0]
+    np.testing.assert_array_equal(Placement.fitted((20, 30), (0, 0, 20, 30), size, "stretch").mask(mask), expected)
 
 
 def test_identity() -> None:
