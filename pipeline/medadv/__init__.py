@@ -5,11 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medadv.corpus import CorpusDataset, collate
+    from medadv.inmemory import AdversarialPerturbd, as_victim, attack
+    from medadv.monai_reader import CorpusReader, datalist
+    from medadv.sampling import BalancedSampler
 
-__all__ = ["CorpusDataset", "collate"]
+__all__ = [
+    "AdversarialPerturbd",
+    "BalancedSampler",
+    "CorpusDataset",
+    "CorpusReader",
+    "as_victim",
+    "attack",
+    "collate",
+    "datalist",
+]
 
 # Public name -> module that defines it. Imported on first use (PEP 562): `medadv --help` must not wait for torch.
-_HOMES = {"CorpusDataset": "corpus", "collate": "corpus"}
+_HOMES = {
+    "AdversarialPerturbd": "inmemory",
+    "BalancedSampler": "sampling",
+    "CorpusDataset": "corpus",
+    "CorpusReader": "monai_reader",
+    "as_victim": "inmemory",
+    "attack": "inmemory",
+    "collate": "corpus",
+    "datalist": "monai_reader",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,8 @@ def load_victim(
     module = Normalized(_normalize(settings), _windowed(network, settings, task)).eval().to(device)
     identity = Identity(weights, program, parameters)
     if task == "detection":
-        return _detector(module, settings), identity
+        # CT grids, which alone take a HU window, are stored x first, photographs y first.
+        return detector_of(module, settings.score_threshold, x_first=settings.normalize.window is not None), identity
     # A window's worth tells the classes of a whole volume.
     tried = sample_shape if settings.window is None or sample_shape is None else (sample_shape[0], *settings.window)
     if sample_shape is not None and tried is not None and len(tried) != len(sample_shape):
@@ -164,14 +165,15 @@ def _windowed(network: nn.Module, settings: VictimSettings, task: str) -> nn.Mod
     return SlidingWindow(network, settings.window, settings.overlap, settings.window_mode, settings.window_batch)
 
 
-def _detector(module: Normalized, settings: VictimSettings) -> Detector:
-    network = module.network
-    # CT grids are stored x first (they alone take a HU window), photographs y first. Stored boxes have x first on both; torchvision's
-    # boxes belong to (y, x) tensors, MONAI's follow the tensor.
-    x_first = settings.normalize.window is not None
-    if isinstance(network, RetinaNetDetector):
-        return MonaiDetector(module, network.num_classes + 1, settings.score_threshold, reverse=not x_first)
-    return Detector(module, _detector_classes(network), settings.score_threshold, reverse=x_first)
+def detector_of(module: Normalized, score_threshold: float, *, x_first: bool) -> Detector:
+    """A detector of torchvision or MONAI as a victim.
+
+    x_first: whether image tensors are (C, x, y[, z]) as CT is. Stored boxes have x first in any case; torchvision's boxes belong to (y, x)
+    tensors, MONAI's follow the tensor.
+    """
+    if isinstance(module.network, RetinaNetDetector):
+        return MonaiDetector(module, module.network.num_classes + 1, score_threshold, reverse=not x_first)
+    return Detector(module, _detector_classes(module.network), score_threshold, reverse=x_first)
 
 
 def _detector_classes(network: nn.Module) -> int:
