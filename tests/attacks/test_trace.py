@@ -156,10 +156,11 @@ def test_listing_skips_the_smoothed_branch_in_its_first_step() -> None:
 
 def test_watch_sees_both_terms() -> None:
     victim, batch, truth = segmenter(2), images(2, 1, 9, 9), labels(2, 3, 9, 9)
-    seen: list[tuple[int, Tensor, Tensor | None]] = []
+    seen: list[tuple[int, Tensor, Tensor, Tensor | None]] = []
     perturb(victim, batch, truth, settings("smia", steps=3), lattice=LEVEL8, seeds=[1, 2], watch=lambda *terms: seen.append(terms))
-    assert [number for number, _, _ in seen] == [0, 1, 2]
-    assert all(a.shape == (2,) and b is not None and b.shape == (2,) and not a.requires_grad for _, a, b in seen)
+    assert [number for number, *_ in seen] == [0, 1, 2]
+    assert all(a.shape == (2,) and b is not None and b.shape == (2,) and not a.requires_grad for _, _, a, b in seen)
+    assert all(delta.shape == batch.shape and delta.abs().max() <= 4 for _, delta, _, _ in seen)
 
 
 def test_an_empty_batch_is_empty() -> None:

@@ -20,8 +20,9 @@ from medadv.attacks.smoothing import axis_kernels, smooth
 from medadv.spec.attack import AttackSettings
 from medadv_transforms.units import Lattice
 
-# Called after each gradient with the step's number and the two detached terms (n,), the second None when the attack has no such term.
-Watch = Callable[[int, Tensor, Tensor | None], None]
+# Called after each gradient with the step's number, the perturbation it was taken at, and both detached terms (n,), the second None when
+# the attack has no such term.
+Watch = Callable[[int, Tensor, Tensor, Tensor | None], None]
 # The perturbation before the last step, and that step before projection.
 Trail = tuple[Tensor, Tensor]
 
@@ -49,7 +50,7 @@ def perturb(
         seeds: one per sample, for its random start alone.
         region: (n, 1, *spatial), nonzero where perturbing is allowed; None is everywhere.
         spacing_mm: voxel spacing, read when `sigma_unit` is mm.
-        watch: receives both loss terms of each step.
+        watch: receives the iterate and both loss terms of each step.
 
     Returns:
         (n, C, *spatial) int16 perturbation: |d| <= epsilon exactly and image + d within the lattice's range.
@@ -95,7 +96,7 @@ def _ascend(
         value = deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
         (gradient,) = torch.autograd.grad(value, delta)
         if watch is not None:
-            watch(number, deviation.detach(), None if divergence is None else divergence.detach())
+            watch(number, delta.detach(), deviation.detach(), None if divergence is None else divergence.detach())
         with torch.no_grad():
             # What is not finite has no direction: it counts as zero here, before it could reach its neighbours or the momentum.
             gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)

@@ -26,7 +26,7 @@ class ExecutionSettings(Settings):
     threads: Count = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32"] = "fp32"
-    codec: Literal["gzip"] = "gzip"
+    codec: Literal["gzip", "blosc2", "zstd"] = Field("gzip", description="blosc2 and zstd need hdf5plugin to be read")
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -43,6 +43,7 @@ class RunSpec(Settings):
     data: DataSettings
     preprocess: PreprocessSettings = PreprocessSettings()
     victim: VictimSettings
+    second_victim: VictimSettings | None = Field(None, description="another model of the same task, for transfer in `medadv compare`")
     attacks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], AttackSettings] = Field(min_length=1)
     execution: ExecutionSettings = ExecutionSettings()
     output: str | None = None

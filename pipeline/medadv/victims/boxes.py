@@ -22,14 +22,12 @@ class AveragePrecision:
     def __init__(self, classes: Iterable[int]) -> None:
         """classes: every 1-based class that may count. Those that no image holds do not: MONAI would average a -1 in for each."""
         self.classes = sorted(set(classes))
-        self.held: set[int] = set()
         self.matches: list[tuple[bytes, Any]] = []
 
     def add(self, prediction: Boxes, truth: Boxes) -> None:
         """One image. prediction.scores must be given."""
         assert prediction.scores is not None
         index = {c: i for i, c in enumerate(self.classes)}
-        self.held |= {index[c] for c in truth.classes.tolist()}
         known = np.array([c in index for c in prediction.classes], bool)
         (match,) = matching_batch(
             iou_fn=box_iou,
@@ -46,13 +44,18 @@ class AveragePrecision:
         # however the images were shuffled: a detector that gives every image the same scores gains nothing from theirs.
         self.matches.append((_content(prediction, truth), match))
 
-    def result(self) -> dict[str, float]:
-        """{"ap50", "ap"}: at IoU 0.5 and averaged over [0.5, 0.95]; 0 where nothing can be computed."""
-        if not self.held:
+    def result(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
+        """{"ap50", "ap"}: at IoU 0.5 and averaged over [0.5, 0.95]; 0 where nothing can be computed.
+
+        chosen: indices of images in the order of adding, with repetitions as a bootstrap draws them; all by default.
+        """
+        matches = self.matches if chosen is None else [self.matches[i] for i in chosen]
+        held = {index for _, match in matches for index, found in match.items() if len(found["gtIgnore"])}
+        if not held:
             return {"ap50": 0.0, "ap": 0.0}
-        ranked = [match for _, match in sorted(self.matches, key=lambda pair: pair[0])]
-        kept = [{new: match[old] for new, old in enumerate(sorted(self.held)) if old in match} for match in ranked]
-        values, _ = _metric([self.classes[old] for old in sorted(self.held)])(kept)
+        ranked = [match for _, match in sorted(matches, key=lambda pair: pair[0])]
+        kept = [{new: match[old] for new, old in enumerate(sorted(held)) if old in match} for match in ranked]
+        values, _ = _metric([self.classes[old] for old in sorted(held)])(kept)
         ap50 = values[f"AP_IoU_0.50_MaxDet_{MAX_DETECTIONS}"]
         mean = values[f"mAP_IoU_{IOU_STEPS[0]:.2f}_{IOU_STEPS[1]:.2f}_{IOU_STEPS[2]:.2f}_MaxDet_{MAX_DETECTIONS}"]
         return {"ap50": float(ap50), "ap": float(mean)}

@@ -1,0 +1,197 @@
+"""Signs that an attack is as strong as it says, measured on a few samples. They warn; they never fail a run.
+
+After Carlini et al., On Evaluating Adversarial Robustness (arXiv 1902.06705), section 5: a larger ball and more steps may not do worse, an
+unbounded attack succeeds, gradients beat noise and white box beats transfer, gradients are not zero.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medadv.answers import Array, Label, Prediction
+from medadv.attacks.engine import perturb, untouched
+from medadv.attacks.norms import feasible_box, random_start
+from medadv.spec.attack import AttackSettings
+from medadv.victims.base import Victim
+from medadv_transforms.units import Lattice
+
+MAX_SAMPLES = 32
+MAX_VALUES = 1 << 24
+"""Voxels times channels in all: whole volumes beyond it would cost more than the corpus itself."""
+EPSILON_LADDER = (0.0, 0.5, 1.0, 2.0)
+STEPS_LADDER = (0.2, 0.5, 1.0, 2.0)
+HUGE_SHARE = 0.25
+"""An epsilon of this share of the whole range leaves little of an image."""
+NEARLY_ALL = 0.9
+SLACK = 0.1
+"""Differences in success below this say nothing on so few samples."""
+ZERO_SHARE = 0.5
+
+
+def sanity(
+    victim: Victim,
+    images: Array,
+    labels: Sequence[Label],
+    attacks: Mapping[str, AttackSettings],
+    *,
+    lattice: Lattice,
+    seeds: Sequence[int],
+    device: torch.device,
+    regions: Array | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    batch_size: int = 8,
+    second: Victim | None = None,
+) -> dict[str, Any]:
+    """Check the first attack of a run, and the worst over all of them, on at most `MAX_SAMPLES` samples.
+
+    Args:
+        victim: under attack.
+        images: (n, C, *spatial), stored units; those beyond the limits are left out.
+        labels: their truths.
+        attacks: name -> settings; the ladders climb with the first.
+        lattice: range of the stored units.
+        seeds: one per sample.
+        device: where the victim runs.
+        regions: (n, *spatial), nonzero where perturbing is allowed.
+        spacing_mm: voxel spacing, when known.
+        batch_size: samples per pass.
+        second: another model of the same task, for transfer.
+
+    Returns:
+        JSON-able: `samples`, `attack`, `epsilon_ladder` and `steps_ladder` (lists with `success`), `epsilon_zero_is_identity`,
+        `huge_epsilon`, `noise`, `transfer`, `zero_gradients`, `worst_case`, `warnings`; or `samples` 0 and the reason in `warnings`.
+    """
+    count = min(len(images), MAX_SAMPLES, MAX_VALUES // max(1, int(np.prod(images.shape[1:]))))
+    if not count or not attacks:
+        return {"samples": 0, "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
+    bench = _Bench(victim, images[:count], labels[:count], lattice, seeds[:count], device, regions, spacing_mm, batch_size)
+    name, settings = next(iter(attacks.items()))
+    found = {key: bench.attack(chosen) for key, chosen in attacks.items()}
+    result: dict[str, Any] = {"samples": count, "attack": name}
+    result["epsilon_ladder"] = [
+        {"epsilon": settings.epsilon * k, "success": bench.success(bench.attack(_scaled(settings, epsilon=settings.epsilon * k)))}
+        for k in EPSILON_LADDER
+    ]
+    steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
+    result["steps_ladder"] = [{"steps": n, "success": bench.success(bench.attack(_scaled(settings, steps=n)))} for n in steps]
+    result["epsilon_zero_is_identity"] = not bench.attack(_scaled(settings, epsilon=0.0)).any()
+    huge = float(round(HUGE_SHARE * (lattice.high - lattice.low)))
+    result["huge_epsilon"] = {"epsilon": huge, "success": bench.success(bench.attack(_scaled(settings, epsilon=huge)))}
+    white, noise = bench.success(found[name]), bench.success(bench.noise(settings.epsilon))
+    result["noise"] = {"success": noise, "white_box": white}
+    result["transfer"] = None if second is None else {"success": bench.success(found[name], second), "white_box": white}
+    result["zero_gradients"] = bench.zero_gradients(settings)
+    result["worst_case"] = {"success": bench.worst(list(found.values())), "attacks": list(found)}
+    result["warnings"] = _warnings(result)
+    return result
+
+
+def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
+    """The same attack with another ball or length. The step grows with a larger ball, so that it can be crossed in the same steps."""
+    values = {**settings.model_dump(), **changes}
+    if changes.get("epsilon", 0) > settings.epsilon > 0:
+        values["step"] = settings.step * changes["epsilon"] / settings.epsilon
+    return AttackSettings.model_validate(values)
+
+
+class _Bench:
+    """The samples, and what the victim says about them undisturbed."""
+
+    def __init__(
+        self,
+        victim: Victim,
+        images: Array,
+        labels: Sequence[Label],
+        lattice: Lattice,
+        seeds: Sequence[int],
+        device: torch.device,
+        regions: Array | None,
+        spacing_mm: Sequence[float] | None,
+        batch_size: int,
+    ) -> None:
+        self.victim, self.labels, self.lattice, self.seeds, self.spacing_mm = victim, labels, lattice, seeds, spacing_mm
+        self.images = torch.from_numpy(images.astype(np.float32)).to(device)
+        self.region = None if regions is None else torch.from_numpy((regions[: len(images), None] != 0).astype(np.float32)).to(device)
+        self.parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+        self.clean: dict[int, list[Prediction]] = {}
+
+    def attack(self, settings: AttackSettings) -> Tensor:
+        return torch.cat([self._attack(part, settings) for part in self.parts])
+
+    def _attack(self, part: slice, settings: AttackSettings) -> Tensor:
+        return perturb(
+            self.victim,
+            self.images[part],
+            self.victim.targets(self.labels[part], self.images.device),
+            settings,
+            lattice=self.lattice,
+            seeds=self.seeds[part],
+            region=None if self.region is None else self.region[part],
+            spacing_mm=self.spacing_mm,
+        )
+
+    def noise(self, epsilon: float) -> Tensor:
+        """Full-size random signs: the largest noise that the ball holds."""
+        low, high = feasible_box(self.images, epsilon, self.lattice, self.region)
+        drawn = torch.stack([random_start(self.images.shape[1:], 1e3, seed) for seed in self.seeds]).to(low)
+        return torch.where(drawn < 0, low.ceil(), high.floor())
+
+    def each(self, delta: Tensor, victim: Victim) -> Array:
+        """Whether each sample's perturbation succeeds."""
+        if id(victim) not in self.clean:
+            self.clean[id(victim)] = self._predict(self.images, victim)
+        answers = self._predict(self.images + delta, victim)
+        return np.array([victim.succeeded(c, a, y) for c, a, y in zip(self.clean[id(victim)], answers, self.labels, strict=True)])
+
+    def success(self, delta: Tensor, victim: Victim | None = None) -> float:
+        """Share of the samples on which a perturbation succeeds."""
+        return float(self.each(delta, victim or self.victim).mean())
+
+    def worst(self, deltas: Sequence[Tensor]) -> float:
+        """Share of the samples on which any of the attacks succeeds."""
+        return float(np.any([self.each(delta, self.victim) for delta in deltas], axis=0).mean())
+
+    def zero_gradients(self, settings: AttackSettings) -> float:
+        """Share of voxels that may move whose gradient is exactly zero on the clean image."""
+        zeros = movable = 0
+        for part in self.parts:
+            low, high = feasible_box(self.images[part], 1, self.lattice, None if self.region is None else self.region[part])
+            with untouched(self.victim.module):
+                x = self.images[part].clone().requires_grad_()
+                targets = self.victim.targets(self.labels[part], x.device)
+                (gradient,) = torch.autograd.grad(self.victim.deviation(self.victim.forward(x), targets, settings).sum(), x)
+            free = high > low
+            zeros += int(((gradient == 0) & free).sum())
+            movable += int(free.sum())
+        return zeros / max(1, movable)
+
+    def _predict(self, images: Tensor, victim: Victim) -> list[Prediction]:
+        return [answer for part in self.parts for answer in victim.predict(images[part])]
+
+
+def _warnings(result: dict[str, Any]) -> list[str]:
+    """What a reader should be told, one sentence each."""
+    texts = []
+    ladder = [rung["success"] for rung in result["epsilon_ladder"]]
+    if any(later < earlier - SLACK for earlier, later in itertools.pairwise(ladder)):
+        texts.append("A larger epsilon succeeds less often: the attack may be caught by masked gradients.")
+    steps = [rung["success"] for rung in result["steps_ladder"]]
+    if any(later < earlier - SLACK for earlier, later in itertools.pairwise(steps)):
+        texts.append("More steps succeed less often: the step may be too long for the ball.")
+    if len(steps) > 1 and steps[-1] > steps[-2] + SLACK:
+        texts.append("Twice the steps succeed clearly more often: the attack has not converged; take more steps.")
+    if not result["epsilon_zero_is_identity"]:
+        texts.append("Epsilon 0 changed images: this is a defect.")
+    if result["huge_epsilon"]["success"] < NEARLY_ALL:
+        texts.append(f"Even epsilon {result['huge_epsilon']['epsilon']:g} fails on some samples: gradients may be masked.")
+    if result["noise"]["success"] > result["noise"]["white_box"] - SLACK and result["noise"]["success"] > 0:
+        texts.append("Random noise of the same size succeeds about as often as the attack.")
+    if result["transfer"] and result["transfer"]["success"] > result["transfer"]["white_box"]:
+        texts.append("The second model is fooled more often than the victim: its gradients may be masked.")
+    if result["zero_gradients"] > ZERO_SHARE:
+        texts.append(f"{result['zero_gradients']:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
+    return texts
