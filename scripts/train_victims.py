@@ -26,7 +26,7 @@ import victims_data
 from medadv.victims.networks import build_network
 from victims_data import HELD_OUT, TRAIN, Labelled
 from victims_recipes import RECIPES, Recipe
-from victims_tasks import JUDGES, LOSSES, normalisation
+from victims_tasks import JUDGES, LOSSES, normalisation, trainee
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 READERS = {"fundus": victims_data.fundus, "ct": victims_data.ct_slices, "polyps": victims_data.polyps}
@@ -70,7 +70,7 @@ def train(recipe: Recipe, folder: Path, out: Path) -> dict[str, Any]:
     settings = normalisation(data.images)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network, recipe.arguments).to(memory_format=torch.channels_last)
-    fit(recipe, network, data, settings)
+    fit(recipe, trainee(network, data), data, settings)
     network.eval()
     with torch.inference_mode():
         metric = JUDGES[recipe.task](network, data, held_out, settings)
@@ -105,6 +105,7 @@ def card_of(recipe: Recipe, settings: dict[str, Any], trained_on: int, metric: d
             "spatial_axes": "yx" if photograph else "xy",
             "size": [recipe.size, recipe.size],
             "fit": "pad" if photograph else None,
+            "crop": recipe.modality == "fundus",
         },
         "normalize": settings,
         "data": recipe.data,

@@ -62,8 +62,9 @@ RECIPES = (
     Recipe(
         name="fundus-resnet18",
         network="monai:resnet18",
-        arguments={"spatial_dims": 2, "n_input_channels": 3, "num_classes": 2, "conv1_t_stride": 2},
-        epochs=36,
+        # Narrow, but with a first convolution at full resolution: the lesions are a few pixels wide.
+        arguments={"spatial_dims": 2, "n_input_channels": 3, "num_classes": 2, "conv1_t_stride": 1, "widen_factor": 0.25},
+        epochs=45,
         batch=16,
         learning_rate=1e-3,
         seed=0,
@@ -82,7 +83,7 @@ RECIPES = (
             "num_res_units": 2,
             "norm": "batch",
         },
-        epochs=40,
+        epochs=60,
         batch=8,
         learning_rate=2e-3,
         seed=0,
@@ -92,8 +93,8 @@ RECIPES = (
     Recipe(
         name="polyp-fcos",
         network="torchvision:fcos_resnet18_fpn_gn",
-        arguments={"num_classes": 2, "size": 160},
-        epochs=7,
+        arguments={"num_classes": 2, "size": 160, "channels": 128},
+        epochs=8,
         batch=8,
         learning_rate=5e-4,
         seed=0,
@@ -124,8 +125,8 @@ RECIPES = (
     ),
     Recipe(
         name="polyp-second",
-        network="torchvision:fcos_resnet18_fpn_gn",
-        arguments={"num_classes": 2, "size": 160, "channels": 128},
+        network="torchvision:retinanet_resnet18_fpn_gn",
+        arguments={"num_classes": 2, "size": 160},
         epochs=7,
         batch=8,
         learning_rate=5e-4,

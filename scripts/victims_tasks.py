@@ -12,6 +12,7 @@ from monai.losses import DiceCELoss
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from medadv_transforms import Normalize, Window
 from victims_data import Labelled
 from victims_metrics import ap50, auc, constant_box, dice
 
@@ -29,20 +30,45 @@ def normalisation(images: Tensor) -> dict[str, list[float]]:
 
 
 def normalise(images: Tensor, settings: Mapping[str, Sequence[float]]) -> Tensor:
-    """Stored units to the network's input."""
-    if "window" in settings:
-        low, high = settings["window"]
-        return (images.clamp(low, high) - low) / (high - low)
-    mean, deviation = (torch.tensor(settings[key], dtype=images.dtype)[:, None, None] for key in ("mean", "std"))
-    return (images / 255 - mean) / deviation
+    """Stored units to the network's input, by the modules that stand in the attacked victim."""
+    return (Window(*settings["window"]) if "window" in settings else Normalize(**settings))(images)
+
+
+class Graded(nn.Module):
+    """A classifier that also answers the severity while it is trained, from the features of its last layer.
+
+    One bit per photograph is little to learn small lesions from; the grades say more about the same photographs.
+    forward: inputs to (logits of the classes, logits of the severity).
+    """
+
+    def __init__(self, network: nn.Module, answers: int) -> None:
+        super().__init__()
+        self.network = network
+        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        self.severity = nn.Linear(last.in_features, answers)
+        self.features = torch.empty(0)
+        last.register_forward_pre_hook(self._keep)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(inputs)
+        return logits, self.severity(self.features)
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0]
+
+
+def trainee(network: nn.Module, data: Labelled) -> nn.Module:
+    """What is trained: the network, with a head for the severity where that is known."""
+    return network if data.severity is None else Graded(network, data.severity.shape[1])
 
 
 def classification_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
     """Cross-entropy on photographs flipped, turned by any angle, and changed in brightness and colour."""
     images = turn(data.images[rows].float(), draw, degrees=180.0, zoom=0.15)
     images = (images * uniform((len(rows), 1, 1, 1), 0.8, 1.25, draw) * uniform((len(rows), 3, 1, 1), 0.9, 1.1, draw)).clamp(max=255)
-    logits = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
-    return functional.cross_entropy(logits.float(), data.labels[rows], label_smoothing=0.1)
+    logits, severity = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
+    loss = functional.cross_entropy(logits.float(), data.labels[rows], label_smoothing=0.1)
+    return loss + functional.binary_cross_entropy_with_logits(severity.float(), data.severity[rows])
 
 
 def segmentation_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
