@@ -21,6 +21,7 @@ from medadv.plan.settings import frozen_settings
 from medadv.plan.survey import NothingFoundError, Survey, survey
 from medadv.spec.run import RunSpec, load_spec
 from medadv.state import KEY_BYTES, forgotten_groups
+from medadv.store.codecs import require_codec
 from medadv.victims.loading import Identity, load_victim
 from medadv.watch import Progress
 from medadv.workspace import Workspace, shard_name
@@ -89,6 +90,7 @@ def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, p
         RunError: the inputs of an existing corpus are all gone.
         StoppedError: a signal came.
     """
+    require_codec(spec.execution.codec)
     plans = generations(workspace.private / "plans")
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")

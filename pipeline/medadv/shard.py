@@ -44,6 +44,7 @@ class Recipe:
     device: str
     first_shard: int
     """Index of the plan's first shard, one batch of which is run twice."""
+    codec: str = "gzip"
 
 
 def carry_on() -> None:
@@ -135,7 +136,7 @@ def _attacked(
     labels: list[Label] = []
     quarantined: list[dict[str, Any]] = []
     large: dict[str, list[Array]] = defaultdict(list)
-    grid = GridFile(temporary, len(shard.samples), spatial)
+    grid = GridFile(temporary, len(shard.samples), spatial, recipe.codec)
     try:
         for batch in source:
             proceed()
@@ -162,7 +163,7 @@ def _attacked(
         # The file was laid out for samples that could not be read after all.
         temporary.unlink(missing_ok=True)
     missing = {key: values for key, values in content.arrays.items() if not (whole and key in large)}
-    write_content(temporary, ShardContent(content.attributes, missing), spatial)
+    write_content(temporary, ShardContent(content.attributes, missing), spatial, recipe.codec)
     return content, loaded, quarantined
 
 
@@ -184,7 +185,7 @@ def _score(
         second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
         second.arrays |= answer_arrays(f"{prefix}/prediction_clean", [p.answer for p in clean])
         second.arrays |= answer_arrays(f"{prefix}/prediction_adversarial", [p.answer for p in adversarial])
-    write_content(temporary, second, len(shard.shape) - 1)
+    write_content(temporary, second, len(shard.shape) - 1, recipe.codec)
     content.arrays |= second.arrays
     return _records(loaded, content, outcomes)
 

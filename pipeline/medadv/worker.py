@@ -171,6 +171,7 @@ def recipe_of(plan: FrozenPlan, spec: RunSpec) -> Recipe:
         seed=spec.execution.seed,
         device=plan.settings["execution"]["device"],
         first_shard=plan.first_shard,
+        codec=spec.execution.codec,
     )
 
 

@@ -149,7 +149,7 @@ class ExecutionFacts(Open):
     threads: int
     device: Literal["cpu", "cuda"]
     precision: str
-    codec: str
+    codec: Literal["gzip", "blosc2", "zstd"]
     seed: int
 
 

@@ -11,7 +11,10 @@ import h5py
 import numpy as np
 
 from medadv.answers import Boxes, Label
+from medadv.store import codecs as codecs  # registers the filters of hdf5plugin, where it is installed
 from medadv.store.layout import Array, ShardContent
+
+CHUNK_CACHE = 4 << 20
 
 
 def datasets(file: Any) -> dict[str, Any]:
@@ -83,7 +86,12 @@ def open_files(path: Path) -> Any:
 
 @lru_cache(maxsize=32)
 def _open(path: Path, process: int) -> Any:
-    return h5py.File(path, "r")
+    # Readers of patches come back to a brick; 3D shards have bricks of 256 KiB at most.
+    return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+
+
+# A forked child must not find the parent's files open: HDF5 would share them between both.
+os.register_at_fork(before=_open.cache_clear)
 
 
 def read_answer(file: Any, name: str, index: int) -> Label:

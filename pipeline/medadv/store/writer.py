@@ -8,21 +8,25 @@ from typing import Any
 
 import h5py
 
+from medadv.store.codecs import filters, write_packed
 from medadv.store.layout import Array, ShardContent, chunks_of
 
 LIBVER = ("v110", "v110")
 """Readable by every HDF5 since 1.10."""
-GZIP_LEVEL = 1
 
 
-def write_content(path: Path, content: ShardContent, spatial: int) -> None:
+def write_content(path: Path, content: ShardContent, spatial: int, codec: str = "gzip") -> None:
     """Add attributes and arrays to a shard file, made when missing, and flush it to the disk.
 
     spatial: number of spatial axes, which decides the chunks.
     """
     with h5py.File(path, "a", libver=LIBVER) as file:
         for name, array in content.arrays.items():
-            file.create_dataset(name, data=array, track_times=False, **_filters(chunks_of(name, array.shape, spatial)))
+            chunks = chunks_of(name, array.shape, spatial)
+            if codec == "gzip" and is_packed(name) and chunks is not None:
+                write_packed(file.create_dataset(name, array.shape, array.dtype, track_times=False, **filters(chunks, codec)), 0, array)
+            else:
+                file.create_dataset(name, data=array, track_times=False, **filters(chunks, codec))
         for group, attributes in content.attributes.items():
             target = file.require_group(group) if group != "/" else file
             for key, value in attributes.items():
@@ -36,8 +40,8 @@ class GridFile:
     One thread does all of it in order, so that the same batches give the same bytes.
     """
 
-    def __init__(self, path: Path, rows: int, spatial: int) -> None:
-        self.path, self.rows, self.spatial = path, rows, spatial
+    def __init__(self, path: Path, rows: int, spatial: int, codec: str = "gzip") -> None:
+        self.path, self.rows, self.spatial, self.codec = path, rows, spatial, codec
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self.written = 0
         self.file: Any = None
@@ -67,8 +71,12 @@ class GridFile:
         for name, array in arrays.items():
             if name not in self.file:
                 shape = (self.rows, *array.shape[1:])
-                self.file.create_dataset(name, shape, array.dtype, track_times=False, **_filters(chunks_of(name, shape, self.spatial)))
-            self.file[name][self.written : self.written + count] = array
+                laid_out = filters(chunks_of(name, shape, self.spatial), self.codec)
+                self.file.create_dataset(name, shape, array.dtype, track_times=False, **laid_out)
+            if self.codec == "gzip" and is_packed(name):
+                write_packed(self.file[name], self.written, array)
+            else:
+                self.file[name][self.written : self.written + count] = array
         self.written += count
 
     def _close(self) -> None:
@@ -76,10 +84,9 @@ class GridFile:
             self.file.close()
 
 
-def _filters(chunks: tuple[int, ...] | None) -> dict[str, Any]:
-    if chunks is None:
-        return {}
-    return {"chunks": chunks, "compression": "gzip", "compression_opts": GZIP_LEVEL, "shuffle": True, "fletcher32": True}
+def is_packed(name: str) -> bool:
+    """Whether an array is large enough to be worth packing."""
+    return name == "image" or name.endswith("/perturbation")
 
 
 def sync(path: Path) -> None:

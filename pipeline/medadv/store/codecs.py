@@ -1,0 +1,89 @@
+"""How chunks are compressed: gzip that any HDF5 reads, packed as small as deflate allows, or Blosc2 and Zstd by choice.
+
+Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Blosc2, Zstd or uncompressed data is silent.
+"""
+
+import contextlib
+import zlib
+from typing import Any, Literal
+
+import numpy as np
+
+from medadv.answers import Array
+from medadv.errors import SpecError
+
+# Registers its filters with HDF5 where it is installed.
+with contextlib.suppress(ImportError):
+    import hdf5plugin
+
+Codec = Literal["gzip", "blosc2", "zstd"]
+GZIP_LEVEL = 1
+PACKED_LEVEL = 6
+ZSTD_LEVEL = 9
+
+STRATEGIES = (zlib.Z_RLE, zlib.Z_FILTERED, zlib.Z_DEFAULT_STRATEGY)
+"""Perturbations are nearly noise on a few values, where looking for repeats wastes bits that Huffman codes would save: Z_RLE packs them
+smallest. Others suit images better. All give deflate streams that every HDF5 reads."""
+
+
+def require_codec(codec: str) -> None:
+    """Raise SpecError where a corpus's codec cannot be used here."""
+    if codec != "gzip" and "hdf5plugin" not in globals():
+        raise SpecError(f"execution.codec={codec} needs hdf5plugin: pip install 'medadv[codecs]', or use codec: gzip")
+
+
+def filters(chunks: tuple[int, ...] | None, codec: str) -> dict[str, Any]:
+    """Arguments of create_dataset; without chunks HDF5 allows no filter."""
+    if chunks is None:
+        return {}
+    common = {"chunks": chunks, "fletcher32": True}
+    if codec == "gzip":
+        return {**common, "compression": "gzip", "compression_opts": GZIP_LEVEL, "shuffle": True}
+    require_codec(codec)
+    if codec == "blosc2":
+        # One thread: workers share the cores already.
+        return {**common, "compression": hdf5plugin.Blosc2(cname="zstd", clevel=ZSTD_LEVEL, filters=hdf5plugin.Blosc2.SHUFFLE)}
+    return {**common, "compression": hdf5plugin.Zstd(clevel=ZSTD_LEVEL), "shuffle": True}
+
+
+def write_packed(dataset: Any, first: int, rows: Array) -> None:
+    """Write rows into a gzip dataset, each chunk as the smallest of several deflate streams.
+
+    dataset: [n, …] with one row a chunk, or bricks of one.  first: row where `rows` start.
+    """
+    chunk = dataset.chunks
+    for row, values in enumerate(rows, start=first):
+        grid = [range(0, length, step) for length, step in zip(values.shape, chunk[1:], strict=True)]
+        for corner in np.ndindex(*(len(steps) for steps in grid)):
+            start = tuple(steps[i] for steps, i in zip(grid, corner, strict=True))
+            part = values[tuple(slice(s, s + step) for s, step in zip(start, chunk[1:], strict=True))]
+            # HDF5 stores whole chunks, also at the far ends of an array.
+            block = np.pad(part, [(0, step - length) for length, step in zip(part.shape, chunk[1:], strict=True)])
+            dataset.id.write_direct_chunk((row, *start), packed(block))
+
+
+def packed(block: Array) -> bytes:
+    """One chunk after shuffle, deflate and Fletcher32."""
+    shuffled = np.ascontiguousarray(block).reshape(-1).view(np.uint8).reshape(-1, block.dtype.itemsize).T.tobytes()
+    streams = []
+    for strategy in STRATEGIES:
+        stream = zlib.compressobj(PACKED_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+        streams.append(stream.compress(shuffled) + stream.flush())
+    smallest = min(streams, key=len)
+    return smallest + fletcher32(smallest).to_bytes(4, "little")
+
+
+def fletcher32(data: bytes) -> int:
+    """HDF5's Fletcher-32 over big-endian 16-bit words (H5_checksum_fletcher32); an odd last byte is the high half of a word."""
+    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
+    low = int(words.sum())
+    # The second sum adds every running first sum: the first word counts n times, the last once. Weights are taken modulo 65535 first, so
+    # that products and their sum stay far below 2**64.
+    weights = np.arange(len(words), 0, -1, dtype=np.uint64) % 65535
+    high = int((words * weights % 65535).sum())
+    return _fold(high, bool(words.any())) << 16 | _fold(low, bool(words.any()))
+
+
+def _fold(total: int, positive: bool) -> int:
+    """Modulo 65535 as end-around carries leave it: a positive sum never becomes 0."""
+    return (total % 65535 or 65535) if positive else 0
