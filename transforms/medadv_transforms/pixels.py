@@ -12,6 +12,7 @@ from pydicom.pixels import get_decoder
 
 from .errors import InputError
 from .quiet import quiet
+from .rle import decode_rle
 from .structure import check_structure
 
 NATIVE = {
@@ -47,9 +48,8 @@ class PixelSource:
         self.syntax = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
         if self.syntax not in SUPPORTED:
             raise InputError("unsupported-transfer-syntax")
-        # CharLS (pyjpegls) notices damage that libjpeg decodes to noise; the run-length decoder written in Rust panics on some,
-        # which is no Exception and leaves a trace on standard error.
-        self.plugin = "pyjpegls" if self.syntax in JPEG_LS else "pydicom" if self.syntax in RLE else "pylibjpeg"
+        # CharLS (pyjpegls) notices damage that libjpeg decodes to noise.
+        self.plugin = "pyjpegls" if self.syntax in JPEG_LS else "pylibjpeg"
         self.dataset = dataset
         self.rows, self.columns = int(dataset.Rows), int(dataset.Columns)
         self.count = int(dataset.get("NumberOfFrames") or 1)
@@ -86,6 +86,8 @@ class PixelSource:
                 stream = get_frame(self.data, index, number_of_frames=self.count)
             except Exception:
                 raise InputError("decode-failed", "the compressed frames are damaged") from None
+            if self.syntax in RLE:
+                return decode_rle(stream, self.rows, self.columns, self.dtype)
             self._check_stream(stream)
             try:
                 values, _ = get_decoder(self.syntax).as_array(self.dataset, index=index, raw=True, decoding_plugin=self.plugin)
@@ -97,11 +99,6 @@ class PixelSource:
 
     def _check_stream(self, stream: bytes) -> None:
         """Compare the code stream's own size with the header before any memory is set aside for it."""
-        if self.syntax in RLE:
-            segments = struct.unpack_from("<L", stream)[0] if len(stream) >= 64 else -1
-            if segments != self.allocated // 8:
-                raise InputError("decode-failed", "the run-length segments do not match the header")
-            return
         size = _jpeg2000_size(stream) if self.syntax in JPEG_2000 else _jpeg_size(stream)
         if size is None:
             raise InputError("decode-failed", "the compressed picture has no valid header")
