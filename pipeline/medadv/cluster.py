@@ -1,5 +1,6 @@
 """Dask: a local cluster, or a scheduler that runs already. The scheduler decides who makes a shard and when, never how."""
 
+import multiprocessing
 import os
 import queue
 import time
@@ -16,6 +17,7 @@ from distributed import Client, Future, LocalCluster, Nanny, Scheduler, SpecClus
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import get_mp_context
 
 from medadv.errors import RunError, SpecError
 
@@ -23,6 +25,7 @@ from medadv.errors import RunError, SpecError
 NO_WORKERS_TIMEOUT = "5 minutes"
 AHEAD = 3
 """Shards submitted per worker: enough to keep it busy, few enough that a million shards do not live in the scheduler."""
+STARTS = 3
 LOOK_EVERY_S = 2.0
 CONNECT_TIMEOUT = "30s"
 
@@ -135,14 +138,17 @@ def connect(workers: int, threads: int, device: str, scheduler: Address) -> Iter
         with _remote(scheduler) as client:
             yield Pool(client, f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
         return
-    with dask.config.set(_settings()):
+    method = "spawn" if device == "cuda" else "forkserver"
+    with dask.config.set({**_settings(), "distributed.worker.multiprocessing-method": method}):
+        if device != "cuda":
+            _fork_from_one_import()
         gpus = visible_gpus() if device == "cuda" else []
         workers = min(workers, len(gpus)) if gpus else workers
         limit = int(MEMORY_LIMIT / workers)
         kind = f"on GPU {', '.join(gpus[:workers])}" if gpus else f"with {threads} thread{'s' * (threads > 1)} each"
         about = f"{workers} worker{'s' * (workers > 1)} {kind}, at most {format_bytes(limit)} of memory each"
         with (
-            _gpu_cluster(gpus[:workers], limit) if gpus else _cpu_cluster(workers, limit) as cluster,
+            _started(lambda: _gpu_cluster(gpus[:workers], limit) if gpus else _cpu_cluster(workers, limit)) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
             yield Pool(client, f"{about}, dashboard {cluster.dashboard_link}")
@@ -179,8 +185,29 @@ def _settings() -> dict[str, Any]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.worker.preload": ["medadv.drain"],
-        "distributed.nanny.preload": [],
     }
+
+
+def _fork_from_one_import() -> None:
+    """Have local workers forked from a process that imported torch once: a worker that died is back at once, and cores start together.
+
+    Only for workers on the CPU: CUDA does not outlive a fork.
+    """
+    get_mp_context()  # sets Dask's own list the first time; ours must come after
+    multiprocessing.set_forkserver_preload(["medadv.deaf", "distributed", "medadv.worker"])
+
+
+def _started(start: Callable[[], SpecCluster]) -> SpecCluster:
+    """A cluster whose workers came up: one that is killed in the moment of its start fails the whole cluster, so try again."""
+    for _ in range(STARTS - 1):
+        try:
+            return start()
+        except (RuntimeError, OSError, TimeoutError):
+            time.sleep(1.0)
+    try:
+        return start()
+    except (RuntimeError, TimeoutError) as error:
+        raise RunError(f"the workers do not start ({error.__cause__ or error}); is there memory for them?") from None
 
 
 def _cpu_cluster(workers: int, limit: int) -> LocalCluster:

@@ -52,7 +52,12 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def dask_setup(worker: Any) -> None:
-    """Preload of local workers: a signal to the whole process group or job is the run's to answer, not theirs."""
+def ignore_signals() -> None:
+    """Leave them to somebody else."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def dask_setup(worker: Any) -> None:
+    """Preload of local workers, however they were started."""
+    ignore_signals()
