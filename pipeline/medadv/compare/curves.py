@@ -1,0 +1,60 @@
+"""How an attack moves, step by step: both loss terms, the divergence between example and smoothed example, and flips."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medadv.attacks.engine import untouched
+from medadv.attacks.smoothing import axis_kernels, smooth
+from medadv.compare.measure import Batch, Bench
+from medadv.spec.attack import AttackSettings
+
+REFERENCE = AttackSettings(attack="smia", epsilon=1, step=1, weight=1, sigma=1.0, kernel_size=3)
+"""The smoothing and divergence that every attack is judged by, whatever its own settings: soft target, smoothed perturbation."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Means over samples, one value per iterate, from the start to the end: steps + 1 of them."""
+
+    attack: str
+    deviation: list[float]
+    divergence: list[float]
+    flipped: list[float]
+
+
+def curve(bench: Bench, name: str, settings: AttackSettings) -> Curve:
+    """Follow an attack on every batch of the bench."""
+    parts = [_of_batch(bench, batch, name, settings) for batch in bench.batches]
+    sizes = np.array([len(batch.labels) for batch in bench.batches], float)
+    mean = np.average(np.stack(parts), axis=0, weights=sizes)
+    return Curve(name, mean[:, 0].tolist(), mean[:, 1].tolist(), mean[:, 2].tolist())
+
+
+def _of_batch(bench: Bench, batch: Batch, name: str, settings: AttackSettings) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    iterates: list[Tensor] = []
+
+    def keep(_: int, delta: Tensor, __: Tensor, ___: Tensor | None) -> None:
+        iterates.append(delta.clone())
+
+    final = bench.attack_batch(batch, name, settings, watch=keep)
+    clean = bench.victim.predict(batch.images)
+    rows = []
+    for delta in [*iterates, final.to(batch.images)]:
+        deviation, divergence = _terms(bench, batch, delta, settings)
+        answers = bench.victim.predict(batch.images + delta.round())
+        flips = [bench.victim.succeeded(c, a, y) for c, a, y in zip(clean, answers, batch.labels, strict=True)]
+        rows.append([float(deviation.mean()), float(divergence.mean()), float(np.mean(flips))])
+    return np.array(rows)
+
+
+def _terms(bench: Bench, batch: Batch, delta: Tensor, settings: AttackSettings) -> tuple[Tensor, Tensor]:
+    victim, images = bench.victim, batch.images
+    kernels = axis_kernels(REFERENCE.sigma, REFERENCE.kernel_size, None, images.ndim - 2)
+    with untouched(victim.module), torch.no_grad():
+        example = victim.forward(images + delta)
+        smoothed = victim.forward((images + smooth(delta, kernels)).clamp(bench.lattice.low, bench.lattice.high))
+        targets = victim.targets(batch.labels, images.device)
+        return victim.deviation(example, targets, settings), victim.divergence(smoothed, example, REFERENCE)

@@ -1,0 +1,96 @@
+"""A metric over samples, with its bootstrap interval."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medadv.answers import Array, Boxes, Label, Prediction
+from medadv.metrics import corpus_metrics, headline
+from medadv.victims.base import Victim
+from medadv.victims.boxes import AveragePrecision, counts
+
+RESAMPLES = 1000
+RESAMPLES_DETECTION = 200
+"""AP is ranked anew for every resample."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its percentile bootstrap interval of 95 % over samples."""
+
+    value: float
+    low: float
+    high: float
+
+
+def draws(count: int, resamples: int, seed: int = 0) -> Array:
+    """Bootstrap indices (resamples, count). The same for every attack, so that differences are paired."""
+    return np.random.default_rng(seed).integers(0, count, (resamples, count))
+
+
+def interval(statistic: Callable[[Sequence[int] | None], float], count: int, resamples: int = RESAMPLES) -> Interval:
+    """Bootstrap a statistic that takes indices (None: all samples once). Resamples on which it is not defined are left out."""
+    values = np.array([statistic(row.tolist()) for row in draws(count, resamples)])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) else (np.nan, np.nan)
+    return Interval(statistic(None), float(low), float(high))
+
+
+def mean_interval(values: Array) -> Interval:
+    """Interval of a mean over samples."""
+    means = values[draws(len(values), RESAMPLES)].mean(1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+class Scores:
+    """The victim's answers to one version of the samples."""
+
+    def __init__(self, victim: Victim, answers: Sequence[Prediction], labels: Sequence[Label]) -> None:
+        self.task, self.count = victim.task, len(labels)
+        self.rows = [(y, p.answer, victim.score(p, y)) for p, y in zip(answers, labels, strict=True)]
+        self.name = headline(self.task, corpus_metrics(self.task, self.rows)) if self.rows else ""
+        self.average: AveragePrecision | None = None
+        if self.task == "detection":
+            self.average = AveragePrecision(int(c) for y in labels if isinstance(y, Boxes) for c in y.classes)
+            for truth, answer, _ in self.rows:
+                assert isinstance(truth, Boxes)
+                assert isinstance(answer, Boxes)
+                self.average.add(answer, truth)
+
+    def value(self, chosen: Sequence[int] | None = None) -> float:
+        """The headline metric over the chosen samples; NaN where it is not defined."""
+        if self.average is not None:
+            return self.average.result(chosen)["ap50"]
+        rows = self.rows if chosen is None else [self.rows[i] for i in chosen]
+        return corpus_metrics(self.task, rows).get(self.name, float("nan"))
+
+    def interval(self) -> Interval:
+        """The headline metric with its interval."""
+        return interval(self.value, self.count, RESAMPLES_DETECTION if self.task == "detection" else RESAMPLES)
+
+    def further(self, victim: Victim) -> dict[str, float]:
+        """Every metric of the task; for detection also missed and invented boxes per image."""
+        metrics = corpus_metrics(self.task, self.rows)
+        if self.task == "detection":
+            threshold: float = victim.success_rule["score_threshold"]
+            pairs: list[tuple[Any, Any]] = [(answer, truth) for truth, answer, _ in self.rows]
+            metrics["missed"], metrics["invented"] = counts([a for a, _ in pairs], [y for _, y in pairs], threshold)
+        return metrics
+
+
+def paired_difference(first: Scores, second: Scores, *, one_sided: bool = True) -> tuple[Interval, float]:
+    """first minus second, resampled together, and the share of resamples in which first is not below second.
+
+    With one_sided False the share counts the rarer side twice, as for a two-sided test.
+    """
+    resamples = RESAMPLES_DETECTION if first.task == "detection" else RESAMPLES
+    values = np.array([first.value(row.tolist()) - second.value(row.tolist()) for row in draws(first.count, resamples)])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    not_below = float((values >= 0).mean())
+    share = not_below if one_sided else min(1.0, 2 * min(not_below, float((values <= 0).mean())))
+    return Interval(first.value() - second.value(), float(low), float(high)), share

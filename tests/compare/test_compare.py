@@ -1,0 +1,235 @@
+"""The comparison: its columns hold what their names say, and the command writes them."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from scipy import ndimage, stats
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
+from medadv.answers import Boxes, Prediction
+from medadv.cli import app
+from medadv.compare.curves import curve
+from medadv.compare.degrade import blur, degradations, jpeg, resample
+from medadv.compare.measure import Batch, Bench, passes, table
+from medadv.compare.scores import Scores, draws, interval, mean_interval, paired_difference
+from medadv.compare.write import as_records, as_text
+from medadv.spec.attack import AttackSettings
+from medadv.victims.base import Normalized
+from medadv.victims.classification import Classifier
+from medadv.victims.segmentation import Segmenter
+from medadv_transforms.normalize import Normalize, Window
+from medadv_transforms.units import LATTICES
+
+
+def area(truth: list[int], scores: list[float]) -> float:
+    """Area under the ROC curve by its meaning: how often a positive scores above a negative."""
+    pairs = list(zip(truth, scores, strict=True))
+    positive, negative = [s for y, s in pairs if y], [s for y, s in pairs if not y]
+    return float(stats.mannwhitneyu(positive, negative).statistic) / (len(positive) * len(negative))
+
+
+def pictures(n: int = 4, side: int = 16, channels: int = 3) -> Tensor:
+    return torch.randint(0, 256, (n, channels, side, side), generator=torch.Generator().manual_seed(0)).float()
+
+
+def settings(attack: str, **changes: object) -> AttackSettings:
+    return AttackSettings.model_validate({"attack": attack, "epsilon": 6, "step": 2, "steps": 3, **changes})
+
+
+def classifier(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 2))
+    return Classifier(Normalized(Normalize([0.5] * 3, [0.1] * 3), network), "softmax", 2)
+
+
+def bench(second: bool = True) -> Bench:
+    images = pictures(6)
+    labels = [np.asarray(i % 2) for i in range(6)]
+    batches = [Batch(images[s], labels[s], [f"s{i}" for i in range(6)][s]) for s in (slice(0, 4), slice(4, 6))]
+    return Bench(classifier(), classifier(1) if second else None, batches, LATTICES["level8"])
+
+
+def test_degradations_are_what_they_say() -> None:
+    x = pictures(2)
+    expected = ndimage.gaussian_filter(x.numpy(), (0, 0, 0.8, 0.8), mode="mirror", radius=(0, 0, 1, 1))
+    assert np.abs(blur(x).numpy() - expected).max() < 1e-3
+    buffer = io.BytesIO()
+    Image.fromarray(x[1].numpy().astype(np.uint8).transpose(1, 2, 0)).save(buffer, "JPEG", quality=75)
+    assert np.array_equal(jpeg(x)[1].numpy().transpose(1, 2, 0), np.asarray(Image.open(buffer)))
+    assert jpeg(x[:, :1]).shape == (2, 1, 16, 16)
+    ramp = torch.arange(40.0).expand(1, 1, 40, 40)
+    assert (resample(ramp, 0.95) - ramp)[..., 3:-3].abs().max() < 1e-3  # linear interpolation keeps a slope
+    assert resample(torch.rand(1, 1, 10, 11, 12), 1.05).shape == (1, 1, 10, 11, 12)
+    assert list(degradations(LATTICES["level8"])) == ["as_is", "blur", "jpeg75"]
+    hu = degradations(LATTICES["hu"])
+    assert list(hu) == ["as_is", "blur", "resampled_95", "resampled_105"]
+    volume = torch.randint(-1024, 3072, (1, 1, 12, 12, 12), generator=torch.Generator().manual_seed(0)).float()
+    for degrade in (*hu.values(), *degradations(LATTICES["level8"]).values()):
+        low, high, data = (0, 255, x) if degrade not in hu.values() else (-1024, 3071, volume)
+        changed = degrade(data)
+        assert torch.equal(changed, changed.round())
+        assert low <= changed.min() <= changed.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("attack", "changes", "expected"),
+    [
+        ("pgd", {}, (3, 3)),
+        ("mifgsm", {}, (3, 3)),
+        ("smia", {}, (6, 6)),
+        ("smia", {"weight": 0}, (3, 3)),
+        ("smia", {"stop_gradient": True}, (6, 3)),
+        ("smia-listing", {}, (5, 3)),
+        ("fgsm", {"steps": 1}, (1, 1)),
+    ],
+)
+def test_passes_are_those_that_the_victim_sees(attack: str, changes: dict[str, object], expected: tuple[int, int]) -> None:
+    made, tested = settings(attack, **changes), bench(second=False)
+    seen = [0, 0]
+
+    def count(_: nn.Module, inputs: tuple[Tensor], outputs: Tensor) -> None:
+        seen[0] += len(inputs[0])
+        if outputs.requires_grad:
+            outputs.register_hook(lambda g: seen.__setitem__(1, seen[1] + len(g)))
+
+    tested.victim.module.register_forward_hook(count)
+    tested.attack("a", made)
+    assert passes(made) == expected == (seen[0] / 6, seen[1] / 6)
+
+
+def test_table_of_a_classifier() -> None:
+    tested = bench()
+    made = {"pgd": settings("pgd"), "bim": settings("bim"), "smia": settings("smia")}
+    rows = table(tested, made)
+    assert [row.attack for row in rows] == ["clean", *made]
+    clean, pgd, bim = rows[:3]
+    assert list(pgd.metrics) == ["as_is", "blur", "jpeg75", "second_victim"]
+    truth = [int(y) for y in tested.labels]
+    images = torch.cat([b.images for b in tested.batches])
+    delta = torch.cat(tested.attack("pgd", made["pgd"]))
+    for condition, victim, shown in (("as_is", tested.victim, images + delta), ("jpeg75", tested.victim, jpeg(images + delta))):
+        scores = [p.probabilities[1] for p in victim.predict(shown)]
+        assert pgd.metrics[condition].value == pytest.approx(area(truth, scores))
+    transferred = [p.probabilities[1] for p in tested.second.predict(images + delta)]
+    assert pgd.metrics["second_victim"].value == pytest.approx(area(truth, transferred))
+    assert pgd.metrics["as_is"].value < clean.metrics["as_is"].value
+    assert clean.sizes == {}
+    assert pgd.sizes["linf"].value == 6
+    assert pgd.sizes["l2"].value == pytest.approx(float(delta.double().flatten(1).norm(dim=1).mean()))
+    # PGD starts at random, BIM does not; both are held against two random starts.
+    first, second = (torch.cat(tested.attack("bim", made["bim"].model_copy(update={"random_start": True}), k)).double() for k in (0, 1))
+    cosine = nn.functional.cosine_similarity(first.flatten(1), second.flatten(1)).mean()
+    assert bim.sizes["cosine"].value == pytest.approx(float(cosine))
+    assert bim.sizes["variance"].value == pytest.approx(float(torch.stack([first, second]).var(0).mean()))
+    assert bim.sizes["variance"].value > 0
+
+
+def test_ssim_is_that_of_the_field() -> None:
+    tested = bench(second=False)
+    made = settings("pgd")
+    row = tested.row("pgd", made)
+    delta = torch.cat(tested.attack("pgd", made))
+    images = torch.cat([b.images for b in tested.batches])
+    options = {"data_range": 255, "channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "win_size": 11}
+    expected = [structural_similarity(a.numpy(), b.numpy(), **options) for a, b in zip(images, images + delta, strict=True)]
+    assert row.sizes["ssim"].value == pytest.approx(np.mean(expected), abs=0.02)
+
+
+def test_bootstrap() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    found = mean_interval(values)
+    assert found.value == pytest.approx(values.mean())
+    # The interval of a mean: 1.96 standard errors either side.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert interval(lambda rows: float("nan") if rows else 1.0, 5).value == 1.0
+    assert np.array_equal(draws(7, 3), draws(7, 3))
+
+
+def test_paired_difference_sees_what_separate_intervals_hide() -> None:
+    victim = Segmenter(nn.Identity(), "softmax", 2, 1)
+    generator = np.random.default_rng(0)
+    labels = [np.ones(100, np.uint8)] * 40
+    kept = generator.integers(20, 80, 40)
+    better = [Prediction((np.arange(100) < k - 2).astype(np.uint8)) for k in kept]
+    worse = [Prediction((np.arange(100) < k).astype(np.uint8)) for k in kept]
+    a, b = Scores(victim, better, labels), Scores(victim, worse, labels)
+    difference, share = paired_difference(a, b)
+    assert difference.high < 0
+    assert share == 0
+    assert a.interval().high > b.interval().low
+    assert paired_difference(b, a)[1] == 1
+    assert paired_difference(a, a, one_sided=False)[1] == 1
+
+
+def test_scores_of_detection() -> None:
+    class Stub:
+        task = "detection"
+        success_rule = {"score_threshold": 0.5}  # noqa: RUF012
+
+        def score(self, prediction: Prediction, label: Boxes) -> float:
+            return 0.0
+
+    truths = [Boxes.of([[0, 0, 10, 10]], [1]), Boxes.of([[5, 5, 30, 30]], [1])]
+    answers = [Prediction(Boxes.of([[0, 0, 10, 10]], [1], [0.9])), Prediction(Boxes.of([[50, 50, 60, 60]], [1], [0.8]))]
+    scores = Scores(Stub(), answers, truths)
+    assert scores.name == "ap50"
+    assert scores.value([0]) == pytest.approx(1)
+    assert scores.value([1]) == 0
+    assert scores.further(Stub()) == {"ap50": pytest.approx(51 / 101), "ap": pytest.approx(51 / 101), "missed": 0.5, "invented": 0.5}
+
+
+def test_curves_start_at_the_clean_sample() -> None:
+    tested = bench(second=False)
+    found = curve(tested, "smia", settings("smia", random_start=False))
+    assert len(found.deviation) == len(found.divergence) == len(found.flipped) == 4
+    assert found.divergence[0] == pytest.approx(0, abs=1e-9)
+    assert found.flipped[0] == 0
+    assert found.deviation[-1] > found.deviation[0]
+    assert found.divergence[-1] > 0
+
+
+def test_volumes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    victim = Segmenter(Normalized(Window(-1000, 400), nn.Conv3d(1, 2, 3, padding=1)), "softmax", 2, 3)
+    images = torch.randint(-1000, 400, (1, 1, 12, 12, 9), generator=torch.Generator().manual_seed(0)).float()
+    labels = [(images[0, 0].numpy() > -300).astype(np.uint8)]
+    rows = table(Bench(victim, None, [Batch(images, labels, ["a"])], LATTICES["hu"]), {"smia": settings("smia")})
+    records = as_records(rows)
+    assert {"as_is", "blur", "resampled_95", "resampled_105", "ssim", "variance"} <= records[1].keys()
+    assert "smia" in as_text(rows)
+
+
+def test_command(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 8)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    save_victim(tmp_path / "second.safetensors", "monai:densenet121", CLASSIFIER, seed=1)
+    path = tiny_spec(tmp_path)
+    spec = yaml.safe_load(path.read_text())
+    spec["second_victim"] = {**spec["victim"], "weights": "second.safetensors"}
+    path.write_text(yaml.safe_dump(spec))
+    outcome = CliRunner().invoke(app, ["compare", str(path), "--out", str(tmp_path / "out"), "--limit", "6", "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    (answer,) = json.loads(outcome.stdout)
+    assert [line["attack"] for line in answer["attacks"]] == ["clean", "pgd-8", "smia-8"]
+    lines = list(csv.DictReader((tmp_path / "out" / "tiny.csv").read_text().splitlines()))
+    wanted = ["forwards", "backwards", "as_is", "blur", "jpeg75", "second_victim", "linf", "l2", "ssim", "cosine", "variance", "success"]
+    assert all(lines[2][column] for column in wanted)
+    assert all(lines[2][f"{column}_low"] for column in wanted[2:])
+    stored = json.loads((tmp_path / "out" / "tiny.json").read_text())
+    assert stored["samples"] == 6
+    assert len(stored["curves"][1]["divergence"]) == 4
+    with Image.open(tmp_path / "out" / "tiny.png") as figure:
+        assert figure.size[0] > 1000
+    assert not (tmp_path / "corpus").exists()
+    wrong = CliRunner().invoke(app, ["compare", str(path), "--set", "second_victim.network=monai:nothing"])
+    assert wrong.exit_code != 0
