@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medadv.compare.verb import compare
 from medadv.console import reporter, say
 from medadv.drain import stoppable
 from medadv.errors import MedadvError
@@ -119,6 +120,7 @@ def forget(
 
 
 register(app)
+app.command()(compare)
 
 
 @app.command()
