@@ -21,8 +21,8 @@ GZIP_LEVEL = 1
 PACKED_LEVEL = 6
 ZSTD_LEVEL = 9
 
-STRATEGIES = (zlib.Z_RLE, zlib.Z_FILTERED, zlib.Z_DEFAULT_STRATEGY)
-"""Perturbations are nearly noise on a few values, where looking for repeats wastes bits that Huffman codes would save: Z_RLE packs them
+STRATEGIES = ((zlib.Z_RLE, 8), (zlib.Z_FILTERED, 7), (zlib.Z_DEFAULT_STRATEGY, 7))
+"""Deflate strategies and memory levels (less memory: Huffman codes adapt more often). Perturbations are nearly noise on a few values, where looking for repeats wastes bits that Huffman codes would save: Z_RLE packs them
 smallest. Others suit images better. All give deflate streams that every HDF5 reads."""
 
 
@@ -66,8 +66,8 @@ def packed(block: Array) -> bytes:
     """One chunk after shuffle, deflate and Fletcher32."""
     shuffled = np.ascontiguousarray(block).reshape(-1).view(np.uint8).reshape(-1, block.dtype.itemsize).T.tobytes()
     streams = []
-    for strategy in STRATEGIES:
-        stream = zlib.compressobj(PACKED_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    for strategy, memory in STRATEGIES:
+        stream = zlib.compressobj(PACKED_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, memory, strategy)
         streams.append(stream.compress(shuffled) + stream.flush())
     smallest = min(streams, key=len)
     return smallest + fletcher32(smallest).to_bytes(4, "little")

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Bytes of a pair: clean + perturbation as medadv stores them, beside clean + adversarial as two gzip-shuffled arrays.
+
+storage.py CORPUS [CORPUS ...]             measures the samples of finished corpora
+storage.py --spec SPEC [--images N] ...    attacks the first N images of a run spec at several epsilons (victim's weights needed)
+
+Both layouts have the same chunks and checksums. `plain` is h5py's gzip-1 + shuffle + Fletcher32, `packed` is medadv's own deflate
+streams: the second ratio lets the two arrays be packed the same way, so that it shows what storing the difference brings by itself.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from medadv.datasets.read import Reader
+from medadv.plan.survey import list_samples
+from medadv.spec.attack import AttackSettings
+from medadv.spec.run import load_spec
+from medadv.store.codecs import filters, write_packed
+from medadv.store.layout import chunks_of, perturbation_dtype
+from medadv.store.reader import adversarial_image, open_shard
+from medadv.victims.loading import load_victim
+from medadv_transforms.units import LATTICES
+
+EPSILONS = (1, 2, 4, 8, 16)
+
+
+def stored_bytes(values: Any, *, pack: bool, codec: str = "gzip") -> int:
+    """Bytes of the chunks of an array on the image grid."""
+    with tempfile.TemporaryDirectory() as folder, h5py.File(Path(folder) / "x.h5", "w", libver=("v110", "v110")) as file:
+        options = filters(chunks_of("image", values.shape, values.ndim - 2), codec)
+        if pack:
+            write_packed(file.create_dataset("x", values.shape, values.dtype, **options), 0, values)
+        else:
+            file.create_dataset("x", data=values, **options)
+        file.flush()
+        return int(file["x"].id.get_storage_size())
+
+
+def measure(name: str, epsilon: float, images: Any, delta: Any) -> None:
+    """Print one line."""
+    adversarial = adversarial_image(images, delta)
+    pair = stored_bytes(images, pack=True) + stored_bytes(delta, pack=True)
+    plain = stored_bytes(images, pack=False) + stored_bytes(adversarial, pack=False)
+    packed = stored_bytes(images, pack=True) + stored_bytes(adversarial, pack=True)
+    blosc = stored_bytes(images, pack=False, codec="blosc2") + stored_bytes(delta, pack=False, codec="blosc2")
+    each = pair / len(images)
+    print(
+        f"{name:28} epsilon {epsilon:4g}  {len(images):3d} pairs of {'x'.join(map(str, images.shape[1:])):13} {each / 1024:6.1f} KiB a pair "
+        f"{pair / plain:.3f} of two plain arrays, {pair / packed:.3f} of two packed; blosc2 {blosc / plain:.3f}",
+        flush=True,
+    )
+
+
+def from_corpus(corpus: Path) -> Iterator[tuple[str, float, Any, Any]]:
+    """Every attack of a corpus, over all its shards of one shape."""
+    for path in sorted((corpus / "shards").glob("shard-*.h5"))[:4]:
+        with open_shard(path) as file:
+            images = file["image"][...]
+            for name, group in file["attacks"].items():
+                yield f"{corpus.name}/{path.stem}/{name}", float(group.attrs["epsilon"]), images, group["perturbation"][...]
+
+
+def from_spec(path: Path, count: int, epsilons: tuple[int, ...]) -> Iterator[tuple[str, float, Any, Any]]:
+    """PGD at several epsilons on a spec's first images."""
+    spec = load_spec(path)
+    listing = list_samples(spec.data, path.parent)
+    reader = Reader(listing.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+    sources = [part for source in listing.sources[:count] for part in reader.expand(source)][:count]
+    samples = [reader.read(source) for source in sources]
+    images = np.stack([sample.image for sample in samples])
+    device = torch.device("cpu")
+    victim, _ = load_victim(spec.victim, spec.data.task, path.parent, device=device, sample_shape=images.shape[1:])
+    labels = [victim.as_label(sample.label) for sample in samples]
+    from medadv.attacks.engine import perturb
+
+    for epsilon in epsilons:
+        settings = AttackSettings(attack="pgd", epsilon=epsilon, step=max(1, epsilon // 4), steps=10)
+        found = perturb(
+            victim,
+            torch.from_numpy(images).float(),
+            victim.targets(labels, device),
+            settings,
+            lattice=LATTICES[samples[0].unit],
+            seeds=list(range(len(samples))),
+        )
+        yield spec.name, epsilon, images, found.numpy().astype(perturbation_dtype(epsilon))
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="*", type=Path)
+    parser.add_argument("--spec", action="append", type=Path, default=[])
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--epsilon", action="append", type=int)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for corpus in arguments.corpora:
+        for row in from_corpus(corpus):
+            measure(*row)
+    for spec in arguments.spec:
+        for row in from_spec(spec, arguments.images, tuple(arguments.epsilon or EPSILONS)):
+            measure(*row)
+
+
+if __name__ == "__main__":
+    main()
