@@ -1,0 +1,124 @@
+"""The shell parts of scripts/schedule, run: exit codes with a stand-in for medadv, the job array with real parts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
+
+from medadv.provenance.verify import verify
+
+SCHEDULE = Path(__file__).resolve().parents[2] / "scripts" / "schedule"
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("code", "ends", "says"),
+    [
+        (0, 0, ""),
+        (2, 2, "spec"),
+        (3, 3, "quarantined"),
+        (4, 4, "goes on"),
+        (5, 5, "damaged"),
+        (75, 0, "skipped"),
+        (130, 130, "goes on"),
+        (143, 143, "goes on"),
+    ],
+)
+def test_nightly_turns_exit_codes_into_one_line(tmp_path: Path, code: int, ends: int, says: str) -> None:
+    medadv = script(tmp_path / "medadv", f'echo "$@" >"{tmp_path}/called"; exit {code}')
+    done = subprocess.run(
+        [SCHEDULE / "nightly", "spec with space.yaml", "--json"],
+        env={**os.environ, "MEDADV": str(medadv)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ends
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if says else 0)
+    assert (tmp_path / "called").read_text() == "run spec with space.yaml --json\n"
+
+
+def test_the_cron_line_calls_nightly_with_a_spec() -> None:
+    line = next(row for row in (SCHEDULE / "crontab").read_text().splitlines() if row[:1].isdigit())
+    minute, hour, day, month, weekday, command = line.split(None, 5)
+    assert (0 <= int(minute) < 60, 0 <= int(hour) < 24, day, month, weekday) == (True, True, "*", "*", "*")
+    assert command.split()[1].endswith("scripts/schedule/nightly")
+    # An unescaped percent sign would end a cron command.
+    assert "%" not in command
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_systemd_accepts_service_and_timer(tmp_path: Path) -> None:
+    nightly = script(tmp_path / "nightly", "exit 0")
+    service = (SCHEDULE / "medadv@.service").read_text().replace("/opt/medadv/scripts/schedule/nightly", str(nightly))
+    (tmp_path / "medadv@.service").write_text(service)
+    shutil.copy(SCHEDULE / "medadv@.timer", tmp_path)
+    units = [str(tmp_path / "medadv@.service"), str(tmp_path / "medadv@.timer")]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "medadv@" in line] == []
+
+
+def test_a_job_array_of_two_parts_and_its_merge(tmp_path: Path) -> None:
+    """sbatch stands for itself by running each task at once; one part is preempted first and asks to be queued again."""
+    draw_pictures(tmp_path / "data", 8)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    spec = tiny_spec(tmp_path)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    script(tools / "medadv", f'echo "$@" >>"{tmp_path}/calls"; exec "{sys.executable}" -m medadv "$@"')
+    script(tools / "scontrol", f'echo "$@" >>"{tmp_path}/requeued"')
+    script(
+        tools / "sbatch",
+        """
+        case $1 in
+          --parsable)
+            shift 2
+            for task in 1 2; do SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task "$@" >&2 || exit 9; done
+            echo "7;cluster" ;;
+          --dependency=afterany:7) shift; SLURM_JOB_ID=8 "$@" >&2 ;;
+          *) exit 8 ;;
+        esac""",
+    )
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [SCHEDULE / "array.sh", "submit", str(spec), "2"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [" ".join(call.split()[:1] + call.split()[2:4]) for call in calls] == [
+        "plan --freeze",
+        "run --part 1/2",
+        "run --part 2/2",
+        "run --grace 45",
+    ]
+    assert not (tmp_path / "requeued").exists()
+    manifest = json.loads((tmp_path / "corpus" / "manifest.json").read_text())
+    assert (manifest["samples"], manifest["run"]["status"]) == (8, "complete")
+    assert verify(tmp_path / "corpus") == []
+    assert "0 new shards" not in done.stderr
+
+
+def test_a_preempted_part_is_handed_the_signal_and_queued_again(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    # A stand-in that drains as medadv does: it says when it runs, and ends with 143 on SIGUSR1.
+    script(tools / "medadv", f"trap 'exit 143' USR1; touch '{tmp_path}/running'; while :; do sleep 0.1; done")
+    script(tools / "scontrol", f'echo "$@" >"{tmp_path}/requeued"')
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    command = 'script=$1; "$script" part spec.yaml 4 & while [ ! -e "$2" ]; do sleep 0.1; done; kill -USR1 $!; wait $!'
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", SCHEDULE / "array.sh", tmp_path / "running"], env=environment, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 7_3\n"
