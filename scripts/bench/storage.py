@@ -52,7 +52,7 @@ def measure(name: str, epsilon: float, images: Any, delta: Any) -> None:
     blosc = stored_bytes(images, pack=False, codec="blosc2") + stored_bytes(delta, pack=False, codec="blosc2")
     each = pair / len(images)
     print(
-        f"{name:28} epsilon {epsilon:4g}  {len(images):3d} pairs of {'x'.join(map(str, images.shape[1:])):13} {each / 1024:6.1f} KiB a pair "
+        f"{name:28} epsilon {epsilon:4g}  {len(images):3d} pairs of {'x'.join(map(str, images.shape[1:]))} {each / 1024:6.1f} KiB a pair "
         f"{pair / plain:.3f} of two plain arrays, {pair / packed:.3f} of two packed; blosc2 {blosc / plain:.3f}",
         flush=True,
     )

@@ -22,8 +22,11 @@ PACKED_LEVEL = 6
 ZSTD_LEVEL = 9
 
 STRATEGIES = ((zlib.Z_RLE, 8), (zlib.Z_FILTERED, 7), (zlib.Z_DEFAULT_STRATEGY, 7))
-"""Deflate strategies and memory levels (less memory: Huffman codes adapt more often). Perturbations are nearly noise on a few values, where looking for repeats wastes bits that Huffman codes would save: Z_RLE packs them
-smallest. Others suit images better. All give deflate streams that every HDF5 reads."""
+"""Deflate strategies and memory levels (with less memory, Huffman codes adapt more often).
+
+Perturbations are nearly noise on a few values, where looking for repeats wastes bits that Huffman codes would save: Z_RLE packs them
+smallest. Others suit images better. All give deflate streams that every HDF5 reads.
+"""
 
 
 def require_codec(codec: str) -> None:

@@ -1,0 +1,28 @@
+"""One image on its way into a file."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from medadv.answers import Array, Label
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stored sample, clean or adversarial.
+
+    image: (C, *spatial) in stored units.  attack: None for the clean image.  affine: (4, 4) voxel to RAS+ mm or None.
+    """
+
+    sample: str
+    attack: str | None
+    image: Array
+    unit: str
+    spatial_axes: str
+    label: Label
+    affine: Array | None
+    facts: dict[str, Any]
+
+    @property
+    def stem(self) -> str:
+        """File name without ending."""
+        return f"{self.sample}_{self.attack or 'clean'}"

@@ -1,0 +1,82 @@
+"""PNG photographs with COCO boxes, a CSV of labels, or mask files."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from medadv.answers import Boxes
+from medadv.errors import SpecError
+from medadv.export.item import Item
+from medadv.export.marks import CLEAN_SERIES, SERIES, derivation
+
+
+def write_png(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path]:
+    """Write one 8-bit image, and the mask of a segmentation beside it; returns the files.
+
+    Raises SpecError for HU, which 8 bits cannot hold.
+    """
+    if item.unit != "level8":
+        raise SpecError("PNG holds 8-bit images; CT in HU keeps its values in --format nifti or dicom")
+    marks = PngInfo()
+    marks.add_text("Title", CLEAN_SERIES if item.attack is None else SERIES)
+    marks.add_text("Description", derivation(manifest, item.attack, item.sample))
+    path = folder / f"{item.stem}.png"
+    _picture(_upright(item.image, item.spatial_axes)).save(path, pnginfo=marks)
+    files = [path]
+    label = item.label
+    if isinstance(label, np.ndarray) and label.ndim == 2:
+        mask = folder / f"{item.sample}_label.png"
+        if not mask.exists():
+            Image.fromarray(label if item.spatial_axes == "yx" else label.T).save(mask)
+            files.append(mask)
+    return files
+
+
+def write_labels(folder: Path, items: list[dict[str, Any]], manifest: dict[str, Any]) -> list[Path]:
+    """labels.csv for classes and masks, annotations.json in COCO form for boxes.
+
+    items: {"file", "sample", "attack", "label", "size": (width, height)} of every image written.
+    """
+    classes = manifest["data"]["classes"]
+    if items and isinstance(items[0]["label"], Boxes):
+        path = folder / "annotations.json"
+        path.write_text(json.dumps(_coco(items, classes), indent=1))
+        return [path]
+    path = folder / "labels.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "sample", "attack", "label"])
+        for item in items:
+            label = item["label"]
+            shown = f"{item['sample']}_label.png" if label.ndim >= 2 else " ".join(map(str, label.reshape(-1).tolist()))
+            writer.writerow([item["file"], item["sample"], item["attack"] or "", shown])
+    return [path]
+
+
+def _coco(items: list[dict[str, Any]], classes: list[str] | None) -> dict[str, Any]:
+    images, annotations, seen = [], [], set()
+    for number, item in enumerate(items, start=1):
+        width, height = item["size"]
+        images.append({"id": number, "file_name": item["file"], "width": width, "height": height})
+        for box, category in zip(item["label"].boxes.tolist(), item["label"].classes.tolist(), strict=True):
+            x0, y0, x1, y1 = box
+            seen.add(category)
+            bounds = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": category, **bounds})
+    names = dict(enumerate(classes or [], start=1))
+    categories = [{"id": category, "name": names.get(category, f"class {category}")} for category in sorted(seen | names.keys())]
+    return {"info": {"description": SERIES}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _upright(image: Any, axes: str) -> Any:
+    """(y, x, C) of (C, *spatial)."""
+    return np.moveaxis(image, 0, -1) if axes == "yx" else np.moveaxis(image, 0, -1).transpose(1, 0, 2)
+
+
+def _picture(pixels: Any) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))

@@ -1,0 +1,198 @@
+"""Exported files are the stored samples, read back by MONAI; DICOM says what it is and holds nobody's data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from monai.data import NibabelReader, PILReader, PydicomReader
+from monai.transforms import LoadImage
+from tests.conftest import quiet
+
+from medadv import CorpusDataset
+from medadv.answers import Boxes
+from medadv.errors import SpecError
+from medadv.export.dicom import write_dicom
+from medadv.export.item import Item
+from medadv.export.native import to_native
+from medadv.export.nifti import write_nifti
+from medadv.export.png import write_labels, write_png
+from medadv.export.run import Request, export
+from medadv_transforms.placement import Placement
+from medadv_transforms.resample import Grid, reoriented, resampling_facts, respaced
+
+# A codec that MONAI looks for and does without.
+pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodec")
+
+MANIFEST = {
+    "content_root": "c" * 64,
+    "attacks": {"smia-4": {"attack": "smia", "epsilon": 4.0}},
+    "data": {"unit": "hu", "classes": ["polyp"]},
+    "tool": {"name": "medadv", "version": "0"},
+}
+# Axes run along +R-A oblique directions, so that a swapped axis or sign shows.
+TURN = np.array([[0.0, -1.0, 0.0], [np.cos(0.3), 0.0, -np.sin(0.3)], [np.sin(0.3), 0.0, np.cos(0.3)]])
+
+
+def volume(shape: tuple[int, ...] = (12, 9, 7)) -> Item:
+    draw = np.random.default_rng(3)
+    affine = np.eye(4)
+    affine[:3, :3] = TURN * [0.7, 0.9, 2.5]
+    affine[:3, 3] = [-31.25, 12.5, 100.75]
+    image = draw.integers(-1024, 3072, (1, *shape), np.int16)
+    return Item("s0", "smia-4", image, "hu", "xyz"[: len(shape)], draw.integers(0, 3, shape, np.uint8), affine, {})
+
+
+def test_nifti_round_trips_through_monai(tmp_path: Path) -> None:
+    item = volume()
+    files = write_nifti(tmp_path, item, MANIFEST)
+    loaded = LoadImage(reader=NibabelReader(), dtype=np.int16)(files[0])
+    assert np.array_equal(loaded.numpy(), item.image[0])
+    assert np.allclose(loaded.affine.numpy(), item.affine, atol=1e-5)
+    assert np.array_equal(LoadImage(reader=NibabelReader(), dtype=np.uint8)(files[1]).numpy(), item.label)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dicom_series_round_trips_through_monai(tmp_path: Path) -> None:
+    item = volume()
+    files = write_dicom(tmp_path, item, MANIFEST, {})
+    assert len(files) == 7
+    loaded = LoadImage(reader=PydicomReader(), dtype=np.float32)(files[0].parent)
+    assert np.array_equal(loaded.numpy(), item.image[0])
+    assert np.allclose(loaded.affine.numpy(), item.affine, atol=1e-4)
+
+
+def test_a_dicom_slice_keeps_its_plane(tmp_path: Path) -> None:
+    item = volume((12, 9))
+    (path,) = write_dicom(tmp_path, item, MANIFEST, {})
+    dataset = pydicom.dcmread(path)
+    assert np.array_equal(dataset.pixel_array, item.image[0].T)
+    assert dataset.PixelSpacing == pytest.approx([0.9, 0.7])
+
+
+def test_dicom_is_marked_and_holds_nobody(tmp_path: Path) -> None:
+    uids: dict[str, pydicom.uid.UID] = {}
+    item = volume()
+    files = write_dicom(tmp_path, item, MANIFEST, uids)
+    seen = [pydicom.dcmread(path) for path in files]
+    first = seen[0]
+    assert first.ImageType[0] == "DERIVED"
+    assert first[0x0008, 0x001C].value == "YES"  # SyntheticData
+    assert "Not for clinical use" in first.DerivationDescription
+    assert "NOT FOR CLINICAL USE" in first.SeriesDescription
+    assert len(first.SeriesDescription) <= 64
+    assert first.PatientIdentityRemoved == "YES"
+    assert not first.PatientBirthDate
+    assert not first.StudyDate
+    assert len({d.SOPInstanceUID for d in seen}) == len(seen)
+    assert {d.StudyInstanceUID for d in seen} == {uids["s0"]}
+    (tmp_path / "again").mkdir()
+    again = pydicom.dcmread(write_dicom(tmp_path / "again", item, MANIFEST, {})[0])
+    assert again.SeriesInstanceUID != first.SeriesInstanceUID
+    assert again.StudyInstanceUID != first.StudyInstanceUID
+
+
+def test_photographs_become_secondary_captures(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 9, 11), np.uint8)
+    item = Item("p0", None, image, "level8", "yx", np.int64(1), None, {})
+    (path,) = write_dicom(tmp_path, item, MANIFEST, {})
+    dataset = pydicom.dcmread(path)
+    assert np.array_equal(dataset.pixel_array, np.moveaxis(image, 0, -1))
+    assert dataset[0x0008, 0x001C].value == "NO"
+    assert dataset.SOPClassUID.name == "Secondary Capture Image Storage"
+
+
+def test_png_and_labels_of_a_whole_corpus(tiny_corpus: Path, tmp_path: Path) -> None:
+    summary = export(tiny_corpus, Request("png", tmp_path / "out", "pgd-8", clean=True), quiet)
+    assert (summary["samples"], summary["files"]) == (10, 22)
+    load = LoadImage(reader=PILReader(), ensure_channel_first=True, dtype=np.uint8)
+    dataset = CorpusDataset(tiny_corpus, "pgd-8")
+    lines = (tmp_path / "out" / "labels.csv").read_text().splitlines()
+    for index in range(10):
+        item = dataset[index]
+        for attack, key in (("pgd-8", "adversarial"), ("clean", "image")):
+            path = tmp_path / "out" / f"{item['sample_id']}_{attack}.png"
+            # PIL gives x before y.
+            assert torch.equal(load(path).as_tensor().transpose(1, 2), item[key].to(torch.uint8))
+            assert f"{path.name},{item['sample_id']},{'' if attack == 'clean' else attack},{int(item['label'])}" in lines
+
+
+def test_boxes_become_coco(tmp_path: Path) -> None:
+    image = np.zeros((3, 20, 30), np.uint8)
+    item = Item("b0", "smia-4", image, "level8", "yx", Boxes.of([[1, 2, 11, 7]], [1]), None, {})
+    (path,) = write_png(tmp_path, item, {**MANIFEST, "data": {"unit": "level8", "classes": ["polyp"]}})
+    rows = [{"file": path.name, "sample": "b0", "attack": "smia-4", "label": item.label, "size": (30, 20)}]
+    (labels,) = write_labels(tmp_path, rows, MANIFEST)
+    coco = json.loads(labels.read_text())
+    assert coco["annotations"][0]["bbox"] == [1, 2, 10, 5]
+    assert coco["categories"] == [{"id": 1, "name": "polyp"}]
+    assert coco["images"][0] == {"id": 1, "file_name": "b0_smia-4.png", "width": 30, "height": 20}
+
+
+def placed(placement: Placement) -> Item:
+    image = np.random.default_rng(1).integers(0, 256, (3, *placement.size), np.uint8)
+    label = Boxes.of([[placement.pad[1] + 2, placement.pad[0] + 3, placement.pad[1] + 8, placement.pad[0] + 9]], [1])
+    return Item("n0", "smia-4", image, "level8", "yx", label, None, {"placement": placement.as_dict()})
+
+
+def test_the_native_grid_undoes_crop_and_padding_exactly() -> None:
+    placement = Placement((50, 60), (5, 7, 20, 30), (20, 30), (6, 1), (32, 32))
+    item = placed(placement)
+    native = to_native(item, lossy=False)
+    assert native.back is None
+    assert native.item.image.shape == (3, 50, 60)
+    assert np.array_equal(native.item.image[:, 5:25, 7:37], item.image[:, 6:26, 1:31])
+    assert isinstance(native.item.label, Boxes)
+    assert native.item.label.boxes.tolist() == [[9, 8, 15, 14]]
+
+
+def test_resampling_is_refused_unless_lossy_and_then_leads_back() -> None:
+    placement = Placement((50, 60), (5, 7, 40, 40), (20, 20), (6, 6), (32, 32))
+    item = placed(placement)
+    with pytest.raises(SpecError, match=r"scaled from 40 x 40 to 20 x 20 pixels.*--lossy"):
+        to_native(item, lossy=False)
+    native = to_native(item, lossy=True)
+    assert native.item.image.shape == (3, 50, 60)
+    assert native.back is not None
+    assert native.back(native.item.image).shape == item.image.shape
+
+
+def test_a_reoriented_volume_returns_exactly_and_a_respaced_one_only_lossily() -> None:
+    native = Grid((12, 9, 7), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    upright, _ = reoriented(native, "RAS")
+    item = volume(upright.shape)
+    turned = Item(**{**item.__dict__, "facts": {"resampling": resampling_facts(native, upright, upright)}})
+    assert np.array_equal(to_native(turned, lossy=False).item.image, item.image[:, ::-1, ::-1])
+    coarse = respaced(upright, (2.0, 2.0, 2.0))
+    smaller = volume(coarse.shape)
+    spaced = Item(**{**smaller.__dict__, "facts": {"resampling": resampling_facts(native, upright, coarse)}})
+    with pytest.raises(SpecError, match="add --lossy"):
+        to_native(spaced, lossy=False)
+    back = to_native(spaced, lossy=True)
+    assert back.item.image.shape == (1, 12, 9, 7)
+    assert back.back is not None
+    assert back.back(back.item.image).shape == smaller.image.shape
+
+
+def test_lossy_export_scores_the_files_again(tiny_corpus: Path, tmp_path: Path) -> None:
+    request = Request("png", tmp_path / "out", grid="native", lossy=True)
+    summary = export(tiny_corpus, request, quiet)
+    assert "metrics" not in summary  # the tiny corpus was never scaled: nothing is lossy
+    assert summary["grid"] == "native"
+
+
+def test_requests_that_cannot_be_met_say_so(tiny_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="photographs do not have"):
+        export(tiny_corpus, Request("nifti", tmp_path / "a"), quiet)
+    with pytest.raises(SpecError, match="PNG holds 8-bit images"):
+        write_png(tmp_path, volume(), MANIFEST)
+    with pytest.raises(SpecError, match="attack 'cw' is not in this corpus"):
+        export(tiny_corpus, Request("png", tmp_path / "b", "cw"), quiet)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "x").touch()
+    with pytest.raises(SpecError, match="is not empty"):
+        export(tiny_corpus, Request("png", tmp_path / "c"), quiet)
+    with pytest.raises(SpecError, match="no sample nobody"):
+        export(tiny_corpus, Request("png", tmp_path / "d", samples=("nobody",)), quiet)
