@@ -165,7 +165,7 @@ class AdversarialPerturbd(RandomizableTransform, MapTransform):
             return result
         for key in self.key_iterator(result):
             image = torch.as_tensor(result[key])
-            batch = {"image": image[None], "label": [result[self.label_key]]}
+            batch: dict[Hashable, Any] = {"image": image[None], "label": [result[self.label_key]]}
             found = attack(self.victim, batch, self.settings, unit=self.unit, seeds=[self.seed])[0]
             result[key] = MetaTensor(found, meta=image.meta) if isinstance(image, MetaTensor) else found
         return result

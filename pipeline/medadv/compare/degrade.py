@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,9 +27,7 @@ def degradations(lattice: Lattice) -> dict[str, Degrade]:
     chosen: dict[str, Degrade] = {"as_is": lambda x: x, "blur": lambda x: blur(x).round()}
     if lattice.unit == "level8":
         return {**chosen, "jpeg75": jpeg}
-    for factor in RESAMPLING:
-        chosen[f"resampled_{round(factor * 100)}"] = lambda x, f=factor: resample(x, f).round().clamp(lattice.low, lattice.high)
-    return chosen
+    return chosen | {f"resampled_{round(factor * 100)}": partial(_resampled, factor) for factor in RESAMPLING}
 
 
 def blur(images: Tensor) -> Tensor:
@@ -46,6 +45,10 @@ def jpeg(images: Tensor) -> Tensor:
         decoded = np.asarray(Image.open(buffer))
         out.append(decoded[None] if decoded.ndim == 2 else decoded.transpose(2, 0, 1))
     return torch.from_numpy(np.stack(out)).to(images)
+
+
+def _resampled(factor: float, images: Tensor) -> Tensor:
+    return resample(images, factor).round()
 
 
 def resample(images: Tensor, factor: float) -> Tensor:

@@ -12,6 +12,9 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor, nn
 from torch.nn import functional
 
+Place = tuple[slice, ...]
+"""Where a window lies: one slice per spatial axis."""
+
 SIGMA_SCALE = 0.125
 """Width of MONAI's Gaussian blending, as a share of the window."""
 
@@ -39,7 +42,7 @@ class SlidingWindow(nn.Module):
             stitched = stitched.narrow(2 + axis, first, length)
         return stitched
 
-    def places(self, spatial: Sequence[int]) -> list[tuple[slice, ...]]:
+    def places(self, spatial: Sequence[int]) -> list[Place]:
         """Where the windows lie on a grid of at least the window's size."""
         step = [
             window if window == length else max(1, int(window * (1 - self.overlap)))
@@ -60,7 +63,7 @@ class _Stitched(torch.autograd.Function):
         places = sliding.places(images.shape[2:])
         total = images.new_zeros(images.shape[2:])
         for place in places:
-            total[place] += importance
+            _view(total[None, None], 0, place).add_(importance)
         stitched: Tensor | None = None
         for chosen in _chunks(len(images) * len(places), sliding.batch):
             logits = sliding.network(_cut(images, places, chosen))
@@ -69,26 +72,26 @@ class _Stitched(torch.autograd.Function):
             if stitched is None:
                 stitched = logits.new_zeros(len(images), logits.shape[1], *images.shape[2:])
             for answer, (sample, place) in zip(logits, _where(places, chosen), strict=True):
-                stitched[(sample, slice(None), *place)] += answer * importance
+                _view(stitched, sample, place).add_(answer * importance)
         assert stitched is not None
         ctx.save_for_backward(images, importance, total)
         ctx.sliding, ctx.places = sliding, places
         return stitched.div_(total)
 
     @staticmethod
-    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
         images, importance, total = ctx.saved_tensors
         incoming = incoming / total
         gradient = torch.zeros_like(images)
         for chosen in _chunks(len(images) * len(ctx.places), ctx.sliding.batch):
             windows = _cut(images, ctx.places, chosen).requires_grad_()
             where = list(_where(ctx.places, chosen))
-            share = torch.stack([incoming[(sample, slice(None), *place)] for sample, place in where]) * importance
+            share = torch.stack([_view(incoming, sample, place) for sample, place in where]) * importance
             with torch.enable_grad():
                 logits = ctx.sliding.network(windows)
             (parts,) = torch.autograd.grad(logits, windows, share)
             for part, (sample, place) in zip(parts, where, strict=True):
-                gradient[(sample, slice(None), *place)] += part
+                _view(gradient, sample, place).add_(part)
         return gradient, None
 
 
@@ -96,9 +99,14 @@ def _chunks(count: int, size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _where(places: list[tuple[slice, ...]], chosen: range) -> list[tuple[int, tuple[slice, ...]]]:
+def _where(places: list[Place], chosen: range) -> list[tuple[int, Place]]:
     return [(index // len(places), places[index % len(places)]) for index in chosen]
 
 
-def _cut(images: Tensor, places: list[tuple[slice, ...]], chosen: range) -> Tensor:
-    return torch.stack([images[(sample, slice(None), *place)] for sample, place in _where(places, chosen)]).detach()
+def _view(grid: Tensor, sample: int, place: Place) -> Tensor:
+    """One window of one sample, all channels."""
+    return grid[sample][(slice(None), *place)]
+
+
+def _cut(images: Tensor, places: list[Place], chosen: range) -> Tensor:
+    return torch.stack([_view(images, sample, place) for sample, place in _where(places, chosen)]).detach()
