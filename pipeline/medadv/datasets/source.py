@@ -70,12 +70,16 @@ class Listing:
         """A listed file's path relative to the root, or None after recording why it cannot be used."""
         relative = PurePosixPath(name)
         path = self.root / relative
-        if not allow_outside:
-            inside = not relative.is_absolute() and path.resolve().is_relative_to(self.root.resolve())
-            if not inside:
-                self.refuse(name, "outside-root")
-                return None
-        if not path.is_file():
+        try:
+            inside = allow_outside or (not relative.is_absolute() and path.resolve().is_relative_to(self.root.resolve()))
+            there = path.is_file()
+        except (OSError, ValueError, RuntimeError):
+            # A name too long, one with a null byte, a loop of links: no such file can be meant.
+            inside, there = True, False
+        if not inside:
+            self.refuse(name, "outside-root")
+            return None
+        if not there:
             self.refuse(name, "not-found", "The file that the label file names does not exist.")
             return None
         return relative.as_posix()

@@ -9,6 +9,9 @@ from medadv.errors import SpecError
 from medadv.spec.data import DataSettings
 from medadv_transforms import InputError, find_series
 
+MAX_CLASSES = 10_000
+"""More is a damaged label file."""
+
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm", ".nii", ".nii.gz")
 
 
@@ -67,7 +70,7 @@ def _yolo_label(listing: Listing, root: Path, relative: str) -> dict[str, Any] |
             if line.strip():
                 kind, *values = line.split()
                 cx, cy, w, h = map(float, values)
-                if int(kind) < 0 or not (0 <= cx <= 1 and 0 <= cy <= 1 and 0 < w <= 1 and 0 < h <= 1):
+                if not 0 <= int(kind) < MAX_CLASSES or not (0 <= cx <= 1 and 0 <= cy <= 1 and 0 < w <= 1 and 0 < h <= 1):
                     raise ValueError
                 rows.append([int(kind) + 1, cx, cy, w, h])
     except (OSError, UnicodeDecodeError, ValueError):

@@ -1,0 +1,131 @@
+"""Every task and modality through the same run, with victims that need no training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+
+from medadv.provenance.verify import verify
+from medadv.run import Options, Result, run
+
+pytestmark = pytest.mark.usefixtures("inline")
+
+UNET = {"in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+
+
+def chest(folder: Path, shape: tuple[int, ...], count: int = 2) -> None:
+    """Noisy volumes in HU with a box as `lung`, in Decathlon layout."""
+    folder.mkdir(parents=True)
+    records = []
+    for index in range(count):
+        generator = np.random.default_rng(index)
+        volume = generator.normal(40, 20, shape)
+        mask = np.zeros(shape, np.uint8)
+        mask[8:24, 8:24] = 1
+        volume[mask == 1] = -800
+        affine = np.diag([-1.5, -1.5, 2.0, 1.0])
+        nib.save(nib.Nifti1Image(volume.astype(np.int16), affine), folder / f"image{index}.nii.gz")
+        nib.save(nib.Nifti1Image(mask, affine), folder / f"mask{index}.nii.gz")
+        records.append({"image": f"image{index}.nii.gz", "label": f"mask{index}.nii.gz", "patient": f"p{index}"})
+    (folder / "dataset.json").write_text(json.dumps({"name": "chest", "training": records}))
+
+
+def segmentation_spec(folder: Path, dims: int, **changes: Any) -> Path:
+    path = tiny_spec(
+        folder,
+        data__modality="ct",
+        data__task="segmentation",
+        data__layout="decathlon",
+        data__path="data/dataset.json",
+        data__label=None,
+        preprocess={} if dims == 3 else {"as": "slices"},
+        victim__network="monai:unet",
+        victim__arguments={"spatial_dims": dims, **UNET},
+        victim__normalize={"window": [-1000, 400]},
+        **changes,
+    )
+    spec = yaml.safe_load(path.read_text())
+    spec["attacks"] = {
+        "smia-30": {"attack": "smia", "epsilon": 30, "step": 10, "steps": 2},
+        "pgd-200": {"attack": "pgd", "epsilon": 200, "steps": 2},
+    }
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def checked(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0
+    assert verify(result.corpus) == []
+    return result.manifest
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_segmentation_of_slices_and_volumes(dims: int, tmp_path: Path) -> None:
+    chest(tmp_path / "data", (32, 32, 8))
+    save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": dims, **UNET})
+    result = run(segmentation_spec(tmp_path, dims), Options(), quiet)
+    manifest = checked(result)
+    assert manifest["samples"] == (16 if dims == 2 else 2)
+    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+        assert file.attrs["unit"] == "hu"
+        assert file.attrs["spatial_axes"] == "xyz"[:dims]
+        assert file["attacks/smia-30/perturbation"].dtype == np.int8
+        assert file["attacks/pgd-200/perturbation"].dtype == np.int16
+        assert file["label"].shape == file["attacks/smia-30/prediction_clean"].shape == (len(file["image"]), *file["image"].shape[2:])
+        np.testing.assert_allclose(np.abs(np.diag(file["affine"][0])), [1.5, 1.5, 2.0, 1.0])
+
+
+def test_detection_with_images_that_hold_no_box(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 3, size=64)
+    images = [{"id": i, "file_name": f"{i:03d}.png", "width": 64, "height": 64} for i in range(3)]
+    boxes = [{"id": 1, "image_id": 0, "category_id": 7, "bbox": [8, 8, 20, 30]}]
+    coco = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "polyp"}]}
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(coco))
+    arguments = {"num_classes": 2, "size": 64}
+    save_victim(tmp_path / "victim.safetensors", "torchvision:fcos_resnet18_fpn_gn", arguments)
+    spec = tiny_spec(
+        tmp_path,
+        data={"modality": "endoscopy", "task": "detection", "layout": "coco", "path": "data/boxes.json"},
+        preprocess__size=[64, 64],
+        victim__network="torchvision:fcos_resnet18_fpn_gn",
+        victim__arguments=arguments,
+    )
+    result = run(spec, Options(), quiet)
+    manifest = checked(result)
+    assert manifest["metrics"]["pgd-8"]["metric"] == "ap50"
+    offsets, found = [], 0
+    for entry in manifest["shards"]:
+        with h5py.File(result.corpus / entry["path"]) as file:
+            offsets.append(file["label/offsets"][-1])
+            found += len(file["sample_id"])
+    assert (sum(offsets), found) == (1, 3)
+
+
+def test_unlabelled_data_takes_the_victims_answer_as_truth(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 4)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    result = run(tiny_spec(tmp_path, data__label="none"), Options(), quiet)
+    manifest = checked(result)
+    assert manifest["data"]["label"] == "prediction"
+    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+        assert (file["label"][...] == file["attacks/pgd-8/prediction_clean"][...]).all()
+    assert manifest["metrics"]["pgd-8"]["all"]["accuracy"]["clean"] == 1.0
+
+
+def test_sigmoid_head_with_several_labels(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 4)
+    table = tmp_path / "data" / "labels.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head + ",left,right", *(f"{row},{i % 2},1" for i, row in enumerate(rows))]) + "\n")
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    result = run(tiny_spec(tmp_path, data__label=["left", "right"], victim__head="sigmoid"), Options(), quiet)
+    manifest = checked(result)
+    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+        assert file["label"].shape == (4, 2)
+        assert file["attacks/pgd-8/prediction_adversarial"].shape == (4, 2)
