@@ -153,6 +153,12 @@ def _smoothed(
     return (images + smooth(delta, kernels)).clamp(lattice.low, lattice.high)
 
 
+def set_evaluation(module: nn.Module) -> None:
+    """Evaluation mode for every part. Exported programs, whose mode was fixed on export, refuse `eval()`."""
+    for part in module.modules():
+        part.training = False
+
+
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
     """Evaluation mode and frozen parameters for a while; modes, requires_grad and the global generators are put back."""
@@ -162,7 +168,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     # The caller may have switched gradients off; an attack needs them all the same.
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         try:
-            module.eval()
+            set_evaluation(module)
             for parameter, _ in frozen:
                 parameter.requires_grad_(False)
             yield

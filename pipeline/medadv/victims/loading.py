@@ -10,6 +10,7 @@ from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from safetensors.torch import load_file
 from torch import nn
 
+from medadv.attacks.engine import set_evaluation
 from medadv.errors import SpecError
 from medadv.hashing import hash_file, hash_value
 from medadv.spec.victim import VictimSettings
@@ -67,7 +68,8 @@ def load_victim(
     if weights is None:
         raise SpecError("victim.weights is missing: an untrained network is no victim")
     parameters = sum(p.numel() for p in network.parameters())
-    module = Normalized(_normalize(settings), _windowed(network, settings, task)).eval().to(device)
+    module = Normalized(_normalize(settings), _windowed(network, settings, task)).to(device)
+    set_evaluation(module)
     identity = Identity(weights, program, parameters)
     if task == "detection":
         # CT grids, which alone take a HU window, are stored x first, photographs y first.

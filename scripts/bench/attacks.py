@@ -1,0 +1,166 @@
+#!/usr/bin/env python
+"""Which settings of the stabilized attack earn their place: one factor at a time, then one test on images the choice never saw.
+
+    python scripts/bench/attacks.py lung --samples 16 --second victims/lung-second.json
+    python scripts/bench/attacks.py lung --samples 16 --second victims/lung-second.json --test smia-momentum
+
+The first call measures every variant on the first half of the held-out images (in content order) and appends each row to a JSON file as it
+is made; a second call goes on where the first stopped. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired
+bootstrap. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medadv.compare.command import as_batches, read_samples
+from medadv.compare.measure import Bench, Row, passes
+from medadv.compare.scores import paired_difference
+from medadv.compare.write import as_records
+from medadv.spec.attack import AttackSettings
+from medadv.spec.run import load_spec
+from medadv.spec.victim import VictimSettings
+from medadv.victims.loading import load_victim
+from medadv_transforms.units import LATTICES
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SPECS = {"fundus": "fundus-referable", "lung": "lung-slices", "polyp": "polyp-detection"}
+EPSILON = {"fundus": 4, "lung": 60, "polyp": 2}
+"""Stored units: where PGD takes most, but not all, of the metric."""
+POOL = 128
+
+BASE = {"attack": "smia", "weight": 1.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "pgd": {"attack": "pgd"},
+    "mifgsm": {"attack": "mifgsm"},
+    "tifgsm": {"attack": "tifgsm"},
+    "smia": BASE,
+    "smia-momentum": {**BASE, "momentum": 1.0},
+    "smia-ti": {**BASE, "gradient_sigma": 1.0, "gradient_kernel_size": 5},
+    "smia-momentum-ti": {**BASE, "momentum": 1.0, "gradient_sigma": 1.0, "gradient_kernel_size": 5},
+    "weight-0.1": {**BASE, "weight": 0.1},
+    "weight-0.3": {**BASE, "weight": 0.3},
+    "weight-3": {**BASE, "weight": 3.0},
+    "sigma-1.5-kernel-5": {**BASE, "sigma": 1.5, "kernel_size": 5},
+    "sigma-3-kernel-13": {**BASE, "sigma": 3.0, "kernel_size": 13},
+    "smooth-image": {**BASE, "smooth": "image"},
+    "stop-gradient": {**BASE, "stop_gradient": True},
+    "smia-listing": {"attack": "smia-listing"},
+    "step-tenth": {**BASE, "step_share": 0.1},
+    "step-half": {**BASE, "step_share": 0.5},
+}
+STEP_SHARE = 0.25
+
+
+def settings_of(name: str, epsilon: float, budget: int) -> AttackSettings:
+    """A variant with as many steps as the budget of passes allows: forwards and backwards together, 2 * budget."""
+    chosen = dict(VARIANTS[name])
+    step = max(1.0, round(epsilon * chosen.pop("step_share", STEP_SHARE)))
+    steps = 1
+    while sum(passes(AttackSettings.model_validate({**chosen, "epsilon": epsilon, "step": step, "steps": steps + 1}))) <= 2 * budget:
+        steps += 1
+    return AttackSettings.model_validate({**chosen, "epsilon": epsilon, "step": step, "steps": steps})
+
+
+def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
+    """The images that settings are chosen on, and those that only the final test sees."""
+    path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
+    spec, base, cpu = load_spec(path), path.parent, torch.device("cpu")
+    samples = read_samples(spec, base, POOL)
+    half = len(samples) // 2
+    parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
+    shape = samples[0][1].image.shape
+    victims = []
+    card = None if arguments.second is None else json.loads(arguments.second.read_text())
+    for settings in (spec.victim, None if card is None else _from_card(card, arguments.second, spec.victim)):
+        loaded = None if settings is None else load_victim(settings, spec.data.task, base, device=cpu, sample_shape=shape)[0]
+        victims.append(loaded)
+    first, second = victims
+    assert first is not None
+    lattice = LATTICES[samples[0][1].unit]
+    made = [Bench(first, second, list(as_batches(part, first, spec.execution.batch_size, cpu)), lattice, arguments.seed) for part in parts]
+    return made[0], made[1]
+
+
+def _from_card(card: dict[str, Any], path: Path, like: VictimSettings) -> VictimSettings:
+    network = {"network": card["network"], "arguments": card["arguments"], "normalize": card["normalize"]}
+    return VictimSettings.model_validate(
+        {**network, "weights": str(path.with_suffix(".safetensors").resolve()), "score_threshold": like.score_threshold}
+    )
+
+
+def choose(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
+    """Measure the variants that the file does not hold yet, one row at a time."""
+    stored = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    stored |= {"task": arguments.task, "samples": len(bench.labels), "passes": arguments.passes, "seed": arguments.seed}
+    stored["epsilon"] = arguments.epsilon
+    known = {row["attack"] for row in stored["rows"]}
+    for name in ["clean", *(arguments.only or VARIANTS)]:
+        if name in known:
+            continue
+        started = time.monotonic()
+        row = bench.row(name, None if name == "clean" else settings_of(name, arguments.epsilon, arguments.passes))
+        (record,) = as_records([row])
+        stored["rows"].append({**record, "steps": 0 if row.settings is None else row.settings.steps})
+        stored["metric"] = row.scores["as_is"].name
+        out.write_text(json.dumps(stored, indent=1) + "\n")
+        shown = {key: round(value.value, 3) for key, value in {**row.metrics, **row.sizes}.items()}
+        print(f"{name}: {shown} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def test(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
+    """The chosen variant against PGD and MI-FGSM on the held-out half."""
+    rows: dict[str, Row] = {}
+    for name in ("pgd", "mifgsm", arguments.test):
+        rows[name] = bench.row(name, settings_of(name, arguments.epsilon, arguments.passes))
+    results: list[dict[str, Any]] = []
+    for rival in ("pgd", "mifgsm"):
+        for condition, scores in rows[arguments.test].scores.items():
+            difference, share = paired_difference(scores, rows[rival].scores[condition])
+            results.append(
+                {
+                    "rival": rival,
+                    "condition": condition,
+                    "chosen": scores.value(),
+                    "other": rows[rival].scores[condition].value(),
+                    "difference": difference.value,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "share_not_stronger": share,
+                }
+            )
+            print(results[-1], flush=True)
+    variances = {name: row.sizes["variance"].value for name, row in rows.items()}
+    answer = {"task": arguments.task, "chosen": arguments.test, "samples": len(bench.labels), "tests": results, "variance": variances}
+    out.with_suffix(".test.json").write_text(json.dumps(answer, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=sorted(SPECS))
+    parser.add_argument("--samples", type=int, default=32, help="images of each half")
+    parser.add_argument("--passes", type=int, default=20)
+    parser.add_argument("--epsilon", type=float)
+    parser.add_argument("--second", type=Path, help="card (JSON) of a second victim")
+    parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS))
+    parser.add_argument("--test", choices=sorted(VARIANTS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="folder for the JSON; beside this script otherwise")
+    arguments = parser.parse_args()
+    arguments.epsilon = EPSILON[arguments.task] if arguments.epsilon is None else arguments.epsilon
+    torch.set_num_threads(arguments.threads)
+    out = (arguments.out or Path(__file__).parent) / f"attacks-{arguments.task}.json"
+    first, second = benches(arguments)
+    if arguments.test:
+        test(second, arguments, out)
+    else:
+        choose(first, arguments, out)
+
+
+if __name__ == "__main__":
+    main()
