@@ -172,9 +172,9 @@ def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
 
 def _same(new: Sample, stored: Sample) -> bool:
     everywhere = np.ones(stored.image.shape[1:], bool)
-    regions = [everywhere if sample.region is None else sample.region for sample in (new, stored)]
-    affines = [np.zeros(0) if sample.affine is None else sample.affine for sample in (new, stored)]
-    return np.array_equal(new.image, stored.image) and np.array_equal(*regions) and np.array_equal(*affines)
+    first, second = (everywhere if sample.region is None else sample.region for sample in (new, stored))
+    here, there = (np.zeros(0) if sample.affine is None else sample.affine for sample in (new, stored))
+    return np.array_equal(new.image, stored.image) and np.array_equal(first, second) and np.array_equal(here, there)
 
 
 def _compare(

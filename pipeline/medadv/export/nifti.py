@@ -32,12 +32,12 @@ def write_nifti(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path
 
 
 def _write(path: Path, values: Any, affine: Any, text: str) -> Path:
-    image = nibabel.Nifti1Image(values, affine)  # type: ignore[attr-defined]
+    image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = text.encode()[:DESCRIPTION_BYTES]
-    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", text.encode()))  # type: ignore[attr-defined]
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", text.encode()))
     image.set_sform(affine, 2)
     # sform alone decides: a qform of a sheared or left-handed affine would be an approximation.
     image.set_qform(None, 0)
-    nibabel.save(image, path)  # type: ignore[attr-defined]
+    nibabel.save(image, path)
     return path

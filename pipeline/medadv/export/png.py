@@ -59,7 +59,9 @@ def write_labels(folder: Path, items: list[dict[str, Any]], manifest: dict[str, 
 
 
 def _coco(items: list[dict[str, Any]], classes: list[str] | None) -> dict[str, Any]:
-    images, annotations, seen = [], [], set()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    seen: set[int] = set()
     for number, item in enumerate(items, start=1):
         width, height = item["size"]
         images.append({"id": number, "file_name": item["file"], "width": width, "height": height})
