@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def _read_again(workspace: Workspace, receipt: dict[str, Any], stored: list[Load
         raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
     plan = plans[receipt["generation"]]
     spec = plan_spec(plan)
-    reader = type(reader_of(plan, spec))(data, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+    reader = replace(reader_of(plan, spec), root=data)
     planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt["shard"]).samples}
     again, changed = [], []
     for item in stored:
