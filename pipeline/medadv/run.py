@@ -17,9 +17,10 @@ from medadv.failures import explain
 from medadv.hashing import canonical_json, hash_file
 from medadv.lock import Hold, alive_holder, describe_holder, held
 from medadv.log import Log
-from medadv.plan.frozen import FrozenPlan, freeze, live, live_lines, next_shard
+from medadv.plan.frozen import FrozenPlan, freeze, generations, live, live_lines, next_shard
 from medadv.prepare import Options, Prepared, describe, locate, prepare
 from medadv.provenance.manifest import build_manifest, read_manifest, read_receipt, write_manifest
+from medadv.retire import remove_retired
 from medadv.spec.run import ExecutionSettings, load_spec
 from medadv.store.writer import write_file
 from medadv.watch import Progress, Watch
@@ -118,6 +119,8 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
         key = state.ensure_key(workspace)
+        # A killed `forget` is completed before anything else.
+        remove_retired(workspace, generations(workspace.private / "plans"))
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
         stop.check("nothing was changed")
         plans = extended(prepared, work.log)

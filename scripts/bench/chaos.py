@@ -180,11 +180,11 @@ def main() -> None:
         corpora = 0
         while tally.total < arguments.kills:
             for workers in arguments.workers:
-                corpus = folder / f"corpus-{corpora}"
-                corpora += 1
                 share = min(arguments.kills - tally.total, max(1, arguments.kills // (4 * len(arguments.workers))))
                 if share <= 0:
                     continue
+                corpus = folder / f"corpus-{corpora}"
+                corpora += 1
                 disturb(spec, corpus, workers, share, tally, chance, server)
                 check(corpus, expected, finish(spec, corpus, workers))
                 print(f"{corpus.name}: {workers} workers, {tally.total} kills so far", file=sys.stderr, flush=True)

@@ -1,0 +1,132 @@
+"""What scheduling costs when there is nothing to compute: a plan of a million samples, and a hundred thousand empty shards through Dask.
+
+    python scripts/bench/scheduling.py [--samples 1000000] [--shards 100000] [--workers 2]
+
+The scheduler runs in a process of its own, so that its memory and the client's are told apart. The shards go through the same loop as in
+any run; a worker answers each at once.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from medadv import cluster
+from medadv.datasets.source import Source
+from medadv.drain import Stop
+from medadv.drive import drive
+from medadv.hashing import hash_bytes
+from medadv.lock import held
+from medadv.log import Log
+from medadv.plan.cut import cut
+from medadv.plan.frozen import freeze
+from medadv.plan.model import PlannedSample
+from medadv.spec.run import ExecutionSettings
+from medadv.watch import Watch
+from medadv.worker import Job
+from medadv.workspace import Workspace
+
+MIB = 1 << 20
+
+
+def empty(job: Job) -> dict[str, Any]:
+    """A shard without work."""
+    return {"shard": job.name, "samples": 1, "quarantined": 0, "success": {}, "seconds": 0.0}
+
+
+def plan(folder: Path, samples: int) -> None:
+    """Cut and freeze a plan, and say how long it took."""
+    made = [
+        ((3, 224, 224), PlannedSample(name, name, name, Source((f"images/{number}.png",), 0)))
+        for number in range(samples)
+        for name in [hash_bytes(str(number).encode())[:32]]
+    ]
+    drawn = time.monotonic()
+    shards = cut(made, ExecutionSettings())
+    frozen = freeze(folder, 0, {}, shards, {}, folder, folder)
+    took = time.monotonic() - drawn
+    size = (folder / "shards.jsonl").stat().st_size
+    print(f"plan: {samples} samples in {len(shards)} shards cut and frozen in {took:.1f} s, {size / MIB:.0f} MiB on disk")
+    read = time.monotonic()
+    count = sum(len(shard.samples) for shard in frozen.lines())
+    print(f"plan: {count} samples read back in {time.monotonic() - read:.1f} s; this process peaks at {peak():.0f} MiB", flush=True)
+
+
+def peak() -> float:
+    """Largest resident size of this process so far, MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+
+
+def push(folder: Path, shards: int, workers: int) -> None:
+    """Drive empty shards through a scheduler and its workers in processes of their own."""
+    workspace = Workspace(folder)
+    workspace.make()
+    scheduler_file = folder / "scheduler.json"
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen([*dask, "--scheduler-file", str(scheduler_file)], **quiet)
+    work = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(scheduler_file), "--nthreads", "1"]
+    started = [subprocess.Popen(work, **quiet) for _ in range(workers)]
+    try:
+        while not scheduler_file.exists():
+            time.sleep(0.2)
+        with held(workspace.lock) as hold, cluster.connect(workers, 1, "cpu", cluster.Address(file=scheduler_file)) as pool:
+            pool.client.wait_for_workers(workers)
+            # So that importing torch is not counted.
+            pool.client.run(empty, Job(str(folder), 0, {"index": 0, "samples": []}, False, "", ""))
+            # The loop submits `make`; here every job is answered at once instead.
+            submit = pool.submit
+            pool.submit = lambda name, _, job: submit(name, empty, job)  # type: ignore[method-assign]
+            watch = Watch(lambda *_: None, Log(workspace.log), shards, shards)
+            before, largest = peak(), 0
+
+            def jobs() -> Iterator[Job]:
+                nonlocal largest
+                for number in range(shards):
+                    if number % 500 == 499:
+                        largest = max(largest, psutil.Process(scheduler.pid).memory_info().rss)
+                    yield Job(str(folder), 0, {"index": number, "samples": []}, False, str(hold.path), hold.token)
+
+            began = time.monotonic()
+            drive(pool, workspace, jobs(), hold, Stop(), 0.0, watch, lambda _: None)
+            took = time.monotonic() - began
+        print(
+            f"scheduling: {watch.done} empty shards with {workers} workers in {took:.0f} s, {watch.done / took:.0f} shards/s; scheduler "
+            f"peaks at {largest / MIB:.0f} MiB, client at {peak():.0f} MiB ({before:.0f} before)"
+        )
+    finally:
+        for process in [*started, scheduler]:
+            process.terminate()
+        for process in [*started, scheduler]:
+            process.wait()
+
+
+def main() -> None:
+    """Both parts, each in a folder that is removed again."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--shards", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--part", choices=["plan", "push"])
+    arguments = parser.parse_args()
+    if arguments.part is None:
+        # Two processes, so that the plan's memory is not counted as the client's.
+        for part in ("plan", "push"):
+            subprocess.run([sys.executable, *sys.argv, "--part", part], check=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.part == "plan":
+            plan(Path(folder), arguments.samples)
+        else:
+            push(Path(folder), arguments.shards, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Dask with real processes: a cluster started by hand under TLS, workers that die, samples that kill, and a short chaos test."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
+
+from medadv.provenance.verify import verify
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAOS = ROOT / "scripts" / "bench" / "chaos.py"
+KILLS = 10
+
+
+def certificate(folder: Path) -> list[str]:
+    """A self-signed certificate for loopback, as the options of dask's commands take it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    cert = str(folder / "cert.pem")
+    return ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", str(folder / "key.pem")]
+
+
+@pytest.fixture
+def processes() -> Iterator[list["subprocess.Popen[str]"]]:
+    """Processes that are ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
+    tmp_path: Path, tiny_corpus: Path, processes: list["subprocess.Popen[str]"]
+) -> None:
+    tls = certificate(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tls://127.0.0.1:{free.getsockname()[1]}"
+    draw_pictures(tmp_path / "data", 10)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    spec = tiny_spec(tmp_path)
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": "[]"}
+
+    def spawn(*command: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if command[0].startswith("distributed") else subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        processes.append(process)
+        return process
+
+    spawn("distributed.cli.dask_scheduler", "--host", address, *tls, "--no-dashboard")
+    workers = [spawn("distributed.cli.dask_worker", address, *tls, "--nthreads", "1", "--no-nanny") for _ in range(2)]
+    run = spawn("medadv", "run", str(spec), "--scheduler", address, "--tls-ca", tls[1], "--tls-cert", tls[3], "--tls-key", tls[5], "--json")
+    shards = tmp_path / "corpus" / "shards"
+    deadline = time.monotonic() + 240
+    while not (shards.is_dir() and any(shards.glob(".tmp-*.h5"))) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers[0].send_signal(signal.SIGKILL)
+    output, messages = run.communicate(timeout=240)
+    assert run.returncode == 0, messages
+    assert f"Dask scheduler {address}" in messages
+    assert json.loads(output)["content_root"] == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
+    assert verify(tmp_path / "corpus") == []
+    assert list((tmp_path / "corpus").rglob(".tmp*")) == []
+
+
+def test_no_worker_and_no_scheduler_are_errors_not_waits(tmp_path: Path, processes: list["subprocess.Popen[str]"]) -> None:
+    draw_pictures(tmp_path / "data", 2)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    spec = tiny_spec(tmp_path)
+    file = tmp_path / "scheduler.json"
+    command = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    processes.append(subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL, text=True))
+    while not file.exists():
+        assert processes[0].poll() is None
+        time.sleep(0.1)
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "3s"}
+    done = subprocess.run(
+        [sys.executable, "-m", "medadv", "run", str(spec), "--scheduler-file", str(file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert re.search(r"^medadv: no Dask worker .* run again$", done.stderr, re.MULTILINE)
+
+
+def test_a_sample_that_kills_its_worker_is_quarantined_alone(tmp_path: Path) -> None:
+    """A network that ends its process on one white picture: three deaths, each sample tried alone, that one left out."""
+    draw_pictures(tmp_path / "data", 4)
+    from PIL import Image
+
+    Image.new("RGB", (32, 32), (255, 255, 255)).save(tmp_path / "data" / "002.png")
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\n"
+        "from monai.networks.nets import DenseNet121\n"
+        "class Deadly(DenseNet121):\n"
+        "    def forward(self, x):\n"
+        "        if bool((x.flatten(1).amin(1) > 1.5).any()):\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().forward(x)\n"
+    )
+    spec = tiny_spec(tmp_path, victim__network="python:deadly:Deadly")
+    done = subprocess.run(
+        [sys.executable, "-m", "medadv", "run", str(spec), "--trust-code", "--json"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["samples"] == 3
+    records = [json.loads(line) for line in (tmp_path / "corpus" / "quarantine.jsonl").read_text().splitlines()]
+    assert [record["code"] for record in records] == ["kills-worker"]
+    receipt = json.loads((tmp_path / "corpus" / "shards" / "shard-00000.json").read_text())
+    assert sum(place is None for batch in receipt["batches"] for place in batch) == 1
+    events = [json.loads(line) for line in (tmp_path / "corpus" / ".medadv" / "logs" / "run.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events if event["event"] in ("deaths", "diagnosed")] == ["deaths", "diagnosed"]
+    assert verify(tmp_path / "corpus") == []
+
+
+def test_killed_runs_and_workers_leave_the_corpus_of_an_undisturbed_run(tmp_path: Path) -> None:
+    """The short form of scripts/bench/chaos.py."""
+    done = subprocess.run(
+        [sys.executable, str(CHAOS), "--kills", str(KILLS), "--workers", "2", "--folder", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{KILLS} SIGKILLs")

@@ -1,0 +1,199 @@
+"""Signals, locks and disks, with real processes and real file systems."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+
+from medadv import commit, drain, failures, inputs, journal, lock, state
+from medadv.errors import LockedError, RunError
+from medadv.plan.frozen import generations
+from medadv.provenance.verify import verify
+from medadv.run import Options, run
+from medadv.worker import Job, SuspectedError, make
+from medadv.workspace import Workspace, shard_name
+from medadv_transforms import InputError
+
+
+def prepared(folder: Path, count: int, **changes: object) -> Path:
+    draw_pictures(folder / "data", count)
+    save_victim(folder / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    return tiny_spec(folder, **changes)
+
+
+def start(spec: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "medadv", "run", str(spec), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition: object, process: "subprocess.Popen[str]", seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_run_drains_on_sigterm_refuses_a_second_one_and_is_resumed(tmp_path: Path) -> None:
+    """The signal goes to the whole group, workers included, as systemd and terminals send it."""
+    spec = prepared(tmp_path, 40, attacks__pgd_8=None, **{"attacks__pgd-8__steps": 20, "execution__shard_size": 2})
+    process = start(spec)
+    shards = tmp_path / "corpus" / "shards"
+    until(lambda: shards.is_dir() and any(shards.glob("shard-*.json")), process)
+    with pytest.raises(LockedError, match=rf"host {socket.gethostname()}, process {process.pid}, last heartbeat") as caught:
+        run(spec, Options(), quiet)
+    assert caught.value.exit_code == 75
+    os.killpg(process.pid, signal.SIGTERM)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 143, messages
+    assert "medadv: stopped by SIGTERM" in messages
+    assert "Traceback" not in messages
+    manifest = json.loads((tmp_path / "corpus" / "manifest.json").read_text())
+    made = len(list(shards.glob("shard-*.json")))
+    assert 0 < made < 20
+    assert (manifest["run"]["status"], len(manifest["shards"])) == ("partial", made)
+    assert verify(tmp_path / "corpus") == []
+    assert list((tmp_path / "corpus").rglob(".tmp*")) == []
+    assert not (tmp_path / "corpus" / ".medadv" / "lock").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
+def test_each_signal_has_its_exit_code(number: signal.Signals, code: int) -> None:
+    with drain.stoppable() as stop:
+        stop.check()
+        os.kill(os.getpid(), number)
+        with pytest.raises(Exception, match=number.name) as caught:
+            stop.check()
+    assert caught.value.exit_code == code  # type: ignore[attr-defined]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_locks_are_taken_over_from_the_dead_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here = {"host": socket.gethostname(), "pid": dead.pid, "started": "x", "heartbeat": time.time(), "token": "a"}
+    path.write_text(json.dumps(here))
+    with lock.held(path) as hold:
+        assert lock.state_of(path, hold.token) == "working"
+        assert lock.state_of(path, "a") is None
+        hold.tell("draining")
+        assert lock.state_of(path, hold.token) == "draining"
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"), lock.held(path):
+            pass
+    assert not path.exists()
+    path.write_text(json.dumps({**here, "host": "elsewhere", "heartbeat": time.time() - 30}))
+    with pytest.raises(LockedError, match="host elsewhere"), lock.held(path):
+        pass
+    path.write_text(json.dumps({**here, "host": "elsewhere", "heartbeat": time.time() - 2 * lock.STALE_S}))
+    with lock.held(path):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["lock.guard"]
+
+
+@pytest.mark.usefixtures("inline")
+def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader turns whatever it meets into a refusal; an I/O error behind it must not quarantine the sample."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    spec = prepared(tmp_path, 4)
+    failures_left = [errno.EIO, errno.ESTALE]
+    real = inputs.Reader.read
+
+    def read(self: inputs.Reader, source: inputs.Any) -> object:
+        if failures_left:
+            try:
+                raise OSError(failures_left.pop(), "disk")
+            except OSError:
+                raise InputError("decode-failed") from None
+        return real(self, source)
+
+    monkeypatch.setattr(inputs.Reader, "read", read)
+    result = run(spec, Options(), quiet)
+    assert (result.exit_code, result.manifest["samples"], result.manifest["quarantined"]) == (0, 4, 0)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two MiB; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small file system here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path, small_disk: Path) -> None:
+    spec = prepared(tmp_path, 12)
+    filler = small_disk / "filler"
+    (small_disk / "corpus").mkdir()
+    filler.write_bytes(bytes(2 * (1 << 20) - 120_000))
+    with pytest.raises(RunError, match="no space left") as caught:
+        run(spec, Options(out=small_disk / "corpus"), quiet)
+    assert caught.value.exit_code == 4
+    shards = small_disk / "corpus" / "shards"
+    assert not list(shards.glob(".tmp*"))
+    for receipt in shards.glob("*.json"):
+        content = json.loads(receipt.read_text())
+        assert receipt.with_suffix(".h5").stat().st_size == content["bytes"]
+    filler.unlink()
+    assert run(spec, Options(out=small_disk / "corpus"), quiet).manifest["samples"] == 12
+    assert verify(small_disk / "corpus") == []
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(RunError, match="Read-only"):
+        run(spec, Options(out=small_disk / "corpus"), quiet)
+
+
+def test_out_of_memory_says_which_setting_to_change() -> None:
+    for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        assert "execution.workers=1" in str(failures.explain(error, Path("corpus")))
+    assert failures.explain(RuntimeError("shape mismatch"), Path("corpus")) is None
+
+
+def test_a_shard_made_twice_is_committed_once(tiny_corpus: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tiny_corpus)
+    plan = generations(workspace.private / "plans")[0]
+    stands = commit.committed(workspace, "shard-00000", plan.hash)
+    late = tmp_path / "late.h5"
+    late.write_bytes(b"of a worker that came late")
+    before = workspace.shard("shard-00000").read_bytes()
+    assert commit.commit(workspace, "shard-00000", 0, late, {"plan": plan.hash}, lambda: None) == stands
+    assert workspace.shard("shard-00000").read_bytes() == before
+
+
+def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_corpus: Path, tmp_path: Path) -> None:
+    plan = generations(Workspace(tiny_corpus).private / "plans")[0]
+    workspace = Workspace(tmp_path)
+    workspace.make()
+    job = Job(str(tmp_path), 0, next(plan.lines()).as_dict(), False, str(workspace.lock), "gone")
+    with pytest.raises(Exception, match=shard_name(0)) as caught:
+        make(job)
+    assert type(caught.value).__name__ == "NotWantedError"
+    with lock.held(workspace.lock) as hold:
+        for _ in range(journal.DEATHS):
+            journal.begin(workspace, job.name, hold.token)
+        journal.begin(workspace, "shard-00001", "another run")
+        with pytest.raises(SuspectedError):
+            make(Job(**{**job.__dict__, "token": hold.token}))
+    assert list(workspace.shards.iterdir()) == []
+    assert state.poison(workspace) == []
+
+
+def test_exclusive_keeps_other_processes_out(tmp_path: Path) -> None:
+    path = tmp_path / "guard"
+    program = f"import fcntl; s = open({str(path)!r}, 'a'); fcntl.lockf(s, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 5)"
+    with lock.exclusive(path, 5):
+        assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode != 0
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+    assert fcntl.LOCK_EX
