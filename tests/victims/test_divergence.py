@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from medadv.answers import Prediction
 from medadv.spec.attack import AttackSettings
+from medadv.victims import divergence
 from medadv.victims.classification import Classifier
 from medadv.victims.divergence import bernoulli_kl, hard_cross_entropy, prediction_divergence, softmax_kl
 from medadv.victims.segmentation import IGNORE, Segmenter
@@ -170,3 +171,21 @@ def test_classifier_scores_and_success() -> None:
 def test_labels_that_do_not_fit_are_refused(victim, raw, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         victim.as_label(raw)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("chosen", [CE, DICE_CE])
+def test_large_volumes_go_in_slabs_and_give_the_same(head: str, chosen: AttackSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, other = logits(2, 3, 5, 6, 7).requires_grad_(), logits(2, 3, 5, 6, 7, seed=1).requires_grad_()
+    truth = torch.randint(0, 3, (2, 5, 6, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    truth = truth if head == "softmax" else torch.stack([truth == 0, truth == 1, truth == 2], 1).to(torch.uint8)
+    truth[..., 0, 0] = IGNORE
+    victim = Segmenter(nn.Identity(), head, 3, 3)
+
+    def gradients() -> tuple[Tensor, ...]:
+        value = victim.deviation(outputs, truth, chosen) - victim.divergence(other, outputs, chosen)
+        return value, *torch.autograd.grad(value.sum(), (outputs, other))
+
+    whole = gradients()
+    monkeypatch.setattr(divergence, "SLAB_VALUES", 300)
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-15) for a, b in zip(whole, gradients(), strict=True))

@@ -134,7 +134,10 @@ def _terms(
         outputs = objective.forward(example)
         return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
     # Both branches in one pass: twice the batch costs less than two passes.
-    both = objective.forward(torch.cat([example, smoothed]))
+    pair = torch.cat([example, smoothed])
+    del example, smoothed  # whole volumes, not needed any more
+    both = objective.forward(pair)
+    del pair
     outputs, target = objective.split(both, len(images))
     return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
 

@@ -63,4 +63,6 @@ class Normalized(nn.Module):
 
 def two_halves(outputs: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Outputs of the first n samples and of the rest."""
-    return outputs[:n], outputs[n:]
+    # split, not slices: its gradient is one concatenation instead of two whole tensors of zeros.
+    first, rest = outputs.split([n, len(outputs) - n])
+    return first, rest

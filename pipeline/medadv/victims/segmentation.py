@@ -15,7 +15,7 @@ from medadv.answers import Label, Prediction
 from medadv.attacks.engine import untouched
 from medadv.spec.attack import AttackSettings
 from medadv.victims.base import two_halves
-from medadv.victims.divergence import prediction_divergence
+from medadv.victims.divergence import prediction_divergence, voxel_sum
 
 IGNORE = 255
 """Mask value of voxels that belong to no class: they count in no loss and no metric."""
@@ -81,13 +81,16 @@ class Segmenter:
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
         """Mean voxel cross-entropy, plus the soft Dice loss of the foreground when the settings say `dice_ce`."""
         valid = targets != IGNORE
-        if self.head == "softmax":
-            losses = functional.cross_entropy(outputs, targets.long(), reduction="none", ignore_index=IGNORE)
-        else:
-            truth = torch.where(valid, targets, 0).to(outputs)
-            losses = functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none") * valid
-        value = losses.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)
+        value = voxel_sum(self._cross_entropy, outputs, targets) / valid.flatten(1).sum(1).clamp(min=1)
         return value + self._dice_loss(outputs, targets, valid) if settings.loss == "dice_ce" else value
+
+    def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Per voxel; zero where the mask says ignore."""
+        if self.head == "softmax":
+            return functional.cross_entropy(outputs, targets.long(), reduction="none", ignore_index=IGNORE)
+        valid = targets != IGNORE
+        truth = torch.where(valid, targets, 0).to(outputs)
+        return functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none") * valid
 
     def _dice_loss(self, outputs: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
         if self.head == "softmax":

@@ -37,7 +37,7 @@ class SlidingWindow(nn.Module):
         sides = [max(0, window - length) for window, length in zip(self.window, images.shape[2:], strict=True)]
         before = [side // 2 for side in sides]
         padding = [p for side, first in zip(reversed(sides), reversed(before), strict=True) for p in (first, side - first)]
-        stitched = _Stitched.apply(functional.pad(images, padding), self)
+        stitched = _Stitched.apply(functional.pad(images, padding) if any(padding) else images, self)
         for axis, (first, length) in enumerate(zip(before, images.shape[2:], strict=True)):
             stitched = stitched.narrow(2 + axis, first, length)
         return stitched
@@ -81,12 +81,11 @@ class _Stitched(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
         images, importance, total = ctx.saved_tensors
-        incoming = incoming / total
         gradient = torch.zeros_like(images)
         for chosen in _chunks(len(images) * len(ctx.places), ctx.sliding.batch):
             windows = _cut(images, ctx.places, chosen).requires_grad_()
             where = list(_where(ctx.places, chosen))
-            share = torch.stack([_view(incoming, sample, place) for sample, place in where]) * importance
+            share = torch.stack([_view(incoming, sample, place) * (importance / total[place]) for sample, place in where])
             with torch.enable_grad():
                 logits = ctx.sliding.network(windows)
             (parts,) = torch.autograd.grad(logits, windows, share)
