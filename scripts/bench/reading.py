@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import PersistentDataset
+from monai.transforms import Lambda
 
 from medadv import CorpusDataset
 from medadv.hashing import canonical_json
@@ -99,7 +100,9 @@ def formats(corpus: Path, attack: str, work: Path) -> Iterator[tuple[str, Read, 
 
 def _persistent(pairs: list[Any], folder: Path) -> tuple[str, Read, int]:
     items = [{"index": index} for index in range(len(pairs))]
-    dataset = PersistentDataset(items, lambda item: tuple(map(torch.from_numpy, pairs[item["index"]])), cache_dir=folder)
+    # A Transform, not a bare function: MONAI caches what comes before the first thing that is none.
+    load = Lambda(lambda item: tuple(map(torch.from_numpy, pairs[item["index"]])))
+    dataset = PersistentDataset(items, load, cache_dir=folder)
     for index in range(len(pairs)):
         dataset[index]
     return "MONAI PersistentDataset", indexed(dataset, lambda pair: tuple(part.float() for part in pair)), folder_bytes(folder)
