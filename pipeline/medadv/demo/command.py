@@ -110,7 +110,8 @@ def train_part(root: str, part: Part, spec: str, told: Any) -> None:
 
 def rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The table: one row per corpus and attack, the header first."""
-    table: list[tuple[str, ...]] = [("modality", "task", "samples", "epsilon", "attack", "metric", "trivial", "clean", "adversarial (re-read)")]
+    head = ("modality", "task", "samples", "epsilon", "attack", "metric", "trivial", "clean", "adversarial (re-read)")
+    table: list[tuple[str, ...]] = [head]
     for result in results:
         for name, attack in result["attacks"].items():
             trivial = result["baseline"].get(attack["metric"])
