@@ -10,9 +10,12 @@ import typer
 
 from medadv.compare.verb import compare
 from medadv.console import reporter, say
+from medadv.doctor import doctor
 from medadv.drain import stoppable
 from medadv.errors import MedadvError
 from medadv.evidence import register
+from medadv.init import init
+from medadv.report.verb import report
 
 app = typer.Typer(
     name="medadv",
@@ -120,7 +123,8 @@ def forget(
 
 
 register(app)
-app.command()(compare)
+for _verb in (compare, report, doctor, init):
+    app.command()(_verb)
 
 
 @app.command()

@@ -1,0 +1,77 @@
+"""The per-sample columns of a corpus: ids, scores and sizes, without any image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medadv.answers import Array, Label
+from medadv.store.layout import answer_at
+from medadv.store.reader import read_small
+
+RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
+
+
+@dataclass
+class AttackColumns:
+    """One attack's results, (n,) each: success, linf, l2 (stored units), score_clean, score_adversarial; answers where they are small."""
+
+    success: Array
+    linf: Array
+    l2: Array
+    score_clean: Array
+    score_adversarial: Array
+    clean: list[Label] = field(default_factory=list)
+    adversarial: list[Label] = field(default_factory=list)
+
+    @property
+    def drop(self) -> Array:
+        """Score on the clean image minus score on the adversarial one."""
+        return np.asarray(self.score_clean - self.score_adversarial)
+
+
+@dataclass
+class Columns:
+    """All samples in the order of the shards."""
+
+    task: str
+    ids: list[str]
+    places: list[tuple[Path, int]]
+    """Shard file and index of every sample."""
+    truths: list[Label]
+    """Empty for segmentation: masks are read for the samples shown only."""
+    attacks: dict[str, AttackColumns]
+
+
+def read_columns(corpus: Path, manifest: dict[str, Any]) -> Columns:
+    """Read every shard's small arrays, one shard at a time."""
+    task = manifest["data"]["task"]
+    columns = Columns(task, [], [], [], {})
+    parts: dict[str, dict[str, list[Array]]] = {name: {} for name in manifest["attacks"]}
+    answers: dict[str, tuple[list[Label], list[Label]]] = {name: ([], []) for name in parts}
+    for path, arrays in _shards(corpus, manifest):
+        count = len(arrays["sample_id"])
+        columns.ids += [bytes(value).decode() for value in arrays["sample_id"]]
+        columns.places += [(path, index) for index in range(count)]
+        small = task != "segmentation"
+        if small:
+            columns.truths += [answer_at(arrays, "label", index) for index in range(count)]
+        for name, found in parts.items():
+            prefix = f"attacks/{name}"
+            for key in RESULTS:
+                found.setdefault(key, []).append(arrays[f"{prefix}/{key}"].astype(np.float64))
+            for which, rows in zip(("clean", "adversarial"), answers[name], strict=True):
+                if small:
+                    rows += [answer_at(arrays, f"{prefix}/prediction_{which}", index) for index in range(count)]
+    for name, found in parts.items():
+        success, linf, l2, clean, adversarial = (np.concatenate(found[key]) for key in RESULTS)
+        columns.attacks[name] = AttackColumns(success, linf, l2, clean, adversarial, *answers[name])
+    return columns
+
+
+def _shards(corpus: Path, manifest: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Array]]]:
+    for shard in manifest["shards"]:
+        path = corpus / shard["path"]
+        yield path, read_small(path)

@@ -1,0 +1,62 @@
+"""The report's sentences: methods, citations, what the corpus is for."""
+
+from typing import Any
+
+SOURCES = {
+    "fgsm": "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015. arXiv:1412.6572.",
+    "bim": "Kurakin, Goodfellow, Bengio: Adversarial Examples in the Physical World. ICLR Workshop 2017. arXiv:1607.02533.",
+    "pgd": "Madry, Makelov, Schmidt, Tsipras, Vladu: Towards Deep Learning Models Resistant to Adversarial Attacks. ICLR 2018. "
+    "arXiv:1706.06083.",
+    "mifgsm": "Dong, Liao, Pang, Su, Zhu, Hu, Li: Boosting Adversarial Attacks with Momentum. CVPR 2018. arXiv:1710.06081.",
+    "tifgsm": "Dong, Pang, Su, Zhu: Evading Defenses to Transferable Adversarial Examples by Translation-Invariant Attacks. CVPR 2019. "
+    "arXiv:1904.02884.",
+    "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
+}
+SOFTWARE = (
+    "Cardoso et al.: MONAI: An open-source framework for deep learning in healthcare. 2022. arXiv:2211.02701.",
+    "Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity. "
+    "IEEE Transactions on Image Processing 13 (2004). The SSIM here is MONAI's.",
+)
+RESPONSIBLE = (
+    "This corpus was made to train models against perturbed input and to measure how much they give way. Its images are derived and "
+    "synthetic: they show no patient's state, and must not reach a clinical system, a picture archive or an unwitting reader. Do not "
+    "use the perturbations to mislead a deployed system, a reviewer or an insurer, and pass the corpus on only under the licence of its "
+    "source images. A model that withstands these stored examples has not been shown to withstand an attack aimed at itself."
+)
+
+
+def citations(attacks: dict[str, Any]) -> list[str]:
+    """Works that the methods paragraph leans on, the stabilized attack first where it was used."""
+    kinds = {settings["attack"].removesuffix("-listing") for settings in attacks.values()}
+    return [SOURCES[kind] for kind in sorted(kinds, key=lambda kind: (kind != "smia", kind))] + list(SOFTWARE)
+
+
+def methods(manifest: dict[str, Any], unit: str) -> str:
+    """One paragraph that a paper can take over."""
+    data, victim, execution = manifest["data"], manifest["victim"], manifest["execution"]
+    attacks = "; ".join(f"{name}: {_settings(settings, unit)}" for name, settings in manifest["attacks"].items())
+    truth = "the victim's own clean answer was taken as the truth" if data["label"] == "prediction" else "the given labels were the truth"
+    split = f" of the split '{data['split']}'" if data.get("split") else ""
+    weights = (victim["weights_sha256"] or "not stated")[:16]
+    return (
+        f"Adversarial examples were made from {manifest['samples']} {data['modality']} samples{split} with medadv "
+        f"{manifest['tool']['version']} against {victim['network']} ({victim['parameters']:,} parameters, weights SHA-256 {weights}); "
+        f"{truth}. Attacks: {attacks}. Perturbations are whole {unit}, bounded in L-infinity on the stored grid and clipped to the "
+        f"range of the stored unit; success was scored on images read back. Seed {execution['seed']}, {execution['precision']} on "
+        f"{execution['device']}; determinism: {manifest['determinism']['level']}."
+    )
+
+
+def _settings(settings: dict[str, Any], unit: str) -> str:
+    kind = settings["attack"]
+    text = f"{kind}, epsilon {settings['epsilon']:g} {unit}, step {settings['step']:g}, {settings['steps']} steps"
+    if settings["random_start"]:
+        text += ", random start"
+    if settings["momentum"]:
+        text += f", momentum {settings['momentum']:g}"
+    if settings["weight"]:
+        branches = "one branch" if settings["stop_gradient"] else "both branches"
+        how = "after the authors' listing" if kind == "smia-listing" else f"gradient through {branches}"
+        sigma = f"{settings['sigma']:g} {settings['sigma_unit']}"
+        text += f", loss stabilization of weight {settings['weight']:g} with a Gaussian of {sigma}, {how}"
+    return text

@@ -1,0 +1,119 @@
+"""The report: self-contained, deterministic, and its figures those of the manifest and the shards."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from monai.metrics.rocauc import compute_roc_auc
+from torch import from_numpy
+
+from medadv.errors import IntegrityError, SpecError
+from medadv.report.build import write_report
+from medadv.report.columns import read_columns
+from medadv.report.measure import auc, metrics
+from medadv.report.paint import signed
+from medadv.report.view import Placing
+
+
+@pytest.fixture(scope="module")
+def page(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(tiny_corpus, tmp_path_factory.mktemp("report") / "report.html").read_text()
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href") and value]
+        self.silent += tag == "img" and not values.get("alt")
+
+
+def test_nothing_is_loaded_from_elsewhere_and_every_picture_has_a_text(page: str) -> None:
+    parser = _Links()
+    parser.feed(page)
+    assert not {"script", "link", "iframe"} & set(parser.tags)
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in parser.links)
+    assert parser.silent == 0
+    assert "url(" not in page
+
+
+def test_the_same_corpus_gives_the_same_bytes(page: str, tiny_corpus: Path, tmp_path: Path) -> None:
+    assert write_report(tiny_corpus, tmp_path / "again.html").read_text() == page
+
+
+def test_metrics_are_those_of_the_manifest(tiny_corpus: Path) -> None:
+    manifest = json.loads((tiny_corpus / "manifest.json").read_text())
+    columns = read_columns(tiny_corpus, manifest)
+    for name, recorded in manifest["metrics"].items():
+        found = columns.attacks[name]
+        clean, adversarial = (found.clean, found.score_clean), (found.adversarial, found.score_adversarial)
+        for which, (answers, scores) in (("clean", clean), ("adversarial", adversarial)):
+            for key, estimate in metrics(columns, answers, scores).items():
+                assert estimate.value == pytest.approx(recorded["all"][key][which], abs=1e-12)
+                assert not estimate.low > estimate.high
+
+
+def test_the_worst_case_is_the_largest_drop_and_every_case_has_its_command(page: str, tiny_corpus: Path) -> None:
+    drops = {}
+    for path in sorted((tiny_corpus / "shards").glob("*.h5")):
+        with h5py.File(path) as file:
+            attack = file["attacks/pgd-8"]
+            drops |= dict(zip(file["sample_id"].asstr()[:], attack["score_clean"][:] - attack["score_adversarial"][:], strict=True))
+    sheets = page[page.index('id="cases"') :]
+    shown = re.findall(r"<strong>([^<]+)</strong>: <code>(\w+)</code>", sheets)
+    assert shown[0] == ("worst: largest score drop", max(drops, key=lambda key: drops[key]))
+    commands = re.findall(r"<pre>medadv reproduce (\S+) --sample (\w+)</pre>", sheets)
+    assert [sample for _, sample in commands] == [sample for _, sample in shown]
+
+
+def test_stored_perturbations_agree_with_the_records(page: str) -> None:
+    storage = page[page.index('id="storage"') : page.index('id="sanity"')]
+    rows = re.findall(r"<td>int8</td><td[^>]*>(\d+)</td><td[^>]*>(\d+)</td><td[^>]*>(\d+)</td>", storage)
+    assert rows == [("10", "10", "0")] * 2
+
+
+def test_a_changed_manifest_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text((tiny_corpus / "manifest.json").read_text().replace('"samples": 10', '"samples": 11'))
+    (tmp_path / "manifest.json.sha256").write_text((tiny_corpus / "manifest.json.sha256").read_text())
+    with pytest.raises(IntegrityError, match="differs"):
+        write_report(tmp_path)
+
+
+def test_an_unknown_window_is_quoted(tiny_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="--window liver"):
+        write_report(tiny_corpus, tmp_path / "x.html", "liver")
+
+
+def test_auc_is_monais() -> None:
+    generator = np.random.default_rng(0)
+    truth, score = generator.integers(0, 2, 60), generator.integers(0, 9, 60) / 9
+    assert auc(truth == 1, score) == pytest.approx(compute_roc_auc(from_numpy(score), from_numpy(truth)))
+    assert np.isnan(auc(np.ones(3, bool), np.ones(3)))
+
+
+def test_the_signed_map_has_its_ends_and_its_middle() -> None:
+    left, middle, right = signed(np.array([[[-4, 0, 4]]]), 4)[0]
+    assert (tuple(left), tuple(middle), tuple(right)) == ((33, 102, 172), (255, 255, 255), (179, 88, 6))
+
+
+def test_boxes_move_with_the_picture() -> None:
+    from medadv.answers import Boxes
+
+    placing = Placing(transpose=True, flip_x=True, flip_y=True, width=10, height=6)
+    stored = np.zeros((10, 6), np.uint8)
+    stored[2:5, 1:3] = 1
+    x0, y0, x1, y1 = placing.boxes(Boxes.of([[2, 1, 5, 3]], [1])).boxes[0].astype(int)
+    shown = placing.picture(stored)
+    assert shown.shape == (6, 10)
+    assert shown[y0:y1, x0:x1].all()
+    assert shown.sum() == (y1 - y0) * (x1 - x0)
