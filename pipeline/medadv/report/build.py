@@ -62,7 +62,7 @@ def _check(workspace: Workspace, manifest: dict[str, Any]) -> None:
 def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, window: str | None) -> str:
     data = manifest["data"]
     unit, names = UNITS[data["unit"]], data["classes"] or (list(data["label_map"]) if data["label_map"] else None)
-    shown_window, window_text = _window(manifest, window)
+    shown_window, window_text = choose_window(manifest, window)
     threshold = manifest["victim"].get("score_threshold", 0.5)
     seed = int(manifest["content_root"][:8], 16)
     corpus = workspace.root.name
@@ -101,6 +101,8 @@ def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, wind
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(here / "style.css").read_text(encoding="utf-8"),
         manifest=manifest,
+        # Volumes and slices are a choice for CT alone.
+        preprocess={key: value for key, value in manifest["preprocess"].items() if key != "as" or data["modality"] == "ct"},
         manifest_sha256=hash_file(workspace.manifest),
         unit=unit,
         attacks=attacks,
@@ -130,7 +132,8 @@ def _charts(found: Any, stored: ReadBack, unit: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _window(manifest: dict[str, Any], window: str | None) -> tuple[tuple[float, float] | None, str]:
+def choose_window(manifest: dict[str, Any], window: str | None) -> tuple[tuple[float, float] | None, str]:
+    """Bounds of the CT window in HU and what to call it; None and no name for 8-bit images."""
     if window is not None and window not in WINDOWS:
         raise SpecError(f"--window {window}: take one of {', '.join(WINDOWS)}")
     if manifest["data"]["unit"] != "hu":
