@@ -17,6 +17,10 @@ def feasible_box(images: Tensor, epsilon: float, lattice: Lattice, region: Tenso
     images: (n, C, *spatial), stored units, on the lattice.  region: (n, 1, *spatial) or broadcastable, nonzero where perturbing is allowed.
     Both bounds contain 0, so projection onto the box is one clamp and keeps clip(image + perturbation) free.
     """
+    radius = torch.tensor(epsilon, dtype=images.dtype)
+    if radius.item() > epsilon:
+        # Rounded to single precision, an epsilon just below a whole number would become that number.
+        epsilon = torch.nextafter(radius, torch.zeros_like(radius)).item()
     low = (lattice.low - images).clamp_(min=-epsilon, max=0)
     high = (lattice.high - images).clamp_(min=0, max=epsilon)
     if region is not None:
