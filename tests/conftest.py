@@ -65,6 +65,7 @@ def tiny_spec(folder: Path, **changes: Any) -> Path:
             "smia-8": {"attack": "smia", "epsilon": 8, "step": 2, "steps": 3},
         },
         "execution": {"batch_size": 2, "shard_size": 4, "workers": 1},
+        "sanity_samples": 2,
         "output": "corpus",
     }
     for key, value in changes.items():

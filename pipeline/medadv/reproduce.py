@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medadv.answers import Array, Label
+from medadv.answers import Label
 from medadv.datasets.read import Sample
 from medadv.datasets.source import Source
 from medadv.errors import IntegrityError, RunError, SpecError
@@ -20,7 +20,7 @@ from medadv.provenance.manifest import read_manifest
 from medadv.provenance.published import device_of, differences, load_published_victim
 from medadv.shard import Recipe, attack_samples
 from medadv.spec.attack import AttackSettings
-from medadv.store.reader import open_shard, read_answer
+from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.base import Victim
 from medadv.worker import plan_spec, reader_of
 from medadv.workspace import Workspace
@@ -132,16 +132,11 @@ def _stored_batch(file: Any, receipt: dict[str, Any], rows: Sequence[int]) -> tu
         affine = np.asarray(file["affine"][row]) if "affine" in file else None
         region = np.asarray(file["region"][row]).astype(bool) if "region" in file else None
         axes = str(file.attrs["spatial_axes"])
-        found = Sample(image, str(file.attrs["unit"]), axes, None, affine, _spacing(affine, image.ndim - 1), region, record["facts"])
+        found = Sample(image, str(file.attrs["unit"]), axes, None, affine, spacing_of(affine, image.ndim - 1), region, record["facts"])
         nowhere = PlannedSample(record["id"], "", "", Source((), None))
         loaded.append(Loaded(nowhere, found, None, (record["place"][0], record["place"][1])))
         labels.append(read_answer(file, "label", row))
     return loaded, labels
-
-
-def _spacing(affine: Array | None, axes: int) -> tuple[float, ...] | None:
-    """Voxel spacing in mm, as the readers derive it."""
-    return None if affine is None else tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)[:axes])
 
 
 def _read_again(workspace: Workspace, receipt: dict[str, Any], stored: list[Loaded], data: Path) -> tuple[list[Loaded], list[str]]:

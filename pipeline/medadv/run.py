@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from medadv.plan.frozen import FrozenPlan, freeze, generations, live, live_lines
 from medadv.prepare import Options, Prepared, describe, locate, prepare
 from medadv.provenance.manifest import build_manifest, read_manifest, read_receipt, write_manifest
 from medadv.retire import remove_retired
+from medadv.selfcheck import corpus_sanity
 from medadv.spec.run import ExecutionSettings, load_spec
 from medadv.store.writer import write_file
 from medadv.watch import Progress, Watch
@@ -239,15 +241,34 @@ def jobs_of(work: Work, plans: Sequence[FrozenPlan], wanted: set[str]) -> Iterat
 
 
 def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write quarantine and manifest of everything that is committed."""
+    """Write quarantine and manifest of everything that is committed; a complete corpus gets its sanity checks."""
     times = {
         "command": work.options.command,
         "started": work.started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    before = _sanity_before(work.workspace)
     manifest = build_manifest(work.workspace, list(plans), problems, times, _determinism(work.workspace, plans))
+    if manifest["run"]["status"] == "complete":
+        tick = partial(_tick, work)
+        manifest["sanity"] = corpus_sanity(
+            work.workspace, manifest, plans[-1], before, trust_code=work.options.trust_code, tick=tick
+        )
     write_manifest(work.workspace, manifest)
     return manifest
+
+
+def _tick(work: Work, done: int, total: int) -> None:
+    work.stop.check("every shard is made and kept; run again for the sanity checks and the manifest")
+    work.progress("sanity", done, total, "checks of the attack on a few samples")
+
+
+def _sanity_before(workspace: Workspace) -> dict[str, Any] | None:
+    """The checks of the manifest that is there."""
+    try:
+        return read_manifest(workspace).get("sanity")
+    except IntegrityError:
+        return None
 
 
 def remember_quarantine(workspace: Workspace, paths: dict[str, str]) -> int:

@@ -5,7 +5,7 @@ unbounded attack succeeds, gradients beat noise and white box beats transfer, gr
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ HUGE_SHARE = 0.25
 """An epsilon of this share of the whole range leaves little of an image."""
 NEARLY_ALL = 0.9
 SLACK = 0.1
-"""Differences in success below this say nothing on so few samples."""
+SLACK_SAMPLES = 2.5
+"""Differences in success below `SLACK`, or below this many samples, say nothing on so few."""
 ZERO_SHARE = 0.5
 
 
@@ -45,6 +46,8 @@ def sanity(
     spacing_mm: Sequence[float] | None = None,
     batch_size: int = 8,
     second: Victim | None = None,
+    made: Mapping[str, Array] | None = None,
+    tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Check the first attack of a run, and the worst over all of them, on at most `MAX_SAMPLES` samples.
 
@@ -60,6 +63,8 @@ def sanity(
         spacing_mm: voxel spacing, when known.
         batch_size: samples per pass.
         second: another model of the same task, for transfer.
+        made: name -> (n, C, *spatial) perturbations that exist already, so that those attacks are not run again.
+        tick: called before each attack with how many are done and how many there are; may raise to stop.
 
     Returns:
         JSON-able: `samples`, `attack`, `epsilon_ladder` and `steps_ladder` (lists with `success`), `epsilon_zero_is_identity`,
@@ -70,18 +75,26 @@ def sanity(
         return {"samples": 0, "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
     bench = _Bench(victim, images[:count], labels[:count], lattice, seeds[:count], device, regions, spacing_mm, batch_size)
     name, settings = next(iter(attacks.items()))
-    found = {key: bench.attack(chosen) for key, chosen in attacks.items()}
-    result: dict[str, Any] = {"samples": count, "attack": name}
-    result["epsilon_ladder"] = [
-        {"epsilon": settings.epsilon * k, "success": bench.success(bench.attack(_scaled(settings, epsilon=settings.epsilon * k)))}
-        for k in EPSILON_LADDER
-    ]
+    rungs = {k: settings.epsilon * k for k in EPSILON_LADDER}
     steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
-    result["steps_ladder"] = [{"steps": n, "success": bench.success(bench.attack(_scaled(settings, steps=n)))} for n in steps]
-    result["epsilon_zero_is_identity"] = not bench.attack(_scaled(settings, epsilon=0.0)).any()
+    # The rung of the attack itself and the step count of the attack itself are not run a second time.
+    bench.expect(len(attacks) + len(rungs) + sum(n != settings.steps for n in steps), tick)
+    found = {key: bench.known(made[key]) if made and key in made else bench.attack(chosen) for key, chosen in attacks.items()}
+    white = bench.success(found[name])
+    # Epsilon 0 allows nothing in any step, so one step shows as much as all.
+    identity = bench.attack(_scaled(settings, epsilon=0.0, steps=1))
+    ready = {0.0: identity, 1.0: found[name]}
+    result: dict[str, Any] = {"samples": count, "attack": name, "epsilon_ladder": [], "steps_ladder": []}
+    for k, epsilon in rungs.items():
+        delta = ready[k] if k in ready else bench.attack(_scaled(settings, epsilon=epsilon))
+        result["epsilon_ladder"].append({"epsilon": epsilon, "success": bench.success(delta)})
+    for n in steps:
+        success = white if n == settings.steps else bench.success(bench.attack(_scaled(settings, steps=n)))
+        result["steps_ladder"].append({"steps": n, "success": success})
+    result["epsilon_zero_is_identity"] = not identity.any()
     huge = float(round(HUGE_SHARE * (lattice.high - lattice.low)))
     result["huge_epsilon"] = {"epsilon": huge, "success": bench.success(bench.attack(_scaled(settings, epsilon=huge)))}
-    white, noise = bench.success(found[name]), bench.success(bench.noise(settings.epsilon))
+    noise = bench.success(bench.noise(settings.epsilon))
     result["noise"] = {"success": noise, "white_box": white}
     result["transfer"] = None if second is None else {"success": bench.success(found[name], second), "white_box": white}
     result["zero_gradients"] = bench.zero_gradients(settings)
@@ -118,8 +131,21 @@ class _Bench:
         self.region = None if regions is None else torch.from_numpy((regions[: len(images), None] != 0).astype(np.float32)).to(device)
         self.parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
         self.clean: dict[int, list[Prediction]] = {}
+        self.done = self.total = 0
+        self.tick: Callable[[int, int], None] = lambda done, total: None
+
+    def expect(self, total: int, tick: Callable[[int, int], None]) -> None:
+        """How many attacks will be asked for, and whom to tell."""
+        self.total, self.tick = total, tick
+
+    def known(self, perturbations: Array) -> Tensor:
+        """Perturbations that were made before."""
+        self.done += 1
+        return torch.from_numpy(perturbations[: len(self.images)].astype(np.float32)).to(self.images.device)
 
     def attack(self, settings: AttackSettings) -> Tensor:
+        self.tick(self.done, self.total)
+        self.done += 1
         return torch.cat([self._attack(part, settings) for part in self.parts])
 
     def _attack(self, part: slice, settings: AttackSettings) -> Tensor:
@@ -176,19 +202,20 @@ class _Bench:
 def _warnings(result: dict[str, Any]) -> list[str]:
     """What a reader should be told, one sentence each."""
     texts = []
+    slack = max(SLACK, SLACK_SAMPLES / result["samples"])
     ladder = [rung["success"] for rung in result["epsilon_ladder"]]
-    if any(later < earlier - SLACK for earlier, later in itertools.pairwise(ladder)):
+    if any(later < earlier - slack for earlier, later in itertools.pairwise(ladder)):
         texts.append("A larger epsilon succeeds less often: the attack may be caught by masked gradients.")
     steps = [rung["success"] for rung in result["steps_ladder"]]
-    if any(later < earlier - SLACK for earlier, later in itertools.pairwise(steps)):
+    if any(later < earlier - slack for earlier, later in itertools.pairwise(steps)):
         texts.append("More steps succeed less often: the step may be too long for the ball.")
-    if len(steps) > 1 and steps[-1] > steps[-2] + SLACK:
+    if len(steps) > 1 and steps[-1] > steps[-2] + slack:
         texts.append("Twice the steps succeed clearly more often: the attack has not converged; take more steps.")
     if not result["epsilon_zero_is_identity"]:
         texts.append("Epsilon 0 changed images: this is a defect.")
     if result["huge_epsilon"]["success"] < NEARLY_ALL:
         texts.append(f"Even epsilon {result['huge_epsilon']['epsilon']:g} fails on some samples: gradients may be masked.")
-    if result["noise"]["success"] > result["noise"]["white_box"] - SLACK and result["noise"]["success"] > 0:
+    if result["noise"]["success"] > result["noise"]["white_box"] - slack and result["noise"]["success"] > 0:
         texts.append("Random noise of the same size succeeds about as often as the attack.")
     if result["transfer"] and result["transfer"]["success"] > result["transfer"]["white_box"]:
         texts.append("The second model is fooled more often than the victim: its gradients may be masked.")

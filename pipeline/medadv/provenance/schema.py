@@ -163,6 +163,25 @@ class Metrics(Closed):
     success: float
 
 
+class Rung(Closed):
+    """Success of the first attack with another epsilon or number of steps."""
+
+    epsilon: float | None = None
+    steps: int | None = None
+    success: float
+
+
+class Sanity(Open):
+    """Checks of the attack on a few stored samples (after arXiv 1902.06705); they warn and fail nothing."""
+
+    samples: Count
+    sample_ids: list[str]
+    warnings: list[str]
+    attack: str | None = None
+    epsilon_ladder: list[Rung] | None = None
+    steps_ladder: list[Rung] | None = None
+
+
 class Determinism(Open):
     """How far a repetition reaches."""
 
@@ -199,6 +218,7 @@ class Manifest(Open):
     attacks: dict[str, AttackSettings]
     execution: ExecutionFacts
     metrics: dict[str, Metrics]
+    sanity: Sanity | None = None
     determinism: Determinism
     environment: dict[str, Any]
     tool: dict[str, Any]

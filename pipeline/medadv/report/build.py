@@ -161,7 +161,7 @@ def _sanity(found: dict[str, Any] | None) -> list[tuple[str, str]] | None:
         return None
     rows = []
     for key, value in found.items():
-        if key == "warnings":
+        if key in ("warnings", "sample_ids"):
             continue
         rows.append((key.replace("_", " "), _plain(value)))
     return [*rows, *(("warning", text) for text in found.get("warnings", []))]

@@ -73,6 +73,11 @@ def read_small(path: Path) -> dict[str, Array]:
         return {name: np.asarray(file[name][...]) for name in names}
 
 
+def spacing_of(affine: Array | None, axes: int) -> tuple[float, ...] | None:
+    """Voxel spacing in mm along the first axes, as the readers derive it."""
+    return None if affine is None else tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)[:axes])
+
+
 def read_texts(path: Path, name: str) -> list[str]:
     """A shard's array of ids."""
     with h5py.File(path, "r") as file:
