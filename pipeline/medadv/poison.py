@@ -10,7 +10,7 @@ from typing import Any
 
 from medadv.inputs import batches
 from medadv.plan.model import PlannedShard
-from medadv.shard import rehearse
+from medadv.recipe import rehearse
 from medadv.worker import Job, equip
 from medadv.workspace import Workspace
 

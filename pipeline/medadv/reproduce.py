@@ -18,7 +18,7 @@ from medadv.plan.model import PlannedSample, PlannedShard
 from medadv.provenance.check_shard import load_receipt
 from medadv.provenance.manifest import read_manifest
 from medadv.provenance.published import device_of, differences, load_published_victim
-from medadv.shard import Recipe, attack_samples
+from medadv.recipe import Recipe, attack_samples
 from medadv.spec.attack import AttackSettings
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.base import Victim

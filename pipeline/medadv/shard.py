@@ -6,45 +6,26 @@ load -> attack -> write -> read back -> score -> verify -> publish -> receipt. T
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from medadv.answers import Array, Label, Prediction
-from medadv.attacks.engine import perturb
-from medadv.attacks.norms import start_seed
+from medadv.answers import Array, Label
 from medadv.commit import commit
 from medadv.datasets.read import Reader
 from medadv.errors import IntegrityError
 from medadv.hashing import canonical_json, hash_array, hash_file, hash_value
 from medadv.inputs import Batch, Loaded, batches
 from medadv.plan.model import PlannedShard
+from medadv.recipe import Recipe, attack_samples, labels_of, outcome, planned, predict
 from medadv.spec.attack import AttackSettings
 from medadv.store.extents import find_extents
-from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at, perturbation_dtype
+from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at
 from medadv.store.reader import adversarial_image, read_content
 from medadv.store.writer import GridFile, sync, write_content
 from medadv.victims.base import Victim
 from medadv.workspace import Workspace, shard_name
-from medadv_transforms.units import LATTICES
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a shard is made by, the same for all shards of a plan."""
-
-    plan: str
-    generation: int
-    modality: str
-    attacks: dict[str, AttackSettings]
-    seed: int
-    device: str
-    first_shard: int
-    """Index of the plan's first shard, one batch of which is run twice."""
-    codec: str = "gzip"
 
 
 def carry_on() -> None:
@@ -143,7 +124,7 @@ def _attacked(
             quarantined += batch.quarantined
             if not batch.loaded:
                 continue
-            truths = _labels(batch.loaded, recipe, victim)
+            truths = labels_of(batch.loaded, recipe, victim)
             arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
             for name, settings in recipe.attacks.items():
                 arrays[f"attacks/{name}/perturbation"] = attack_samples(name, settings, recipe, batch.loaded, truths, victim)
@@ -176,10 +157,10 @@ def _score(
     stored = read_content(temporary)
     second = ShardContent()
     outcomes: dict[str, dict[str, Array]] = {}
-    clean = _predict(stored.arrays["image"], loaded, recipe, victim)
+    clean = predict(stored.arrays["image"], loaded, recipe, victim)
     for name in recipe.attacks:
         perturbation = stored.arrays[f"attacks/{name}/perturbation"]
-        adversarial = _predict(adversarial_image(stored.arrays["image"], perturbation), loaded, recipe, victim)
+        adversarial = predict(adversarial_image(stored.arrays["image"], perturbation), loaded, recipe, victim)
         outcomes[name] = outcome(victim, clean, adversarial, labels, perturbation)
         prefix = f"attacks/{name}"
         second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
@@ -230,85 +211,11 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
     if shard.index != recipe.first_shard:
         return None
     name, settings = next(iter(recipe.attacks.items()))
-    batch = next(_batches(loaded))
+    batch = next(planned(loaded))
     items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
     again = attack_samples(name, settings, recipe, items, labels, victim)
     equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])
     return {"attack": name, "samples": len(items), "equal": bool(equal)}
-
-
-def _batches(loaded: Sequence[Loaded], *, one_spacing: bool = False) -> Iterator[list[int]]:
-    """Indices of the loaded samples, planned batch by planned batch; on request cut further where the voxel spacing differs."""
-    keys = [(item.place[0], item.sample.spacing_mm if one_spacing else None) for item in loaded]
-    for key in dict.fromkeys(keys):
-        yield [i for i, k in enumerate(keys) if k == key]
-
-
-def _predict(images: Array, loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[Prediction]:
-    predictions: list[Prediction] = []
-    for indices in _batches(loaded):
-        predictions += victim.predict(torch.from_numpy(images[indices]).to(recipe.device, torch.float32))
-    return predictions
-
-
-def _labels(loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[Label]:
-    given = [item.label for item in loaded if item.label is not None]
-    if len(given) == len(loaded):
-        return given
-    images = np.stack([item.sample.image for item in loaded])
-    return [victim.own_label(p) for p in _predict(images, loaded, recipe, victim)]
-
-
-def attack_samples(
-    name: str, settings: AttackSettings, recipe: Recipe, loaded: Sequence[Loaded], labels: Sequence[Label], victim: Victim
-) -> Array:
-    """Perturbations (n, C, *spatial) of one attack, in their stored type."""
-    device = torch.device(recipe.device)
-    delta = np.zeros((len(loaded), *loaded[0].sample.image.shape), perturbation_dtype(settings.epsilon))
-    # A kernel in mm differs in voxels from one spacing to the next.
-    for indices in _batches(loaded, one_spacing=settings.sigma_unit == "mm"):
-        items = [loaded[i] for i in indices]
-        samples = [item.sample for item in items]
-        images = torch.from_numpy(np.stack([s.image for s in samples])).to(device, torch.float32)
-        regions = [np.ones(s.image.shape[1:], bool) if s.region is None else s.region for s in samples]
-        region = torch.from_numpy(np.stack(regions)).unsqueeze(1).to(images) if any(s.region is not None for s in samples) else None
-        found = perturb(
-            victim,
-            images,
-            victim.targets([labels[i] for i in indices], device),
-            settings,
-            lattice=LATTICES[samples[0].unit],
-            seeds=[start_seed(recipe.seed, item.planned.id, name) for item in items],
-            region=region,
-            spacing_mm=samples[0].spacing_mm,
-        )
-        delta[indices] = found.cpu().numpy()
-    return delta
-
-
-def rehearse(batch: Batch, recipe: Recipe, victim: Victim) -> None:
-    """Attack and score a batch and keep nothing, to see whether the process lives through it."""
-    if batch.loaded:
-        labels = _labels(batch.loaded, recipe, victim)
-        for name, settings in recipe.attacks.items():
-            delta = attack_samples(name, settings, recipe, batch.loaded, labels, victim)
-            images = np.stack([item.sample.image for item in batch.loaded])
-            _predict(adversarial_image(images, delta), batch.loaded, recipe, victim)
-
-
-def outcome(
-    victim: Victim, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label], perturbation: Array
-) -> dict[str, Array]:
-    """Per-sample results of one attack, (n,) each: success, sizes of the perturbation in stored units, scores."""
-    flat = perturbation.reshape(len(perturbation), -1).astype(np.int64)
-    pairs = list(zip(clean, adversarial, labels, strict=True))
-    return {
-        "success": np.array([victim.succeeded(c, a, y) for c, a, y in pairs], np.uint8),
-        "linf": np.abs(flat).max(1).astype(np.int32),
-        "l2": np.sqrt((flat**2).sum(1)).astype(np.float64),
-        "score_clean": np.array([victim.score(c, y) for c, _, y in pairs], np.float64),
-        "score_adversarial": np.array([victim.score(a, y) for _, a, y in pairs], np.float64),
-    }
 
 
 def _records(loaded: Sequence[Loaded], content: ShardContent, outcomes: dict[str, dict[str, Array]]) -> list[dict[str, Any]]:

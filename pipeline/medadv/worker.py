@@ -18,7 +18,8 @@ from medadv.failures import explain, passing
 from medadv.lock import state_of
 from medadv.plan.frozen import FrozenPlan, thaw
 from medadv.plan.model import PlannedShard
-from medadv.shard import Recipe, make_shard
+from medadv.recipe import Recipe
+from medadv.shard import make_shard
 from medadv.spec.run import RunSpec, parse_spec
 from medadv.victims.base import Victim
 from medadv.victims.loading import load_victim
