@@ -40,7 +40,7 @@ ATTACKS = {"pgd-4": {"attack": "pgd", "epsilon": 4, "step": 1, "steps": 10}}
 STAGES: dict[str, list[tuple[Any, str]]] = {
     "loading": [(inputs, "_load")],
     "attack": [(shard, "attack_samples")],
-    "scoring": [(shard, "_predict")],
+    "scoring": [(shard, "predict")],
     "write": [(writer.GridFile, "_append"), (shard, "write_content"), (shard, "commit")],
     "verify": [(shard, "read_content"), (shard, "hash_file"), (shard, "find_extents"), (shard, "_verify"), (shard, "_records")],
 }
