@@ -260,7 +260,7 @@ def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[dict[str, Any
 
 def _tick(work: Work, done: int, total: int) -> None:
     work.stop.check("every shard is made and kept; run again for the sanity checks and the manifest")
-    work.progress("sanity", done, total, "checks of the attack on a few samples")
+    work.progress("sanity", done, total, "on a few samples")
 
 
 def _sanity_before(workspace: Workspace) -> dict[str, Any] | None:
