@@ -84,33 +84,43 @@ def _ascend(
     kernels: Sequence[Tensor],
     watch: Watch | None,
 ) -> Tensor:
-    axes = images.ndim - 2
-    smoothing_gradient = settings.gradient_sigma is not None
-    gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, axes)
+    # Everything that the steps share is made once, on the device: nothing in the loop waits for it.
+    gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, images.ndim - 2)
+    gradient_kernels = [kernel.to(images) for kernel in gradient_kernels]
+    kernels = [kernel.to(images) for kernel in kernels]
     momentum = torch.zeros_like(images) if settings.momentum else None
     trail: Trail | None = None
+    delta.requires_grad_()
     for number in range(settings.steps):
-        previous = delta
-        delta = delta.detach().requires_grad_()
         deviation, divergence = _terms(objective, images, delta, targets, settings, lattice, kernels, trail)
         value = deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
         (gradient,) = torch.autograd.grad(value, delta)
-        if watch is not None:
-            watch(number, delta.detach(), deviation.detach(), None if divergence is None else divergence.detach())
+        del value
         with torch.no_grad():
-            # What is not finite has no direction: it counts as zero here, before it could reach its neighbours or the momentum.
-            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-            if smoothing_gradient:
-                gradient = smooth(gradient, gradient_kernels)
-            if momentum is not None:
-                # Each sample's gradient is scaled by its own mean size before it joins the running sum (MI-FGSM, equation 6).
-                size = gradient.abs().flatten(1).mean(1).clamp_(min=torch.finfo(gradient.dtype).tiny)
-                momentum.mul_(settings.momentum).add_(gradient / size.reshape(-1, *[1] * (images.ndim - 1)))
-                gradient = momentum
-            move = gradient.sign() * settings.step
-            trail = (previous, move)
-            delta = torch.minimum(torch.maximum(previous + move, low), high)
+            if watch is not None:
+                # A copy, since the iterate itself moves on in place.
+                watch(number, delta.clone(), deviation.detach(), None if divergence is None else divergence.detach())
+            move = _move(gradient, settings, gradient_kernels, momentum)
+            del gradient
+            trail = (delta.clone(), move) if settings.weight and settings.smooth == "last_step" else None
+            delta.add_(move)
+            torch.clamp(delta, low, high, out=delta)
     return delta.detach()
+
+
+def _move(gradient: Tensor, settings: AttackSettings, kernels: Sequence[Tensor], momentum: Tensor | None) -> Tensor:
+    """One step's length along the gradient's signs; `momentum` takes the gradient in."""
+    # What is not finite has no direction: it counts as zero here, before it could reach its neighbours or the momentum. The result is a
+    # tensor of our own, which may be written to; the gradient need not be one.
+    gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+    if settings.gradient_sigma is not None:
+        gradient = smooth(gradient, kernels)
+    if momentum is not None:
+        # Each sample's gradient is scaled by its own mean size before it joins the running sum (MI-FGSM, equation 6).
+        size = gradient.abs().flatten(1).mean(1).clamp_(min=torch.finfo(gradient.dtype).tiny)
+        momentum.mul_(settings.momentum).add_(gradient.div_(size.reshape(-1, *[1] * (gradient.ndim - 1))))
+        gradient.copy_(momentum)
+    return gradient.sign_().mul_(settings.step)
 
 
 def _terms(

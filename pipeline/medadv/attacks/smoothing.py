@@ -1,5 +1,6 @@
 """The Gaussian G of the smoothed branch: normalised, centred, separable, reflect padding."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +37,6 @@ def smooth(x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
 
     x: (n, C, *spatial).  kernels: one odd-length 1D kernel per spatial axis, shorter than twice the axis.  Same shape out.
     """
-    axes = x.ndim - 2
     for axis, kernel in enumerate(kernels):
         half = kernel.numel() // 2
         length = x.shape[2 + axis]
@@ -44,10 +44,8 @@ def smooth(x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
             continue
         if half >= length:
             raise ValueError(f"a kernel of {kernel.numel()} voxels does not fit an axis of {length}: reflection needs more voxels")
-        # One axis at a time as a 1D convolution over (everything else, 1, length): the same code for 2D and 3D.
-        moved = x.movedim(2 + axis, -1)
-        flat = functional.pad(moved.reshape(-1, 1, length), (half, half), mode="reflect")
-        out = functional.conv1d(flat, kernel.to(x).reshape(1, 1, -1))
-        x = out.reshape(moved.shape).movedim(-1, 2 + axis)
-    assert x.ndim == axes + 2
+        # (everything before the axis, 1, axis, everything after it): one 2D convolution for any number of axes, and nothing is transposed.
+        flat = x.reshape(-1, 1, length, math.prod(x.shape[3 + axis :]))
+        padded = functional.pad(flat, (0, 0, half, half), mode="reflect")
+        x = functional.conv2d(padded, kernel.to(x).reshape(1, 1, -1, 1)).reshape(x.shape)
     return x
