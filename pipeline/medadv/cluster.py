@@ -23,6 +23,9 @@ from medadv.errors import RunError, SpecError
 
 # A task whose worker never comes would wait for ever; this turns it into an error.
 NO_WORKERS_TIMEOUT = "5 minutes"
+# glibc keeps what a tensor leaves for the next one. By default it gives large blocks back to the kernel, which clears every page again
+# before the next step of an attack may use it: a third of the time at 384 x 384 pixels. Dask's own MALLOC_TRIM_THRESHOLD_ makes it worse.
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 1 << 40}
 AHEAD = 3
 """Shards submitted per worker: enough to keep it busy, few enough that a million shards do not live in the scheduler."""
 STARTS = 3
@@ -185,8 +188,7 @@ def _settings() -> dict[str, Any]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.worker.preload": ["medadv.drain"],
-        # Without Dask's MALLOC_TRIM_THRESHOLD_: it makes glibc give every tensor's pages back at once, which halved the attack's speed.
-        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, **KEEP_MEMORY},
     }
 
 

@@ -45,6 +45,7 @@ def sanity(
     regions: Array | None = None,
     spacing_mm: Sequence[float] | None = None,
     batch_size: int = 8,
+    limit: int = MAX_SAMPLES,
     second: Victim | None = None,
     made: Mapping[str, Array] | None = None,
     tick: Callable[[int, int], None] = lambda done, total: None,
@@ -53,7 +54,8 @@ def sanity(
 
     Args:
         victim: under attack.
-        images: (n, C, *spatial), stored units; those beyond the limits are left out.
+        images: (n, C, *spatial), stored units. The first `limit` of those on which the victim is right are used: on the others
+            an attack has nothing to destroy, and even the strongest would look weak.
         labels: their truths.
         attacks: name -> settings; the ladders climb with the first.
         lattice: range of the stored units.
@@ -62,29 +64,37 @@ def sanity(
         regions: (n, *spatial), nonzero where perturbing is allowed.
         spacing_mm: voxel spacing, when known.
         batch_size: samples per pass.
+        limit: at most this many samples.
         second: another model of the same task, for transfer.
         made: name -> (n, C, *spatial) perturbations that exist already, so that those attacks are not run again.
         tick: called before each attack with how many are done and how many there are; may raise to stop.
 
     Returns:
-        JSON-able: `samples`, `attack`, `epsilon_ladder` and `steps_ladder` (lists with `success`), `epsilon_zero_is_identity`,
-        `huge_epsilon`, `noise`, `transfer`, `zero_gradients`, `worst_case`, `warnings`; or `samples` 0 and the reason in `warnings`.
+        JSON-able: `samples`, `rows` (which of the images), `attack`, `epsilon_ladder` and `steps_ladder` (lists with `success`),
+        `epsilon_zero_is_identity`, `huge_epsilon`, `noise`, `transfer`, `zero_gradients`, `worst_case`, `warnings`; or `samples` 0 and
+        the reason in `warnings`.
     """
-    count = min(len(images), MAX_SAMPLES, MAX_VALUES // max(1, int(np.prod(images.shape[1:]))))
-    if not count or not attacks:
-        return {"samples": 0, "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
-    bench = _Bench(victim, images[:count], labels[:count], lattice, seeds[:count], device, regions, spacing_mm, batch_size)
+    budget = MAX_VALUES // max(1, int(np.prod(images.shape[1:])))
+    if not budget or not attacks:
+        return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
+    rows = _vulnerable(victim, images[:budget], labels, device, batch_size)[: min(limit, MAX_SAMPLES)]
+    if not rows:
+        return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: the victim is right on none of the samples looked at"]}
+    labels, seeds = [labels[i] for i in rows], [seeds[i] for i in rows]
+    regions = None if regions is None else regions[rows]
+    made = {name: deltas[rows] for name, deltas in (made or {}).items()}
+    bench = _Bench(victim, images[rows], labels, lattice, seeds, device, regions, spacing_mm, batch_size)
     name, settings = next(iter(attacks.items()))
     rungs = {k: settings.epsilon * k for k in EPSILON_LADDER}
     steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
     # The rung of the attack itself and the step count of the attack itself are not run a second time.
     bench.expect(len(attacks) + len(rungs) + sum(n != settings.steps for n in steps), tick)
-    found = {key: bench.known(made[key]) if made and key in made else bench.attack(chosen) for key, chosen in attacks.items()}
+    found = {key: bench.known(made[key]) if key in made else bench.attack(chosen) for key, chosen in attacks.items()}
     white = bench.success(found[name])
     # Epsilon 0 allows nothing in any step, so one step shows as much as all.
     identity = bench.attack(_scaled(settings, epsilon=0.0, steps=1))
     ready = {0.0: identity, 1.0: found[name]}
-    result: dict[str, Any] = {"samples": count, "attack": name, "epsilon_ladder": [], "steps_ladder": []}
+    result: dict[str, Any] = {"samples": len(rows), "rows": rows, "attack": name, "epsilon_ladder": [], "steps_ladder": []}
     for k, epsilon in rungs.items():
         delta = ready[k] if k in ready else bench.attack(_scaled(settings, epsilon=epsilon))
         result["epsilon_ladder"].append({"epsilon": epsilon, "success": bench.success(delta)})
@@ -101,6 +111,16 @@ def sanity(
     result["worst_case"] = {"success": bench.worst(list(found.values())), "attacks": list(found)}
     result["warnings"] = _warnings(result)
     return result
+
+
+def _vulnerable(victim: Victim, images: Array, labels: Sequence[Label], device: torch.device, batch_size: int) -> list[int]:
+    """Indices of the images whose clean answer an attack could destroy."""
+    found: list[int] = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32)).to(device)
+        answers = victim.predict(batch)
+        found += [start + i for i, answer in enumerate(answers) if victim.vulnerable(answer, labels[start + i])]
+    return found
 
 
 def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
@@ -128,7 +148,7 @@ class _Bench:
     ) -> None:
         self.victim, self.labels, self.lattice, self.seeds, self.spacing_mm = victim, labels, lattice, seeds, spacing_mm
         self.images = torch.from_numpy(images.astype(np.float32)).to(device)
-        self.region = None if regions is None else torch.from_numpy((regions[: len(images), None] != 0).astype(np.float32)).to(device)
+        self.region = None if regions is None else torch.from_numpy((regions[:, None] != 0).astype(np.float32)).to(device)
         self.parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
         self.clean: dict[int, list[Prediction]] = {}
         self.done = self.total = 0
@@ -141,7 +161,7 @@ class _Bench:
     def known(self, perturbations: Array) -> Tensor:
         """Perturbations that were made before."""
         self.done += 1
-        return torch.from_numpy(perturbations[: len(self.images)].astype(np.float32)).to(self.images.device)
+        return torch.from_numpy(perturbations.astype(np.float32)).to(self.images.device)
 
     def attack(self, settings: AttackSettings) -> Tensor:
         self.tick(self.done, self.total)

@@ -23,6 +23,8 @@ from medadv.workspace import Workspace
 from medadv_transforms.units import LATTICES
 
 FEWEST = 8
+LOOKED_AT = 4
+"""Samples opened for each one wanted: some have another shape, on some the victim is wrong."""
 SHARE = 8
 """The checks repeat the attack about six times, so they take at most one sample in this many, but `FEWEST` where there are as many."""
 
@@ -68,7 +70,7 @@ def corpus_sanity(
     if before and before["samples"] and {sample for sample, _, _ in places}.issuperset(before["sample_ids"]):
         return dict(before)
     try:
-        return _measured(workspace, manifest, plan, places[: 4 * wanted], wanted, trust_code, tick)
+        return _measured(workspace, manifest, plan, places[: LOOKED_AT * wanted], wanted, trust_code, tick)
     except StoppedError:
         raise
     except (MedadvError, RuntimeError, MemoryError, ValueError) as error:
@@ -86,7 +88,7 @@ def _measured(
     tick: Callable[[int, int], None],
 ) -> dict[str, Any]:
     attacks = {name: AttackSettings(**settings) for name, settings in manifest["attacks"].items()}
-    chosen = _choose(workspace, places, wanted, list(attacks))
+    chosen = _choose(workspace, places, 2 * wanted, manifest["attacks"])
     shape = chosen.images.shape[1:]
     victim = load_published_victim(dict(manifest), workspace, shape, None, trust_code)
     device = torch.device(device_of(dict(manifest)))
@@ -107,11 +109,12 @@ def _measured(
         regions=chosen.regions,
         spacing_mm=chosen.spacing_mm,
         batch_size=manifest["execution"]["batch_size"],
+        limit=wanted,
         second=second,
         made=chosen.made,
         tick=tick,
     )
-    return {**result, "sample_ids": chosen.ids[: result["samples"]]}
+    return {"sample_ids": [chosen.ids[row] for row in result.pop("rows")], **result}
 
 
 def _records(workspace: Workspace, manifest: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], int]]:
@@ -121,16 +124,17 @@ def _records(workspace: Workspace, manifest: Mapping[str, Any]) -> Iterator[tupl
             yield entry, record, row
 
 
-def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], wanted: int, attacks: Sequence[str]) -> Chosen:
-    """The first samples by id, which is a hash and so a draw by lot, that share the first one's shape and voxel spacing."""
+def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, Any]) -> Chosen:
+    """The first samples by id, which is a hash and so a draw by lot, of the first one's shape, and voxel spacing where it matters."""
     kept: list[tuple[str, Array, Label, dict[str, Array], Array | None]] = []
+    in_mm = any(settings["sigma_unit"] == "mm" for settings in attacks.values())
     like: tuple[Any, ...] | None = None
     spacing: tuple[float, ...] | None = None
     for sample, path, row in places:
         with open_shard(workspace.root / path) as file:
             image = np.asarray(file["image"][row])
             affine = np.asarray(file["affine"][row]) if "affine" in file else None
-            here = spacing_of(affine, image.ndim - 1)
+            here = spacing_of(affine, image.ndim - 1) if in_mm else None
             if like is None:
                 like, spacing = (image.shape, here), here
             if (image.shape, here) != like:
@@ -138,7 +142,7 @@ def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], wanted
             made = {name: np.asarray(file[f"attacks/{name}/perturbation"][row]) for name in attacks}
             region = np.asarray(file["region"][row]) if "region" in file else None
             kept.append((sample, image, read_answer(file, "label", row), made, region))
-        if len(kept) == wanted:
+        if len(kept) == most:
             break
     regions = [np.ones(k[1].shape[1:], np.uint8) if k[4] is None else k[4] for k in kept]
     return Chosen(

@@ -2,13 +2,15 @@
 
     OMP_NUM_THREADS=1 python scripts/bench/pipeline.py [--pictures 256] [--size 96] [--rounds 5]
 
-Every round takes, one after the other, the bare loop in this process, a run with one worker and a run with two, one thread each. A run's
+Every round takes, one after the other, a run with one worker, the bare loop in this process, two bare loops at once (what the machine gives
+two processes at best) and a run with two workers, one thread each. A run's
 throughput counts from the beginning of its first shard to the commit of its last, from its own log: loading, writing, reading back,
 verifying, receipts and Dask are in it, importing torch is not. The stages are timed in an extra pass in this process.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -53,8 +55,8 @@ def equipment_of(corpus: Path) -> tuple[Equipment, list[PlannedShard]]:
     return equip(corpus, 0, shards[0].shape, False), shards
 
 
-def bare(corpus: Path) -> float:
-    """Samples per second of attack and two scorings alone, on batches that lie in memory."""
+def bare(corpus: Path, start: Callable[[], Any] = lambda: None) -> float:
+    """Samples per second of attack and two scorings alone, on batches that lie in memory. start: called when all is ready."""
     equipment, shards = equipment_of(corpus)
     ready = [
         (
@@ -66,6 +68,7 @@ def bare(corpus: Path) -> float:
         for b in inputs.batches(planned, equipment.reader, equipment.victim)
     ]
     (name, settings), *_ = equipment.recipe.attacks.items()
+    start()
     began = time.monotonic()
     for images, ids, labels in ready:
         targets = equipment.victim.targets([label for label in labels if label is not None], torch.device("cpu"))
@@ -74,6 +77,23 @@ def bare(corpus: Path) -> float:
         equipment.victim.predict(images)
         equipment.victim.predict(images + delta)
     return sum(len(ids) for _, ids, _ in ready) / (time.monotonic() - began)
+
+
+def _side(corpus: Path, barrier: Any, answers: Any) -> None:
+    answers.put(bare(corpus, barrier.wait))
+
+
+def side_by_side(corpus: Path) -> float:
+    """Samples per second of two bare loops at once, each in a process of its own: what the machine gives two workers at best."""
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(2), context.Queue()
+    loops = [context.Process(target=_side, args=(corpus, barrier, answers)) for _ in range(2)]
+    for loop in loops:
+        loop.start()
+    speeds = [answers.get() for _ in loops]
+    for loop in loops:
+        loop.join()
+    return sum(speeds)
 
 
 def whole(spec: Path, corpus: Path, workers: int) -> float:
@@ -136,6 +156,7 @@ def main() -> None:
             one, two = (folder / f"corpus-{number}-{workers}" for workers in (1, 2))
             found["one worker"].append(whole(spec, one, 1))
             found["bare loop"].append(bare(one))
+            found["two bare loops"].append(side_by_side(one))
             found["two workers"].append(whole(spec, two, 2))
             latest = {key: round(values[-1], 2) for key, values in found.items()}
             print(latest, f"load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
@@ -147,6 +168,8 @@ def main() -> None:
             print(f"{key}: {value:.2f} samples/s (median of {arguments.rounds})")
         print(f"run with one worker against the bare loop: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
         print(f"two workers against one: {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})")
+        sides = [s / b for s, b in zip(found["two bare loops"], found["bare loop"], strict=True)]
+        print(f"two bare loops at once against one: {statistics.median(sides):.2f} ({min(sides):.2f} to {max(sides):.2f})")
         print("stages, seconds: " + ", ".join(f"{stage} {spent[stage]:.2f}" for stage in [*STAGES, "all"]))
         print(f"load average at the end {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
 

@@ -51,6 +51,7 @@ def write_spec(folder: Path, size: int, network: str, arguments: dict[str, Any],
         "attacks": attacks,
         "execution": execution,
         "output": "corpus",
+        "sanity_samples": 0,
     }
     path = folder / "spec.yaml"
     path.write_text(yaml.safe_dump(spec))

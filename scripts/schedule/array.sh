@@ -14,6 +14,8 @@
 #SBATCH --open-mode=append
 set -u
 medadv=${MEDADV:-medadv}
+# Memory is kept between the steps of an attack, see README.md.
+export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
 
 # The shell must hand the signal on: bash waits for its child before it runs a trap, unless it waits with `wait`.
 run() {

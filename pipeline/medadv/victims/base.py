@@ -47,6 +47,10 @@ class Victim(Objective, Protocol):
         """Whether the attack worked on this sample, by `success_rule`."""
         ...
 
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """Whether there is anything right about the clean answer that an attack could destroy."""
+        ...
+
 
 class Normalized(nn.Module):
     """Differentiable normalisation and network in one module."""

@@ -100,3 +100,7 @@ class Classifier:
     def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
         """See `success_rule`."""
         return not np.array_equal(np.asarray(clean.answer), np.asarray(adversarial.answer))
+
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """A wrong answer is only driven further from the truth; of several labels one right suffices."""
+        return bool((np.asarray(clean.answer) == np.asarray(label)).any())

@@ -174,6 +174,12 @@ class Detector:
             return not len(before.boxes) and len(after.boxes) > 0
         return bool(found(before, label).any()) and not found(after, label).any()
 
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """A box found, or none invented where there is none."""
+        assert isinstance(label, Boxes)
+        before = self.confident(clean)
+        return bool(found(before, label).any()) if len(label.boxes) else not len(before.boxes)
+
     def confident(self, prediction: Prediction) -> Boxes:
         """The detections that count as found."""
         assert isinstance(prediction.answer, Boxes)

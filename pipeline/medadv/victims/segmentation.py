@@ -134,3 +134,7 @@ class Segmenter:
     def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
         """See `success_rule`."""
         return self.score(clean, label) - self.score(adversarial, label) >= DICE_DROP
+
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """A Dice from which the drop that counts is possible."""
+        return self.score(clean, label) >= DICE_DROP
