@@ -26,7 +26,7 @@ import victims_data
 from medadv.victims.networks import build_network
 from victims_data import HELD_OUT, TRAIN, Labelled
 from victims_recipes import RECIPES, Recipe
-from victims_tasks import JUDGES, LOSSES, normalisation, trainee
+from victims_tasks import JUDGES, LOSSES, normalisation, trainee, without_mean
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 READERS = {"fundus": victims_data.fundus, "ct": victims_data.ct_slices, "polyps": victims_data.polyps}
@@ -55,6 +55,8 @@ def fit(recipe: Recipe, network: nn.Module, data: Labelled, settings: dict[str, 
                 loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
                 optimiser.step()
+                if recipe.task == "classification":
+                    without_mean(network)
                 schedule.step()
                 mean += (loss.item() - mean) / (step + 1)
                 progress.update(bar, advance=1, description=f"{recipe.name}  epoch {epoch + 1}/{recipe.epochs}  loss {mean:.3f}")

@@ -57,6 +57,17 @@ class Graded(nn.Module):
         self.features = inputs[0]
 
 
+def without_mean(network: nn.Module) -> None:
+    """Take the mean over space out of the first convolution's filters, so that they see local contrast and no overall brightness.
+
+    The light and the colour of fundus photographs differ more from session to session than lesions differ from their surroundings;
+    from a few hundred of them a network would learn the sessions.
+    """
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    with torch.no_grad():
+        first.weight.sub_(first.weight.mean((2, 3), keepdim=True))
+
+
 def trainee(network: nn.Module, data: Labelled) -> nn.Module:
     """What is trained: the network, with a head for the severity where that is known."""
     return network if data.severity is None else Graded(network, data.severity.shape[1])
@@ -65,7 +76,7 @@ def trainee(network: nn.Module, data: Labelled) -> nn.Module:
 def classification_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
     """Cross-entropy on photographs flipped, turned by any angle, and changed in brightness and colour."""
     images = turn(data.images[rows].float(), draw, degrees=180.0, zoom=0.15)
-    images = (images * uniform((len(rows), 1, 1, 1), 0.8, 1.25, draw) * uniform((len(rows), 3, 1, 1), 0.9, 1.1, draw)).clamp(max=255)
+    images = (images * uniform((len(rows), 1, 1, 1), 0.6, 1.5, draw) * uniform((len(rows), 3, 1, 1), 0.8, 1.2, draw)).clamp(max=255)
     logits, severity = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
     loss = functional.cross_entropy(logits.float(), data.labels[rows], label_smoothing=0.1)
     return loss + functional.binary_cross_entropy_with_logits(severity.float(), data.severity[rows])
