@@ -84,10 +84,7 @@ def _ascend(
     kernels: Sequence[Tensor],
     watch: Watch | None,
 ) -> Tensor:
-    # Everything that the steps share is made once, on the device: nothing in the loop waits for it.
     gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, images.ndim - 2)
-    gradient_kernels = [kernel.to(images) for kernel in gradient_kernels]
-    kernels = [kernel.to(images) for kernel in kernels]
     momentum = torch.zeros_like(images) if settings.momentum else None
     trail: Trail | None = None
     delta.requires_grad_()
