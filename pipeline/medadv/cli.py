@@ -19,7 +19,16 @@ from medadv.report.verb import report
 
 app = typer.Typer(
     name="medadv",
-    help="Adversarial medical datasets that stay adversarial after they are stored.\n\nFirst steps: `medadv demo`, then `medadv run SPEC`.",
+    help=(
+        "Adversarial medical datasets that stay adversarial after they are stored.\n\n\b\n"
+        "First steps:\n"
+        "  medadv demo                          phantoms, small victims, three corpora with reports\n"
+        "  medadv init data --out polyps.yaml   guess a run spec from a folder of images\n"
+        "  medadv plan polyps.yaml              what a run would do\n"
+        "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"
+        "  medadv report corpora/polyps         one offline HTML page about it\n"
+        "  medadv COMMAND --help                each with an example"
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -84,7 +93,10 @@ def plan(
     freeze: Annotated[bool, typer.Option("--freeze", help="write the plan down, for `run --part I/N` to work on")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a run would do: samples, shards, bytes, what is already there. Writes nothing, but for --freeze."""
+    """Say what a run would do: samples, shards, bytes, what is already there. Writes nothing, but for --freeze.
+
+    Example: medadv plan polyps.yaml --set preprocess.size=[256,256] --json
+    """
     with stoppable() as stop:
         from medadv.part import freeze_plan
         from medadv.run import Options, describe
@@ -108,7 +120,10 @@ def forget(
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
-    """Remove a patient: the shards concerned are deleted at once and made anew without them, as a new generation."""
+    """Remove a patient: the shards concerned are deleted at once and made anew without them, as a new generation.
+
+    Example: medadv forget corpora/polyps --group 5f0c7a1be83d49d2a6b0c4f1e2d3a495
+    """
     with stoppable() as stop:
         from medadv.forget import forget as remove
         from medadv.run import Options
@@ -132,7 +147,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for phantoms, victims, specs and corpora")] = Path("medadv-demo"),
     as_json: Json = False,
 ) -> None:
-    """Small phantoms of three modalities, victims trained on the spot, three corpora, one table. Needs no download.
+    """Small phantoms of three modalities, victims trained on the spot, three corpora with reports, one table. Needs no download.
 
     Example: medadv demo --out /tmp/demo
     """
@@ -148,7 +163,9 @@ def demo(
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\nphantoms, victims, specs and corpora: {out}")
+    print(f"\nphantoms, victims, specs and corpora: {out}\nreports, to open in a browser:")
+    for result in results:
+        print(f"  {result['report']}")
 
 
 def _tell(result: dict[str, Any]) -> None:

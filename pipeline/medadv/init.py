@@ -16,6 +16,7 @@ IMAGE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path")
 ID_COLUMNS = ("id_code", "image_id", "id")
 GROUP_COLUMNS = ("patient", "patient_id", "group", "study", "session", "case", "capture_session")
 LABEL_COLUMNS = ("label", "diagnosis", "grade", "class", "referable", "target", "mask")
+MASK_WORDS = ("mask", "label", "seg")
 MOST_FILES = 20_000
 """Files looked at; enough to know a layout."""
 MOST_BYTES = 64 << 20
@@ -69,7 +70,7 @@ def guess(folder: Path, modality: str | None = None) -> Guess | None:
     names = _listing(folder)
     kinds = Counter(_kind(name) for name in names)
     shown = modality or _modality(folder, names, kinds)
-    for reading in (_json_layouts, _csv_layout, _yolo, _dicom, _folders):
+    for reading in (_json_layouts, _csv_layout, _yolo, _dicom, _pairs, _folders):
         found = reading(folder, names, shown)
         if found is not None:
             return found
@@ -185,6 +186,26 @@ def _dicom(folder: Path, names: list[str], _: str) -> Guess | None:
     found = Guess("dicom", "segmentation", "ct", ".", {"label": "none"})
     found.notes.append("without a mask the victim's own answer is the truth; name a mask file as label otherwise")
     return found
+
+
+def _pairs(folder: Path, names: list[str], modality: str) -> Guess | None:
+    """Two folders with files of the same names, one of them called after masks."""
+    files: dict[str, dict[str, str]] = {}
+    for name in names:
+        if _kind(name) in ("picture", "volume"):
+            parent, _, file = name.rpartition("/")
+            ending = next((end for end in VOLUMES[::-1] if file.endswith(end)), Path(file).suffix)
+            files.setdefault(parent, {})[file.removesuffix(ending)] = ending
+    for labels in (parent for parent in files if any(word in parent.lower() for word in MASK_WORDS)):
+        for images in files.keys() - {labels}:
+            shared = files[images].keys() & files[labels].keys()
+            if 2 * len(shared) > len(files[images]):
+                ends = [Counter(files[parent][stem] for stem in shared).most_common(1)[0][0] for parent in (images, labels)]
+                settings = {"image": f"{images}/{{id}}{ends[0]}", "label": f"{labels}/{{id}}{ends[1]}"}
+                found = Guess("folders", "segmentation", modality, ".", settings)
+                found.notes.append("label_map: {lesion: [255]}   # where mask values are not 0, 1, 2, ...")
+                return found
+    return None
 
 
 def _folders(folder: Path, names: list[str], modality: str) -> Guess | None:

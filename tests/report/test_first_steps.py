@@ -42,6 +42,7 @@ def test_init_reads_a_csv_and_writes_a_spec_that_loads(tmp_path: Path) -> None:
         ({"a/1.png": "", "b/2.png": ""}, "folders"),
         ({"images/1.jpg": "", "labels/1.txt": "0 0.5 0.5 0.2 0.2"}, "yolo"),
         ({"series/1.dcm": ""}, "dicom"),
+        ({"images/1.jpg": "", "images/2.jpg": "", "masks/1.png": "", "masks/2.png": ""}, "folders"),
         ({"ann.json": '{"images": [{"file_name": "1.png"}], "annotations": [], "categories": []}'}, "coco"),
         ({"dataset.json": '{"training": [{"image": "1.nii.gz", "label": "2.nii.gz"}]}'}, "decathlon"),
         ({"train.csv": "id_code,diagnosis\n1,0\n2,3\n", "train_images/1.png": ""}, "csv"),
@@ -54,6 +55,9 @@ def test_layouts_are_told_apart(tmp_path: Path, files: dict[str, str], layout: s
         (tmp_path / name).write_text(text)
     found = guess(tmp_path)
     assert (found and found.layout) == layout
+    if "masks/1.png" in files:
+        assert found is not None
+        assert (found.task, found.settings) == ("segmentation", {"image": "images/{id}.jpg", "label": "masks/{id}.png"})
     if layout == "csv":
         assert found is not None
         assert found.settings["image"] == "train_images/{id_code}.png"
@@ -64,5 +68,4 @@ def test_help_teaches_by_example(verb: str) -> None:
     answer = CliRunner().invoke(app, [verb, "--help"])
     assert answer.exit_code == 0
     assert "\x1b[" not in answer.output
-    if verb not in ("plan",):
-        assert re.search(rf"Example:\s+medadv\s+{verb}", answer.output)
+    assert re.search(rf"Example:\s+medadv\s+{verb}", answer.output)

@@ -1,6 +1,7 @@
-"""Layouts that are folder trees: class folders, YOLO text files, and DICOM trees."""
+"""Layouts that are folder trees: class folders, folders of images and masks, YOLO text files, and DICOM trees."""
 
 import os
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ from medadv_transforms import InputError, find_series
 MAX_CLASSES = 10_000
 """More is a damaged label file."""
 
+ID = "{id}"
+"""The part of a file's name that image and mask share."""
+
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm", ".nii", ".nii.gz")
 
 
 def list_folders(path: Path, data: DataSettings) -> Listing:
-    """One folder per class; with `split.use`, class folders lie inside that folder. Classes in `data.classes`' order, else by name."""
+    """One folder per class; with `split.use`, class folders lie inside that folder. Classes in `data.classes`' order, else by name.
+
+    For segmentation `data.image` and `data.label` are templates of image and mask instead, see `_list_pairs`.
+    """
+    if data.task == "segmentation":
+        return _list_pairs(path, data)
     if data.task != "classification":
-        raise SpecError(f"layout folders gives classes, so task {data.task} cannot use it")
+        raise SpecError(f"layout folders gives classes or masks, so task {data.task} cannot use it")
     if data.group:
         raise SpecError("layout folders knows no groups; use csv with a column of patients")
     root = _folder(path)
@@ -33,6 +42,32 @@ def list_folders(path: Path, data: DataSettings) -> Listing:
             located = listing.locate(file.relative_to(root).as_posix(), data.allow_outside)
             if located is not None:
                 listing.sources.append(Source((located,), None if data.unlabelled else classes.index(name)))
+    return listing
+
+
+def _list_pairs(path: Path, data: DataSettings) -> Listing:
+    """Images with their masks, by templates such as `images/{id}.png` and `masks/{id}_mask.png` below the root.
+
+    Every file that fits `data.image` is a sample; its {id}, put into the template (or templates, one per class) of `data.label`, names
+    the mask.
+    """
+    if data.split or data.group:
+        raise SpecError("layout folders knows no split and no groups of masks; name a folder in data.image, or use csv or decathlon")
+    if data.image is None or data.image.count(ID) != 1:
+        raise SpecError(f"data.image={data.image!r}: layout folders finds images and masks by a template with one {ID}, as images/{ID}.png")
+    masks = [] if data.unlabelled else data.label if isinstance(data.label, list) else [data.label or ""]
+    if wrong := [mask for mask in masks if ID not in mask]:
+        raise SpecError(f"data.label={wrong[0]!r}: takes a template with {ID}, as masks/{ID}.png, or `none`")
+    listing = Listing(_folder(path))
+    before, after = data.image.split(ID)
+    for file in sorted(listing.root.glob(f"{escape(before)}*{escape(after)}")):
+        name = file.relative_to(listing.root).as_posix()
+        stem = name[len(before) : len(name) - len(after)]
+        if file.is_file() and not stem.startswith("."):
+            located = [listing.locate(each, data.allow_outside) for each in (name, *(mask.replace(ID, stem) for mask in masks))]
+            if None not in located:
+                image, *labels = (each for each in located if each)
+                listing.sources.append(Source((image,), {"mask": labels} if masks else None))
     return listing
 
 
@@ -117,9 +152,9 @@ def _relative(file: Path, root: Path) -> str:
 
 def _images(folder: Path) -> list[Path]:
     """Image files under a folder, sorted, hidden ones left out."""
-    return sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.name.lower().endswith(IMAGES) and not any(q.startswith(".") for q in p.parts)
-    )
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name.lower().endswith(IMAGES))
+    # Only what lies below counts: the way to the folder may lead through `..`.
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _folder(path: Path) -> Path:

@@ -27,8 +27,10 @@ class DataSettings(Settings):
     task: Task
     layout: Layout
     path: str = Field(min_length=1, description="label file or folder, relative to the spec")
-    image: str | None = Field(None, description="csv column of the image file, or a template such as images/{id}.png")
-    label: str | list[str] | None = Field(None, description="column(s) of the truth, mask file (dicom), or `none`: the victim's answer")
+    image: str | None = Field(None, description="csv column of the image file, or (csv, folders) a template: images/{id}.png")
+    label: str | list[str] | None = Field(
+        None, description="column(s) of the truth, mask file (dicom), template of masks (folders), or `none`: the victim's answer"
+    )
     group: str | None = Field(None, description="column or key of the patient, study or session")
     group_conflict: Literal["error", "drop"] = "error"
     split: SplitSettings | None = None
