@@ -12,6 +12,7 @@ from monai.metrics.rocauc import compute_roc_auc
 from torch import from_numpy
 
 from medadv.errors import IntegrityError, SpecError
+from medadv.report import checks
 from medadv.report.build import write_report
 from medadv.report.columns import read_columns
 from medadv.report.measure import auc, metrics
@@ -117,3 +118,22 @@ def test_boxes_move_with_the_picture() -> None:
     assert shown.shape == (6, 10)
     assert shown[y0:y1, x0:x1].all()
     assert shown.sum() == (y1 - y0) * (x1 - x0)
+
+
+def test_sanity_checks_are_said_in_words(page: str, tiny_corpus: Path) -> None:
+    sanity = json.loads((tiny_corpus / "manifest.json").read_text())["sanity"]
+    found = {title: (text, expected) for title, text, expected in checks.rows(sanity, "grey levels") or []}
+    last = sanity["epsilon_ladder"][-1]
+    assert found["success at epsilon, grey levels"][0].endswith(f"{last['epsilon']:g}: {last['success']:.0%}")
+    assert all(text in page for text, _ in found.values())
+    assert checks.rows({"new_check": {"some_share": 0.25}, "warnings": ["weak"]}, "HU") == [
+        ("new check", "some share 0.25", ""),
+        ("warning", "weak", ""),
+    ]
+    assert checks.rows(None, "HU") is None
+
+
+def test_it_prints_and_every_figure_has_words(page: str) -> None:
+    assert "@media print" in page
+    assert all('role="img"' in tag and "aria-label" in tag for tag in re.findall(r"<svg[^>]*>", page))
+    assert all(re.search(r'scope="(col|row)"', tag) for tag in re.findall(r"<th(?:\s[^>]*)?>", page))

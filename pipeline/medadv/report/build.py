@@ -10,13 +10,13 @@ import jinja2
 from medadv.errors import IntegrityError, SpecError
 from medadv.hashing import hash_file
 from medadv.provenance.manifest import read_manifest
-from medadv.report import charts
+from medadv.report import charts, checks
 from medadv.report.cases import Look, choose, show
 from medadv.report.columns import Columns, read_columns
 from medadv.report.measure import NAMES, Estimate, metrics, per_class, resamples_for, success
 from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, read_back
-from medadv.report.words import RESPONSIBLE, citations, methods
+from medadv.report.words import MODALITIES, RESPONSIBLE, citations, methods
 from medadv.store.reader import open_shard
 from medadv.store.writer import write_file
 from medadv.workspace import Workspace
@@ -84,7 +84,7 @@ def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, wind
                 "plot": charts.intervals(
                     [line for key in clean for line in _lines(NAMES[key], clean[key], adversarial[key])], f"Metrics of {name}"
                 ),
-                "charts": _charts(found, stored, unit),
+                "charts": _charts(found, stored, unit, settings["epsilon"]),
                 "stored": stored,
                 "class_metric": metric,
                 "class_counted": counted,
@@ -101,17 +101,22 @@ def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, wind
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(here / "style.css").read_text(encoding="utf-8"),
         manifest=manifest,
-        # Volumes and slices are a choice for CT alone.
-        preprocess={key: value for key, value in manifest["preprocess"].items() if key != "as" or data["modality"] == "ct"},
+        # Volumes and slices are a choice for CT alone, and without a size nothing is fitted.
+        preprocess={
+            key: value
+            for key, value in manifest["preprocess"].items()
+            if (key != "as" or data["modality"] == "ct") and (key != "fit" or manifest["preprocess"]["size"])
+        },
         manifest_sha256=hash_file(workspace.manifest),
         unit=unit,
+        modality=MODALITIES[data["modality"]],
         attacks=attacks,
         level=f"{resamples_for(columns.task, len(columns.ids))} resamples of the samples",
         rule=_rule(columns, manifest),
         window=window_text,
         quarantined=quarantined[:QUARANTINE_SHOWN],
         left_out=max(0, len(quarantined) - QUARANTINE_SHOWN),
-        sanity=_sanity(manifest.get("sanity")),
+        sanity=checks.rows(manifest.get("sanity"), unit),
         methods=methods(manifest, unit),
         citations=citations(manifest["attacks"]),
         responsible=RESPONSIBLE,
@@ -122,10 +127,10 @@ def _lines(name: str, clean: Estimate, adversarial: Estimate) -> list[tuple[str,
     return [(f"{name}, clean", clean, charts.BLUE), (f"{name}, adv.", adversarial, charts.ORANGE)]
 
 
-def _charts(found: Any, stored: ReadBack, unit: str) -> list[tuple[str, Any]]:
+def _charts(found: Any, stored: ReadBack, unit: str, epsilon: float) -> list[tuple[str, Any]]:
     ssim = "SSIM of the slices shown" if stored.per_slice else "SSIM"
     return [
-        (f"L-infinity, {unit}", charts.histogram(found.linf, "L-infinity norms")),
+        (f"L-infinity, {unit}", charts.histogram(found.linf, "L-infinity norms", limits=(0.0, epsilon))),
         (f"L2, {unit}", charts.histogram(found.l2, "L2 norms")),
         (f"{ssim}, {stored.count} samples", charts.histogram(stored.ssim, "SSIM")),  # type: ignore[arg-type]
         ("score drop, clean minus adversarial", charts.histogram(found.drop, "score drops", charts.ORANGE, (-1.0, 1.0))),
@@ -153,25 +158,3 @@ def _quarantine(workspace: Workspace) -> list[dict[str, Any]]:
     if not workspace.quarantine.exists():
         return []
     return [json.loads(line) for line in workspace.quarantine.read_text(encoding="utf-8").splitlines() if line]
-
-
-def _sanity(found: dict[str, Any] | None) -> list[tuple[str, str]] | None:
-    """The manifest's sanity checks as plain rows; None where none were made."""
-    if not found:
-        return None
-    rows = []
-    for key, value in found.items():
-        if key in ("warnings", "sample_ids"):
-            continue
-        rows.append((key.replace("_", " "), _plain(value)))
-    return [*rows, *(("warning", text) for text in found.get("warnings", []))]
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_plain(part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return "; ".join(_plain(part) for part in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "not measured" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -132,7 +132,7 @@ def _position(affine: Array | None, at: int | None, shape: Sequence[int], sample
     if at is not None:
         parts.append(f"slice {at + 1} of {shape[-1]}")
     elif sample.rpartition("-")[2].isdigit() and "-" in sample:
-        parts.append(f"slice number {int(sample.rpartition('-')[2])} of its file or series")
+        parts.append(f"slice {int(sample.rpartition('-')[2]) + 1} of its file or series")
     if affine is not None:
         centre = affine @ np.array([shape[0] / 2, shape[1] / 2, at or 0, 1.0])
         parts.append(f"z = {centre[2]:.1f} mm (RAS)")
