@@ -1,4 +1,4 @@
-"""`medadv demo`: phantoms, victims trained on the spot, three corpora through the same code as any run, and one table."""
+"""`medadv demo`: phantoms, victims trained on the spot, three corpora through the same code as any run, their reports, and one table."""
 
 import json
 import multiprocessing
@@ -20,6 +20,7 @@ from medadv.demo.weights import write_victim
 from medadv.errors import IntegrityError
 from medadv.prepare import Options
 from medadv.provenance.verify import verify
+from medadv.report.build import write_report
 from medadv.run import run
 
 Progress = Callable[[str, int, int, str], None]
@@ -31,7 +32,7 @@ BAR = 100
 
 def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
     """Make the demo under `root`; what is there already is kept. Returns one result per corpus, as `medadv run --json` gives it,
-    with modality, task, epsilon, unit, the trivial baseline and seconds added.
+    with modality, task, epsilon, unit, the trivial baseline, the report's path and seconds added.
 
     Raises IntegrityError when a corpus made here does not verify.
     """
@@ -47,6 +48,7 @@ def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> dict[str,
     result = run(spec, Options(command="medadv demo"), lambda _, done, total, text: progress(f"corpus {part.name}", done, total, text))
     if problems := verify(result.corpus):
         raise IntegrityError(f"the demo's corpus does not verify: {problems[0]}")
+    progress(f"corpus {part.name}", BAR, BAR, "writing the report")
     return {
         **result.as_dict(),
         "modality": part.name,
@@ -54,6 +56,7 @@ def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> dict[str,
         "epsilon": part.epsilon,
         "unit": "HU" if part.name == "ct" else "grey levels",
         "baseline": _baseline(root, part),
+        "report": str(write_report(result.corpus)),
         "seconds": round(time.monotonic() - started, 1),
     }
 
