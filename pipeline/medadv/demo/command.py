@@ -45,7 +45,11 @@ def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
 
 def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> dict[str, Any]:
     started = time.monotonic()
-    result = run(spec, Options(command="medadv demo"), lambda _, done, total, text: progress(f"corpus {part.name}", done, total, text))
+
+    def show(phase: str, done: int, total: int, text: str) -> None:
+        progress(phase if phase == "message" else f"corpus {part.name}", done, total, text)
+
+    result = run(spec, Options(command="medadv demo"), show)
     if problems := verify(result.corpus):
         raise IntegrityError(f"the demo's corpus does not verify: {problems[0]}")
     progress(f"corpus {part.name}", BAR, BAR, "writing the report")
