@@ -147,7 +147,7 @@ def connect(workers: int, threads: int, device: str, scheduler: Address) -> Iter
             _fork_from_one_import()
         gpus = visible_gpus() if device == "cuda" else []
         workers = min(workers, len(gpus)) if gpus else workers
-        limit = int(MEMORY_LIMIT / workers)
+        limit = worker_memory(workers)
         kind = f"on GPU {', '.join(gpus[:workers])}" if gpus else f"with {threads} thread{'s' * (threads > 1)} each"
         about = f"{workers} worker{'s' * (workers > 1)} {kind}, at most {format_bytes(limit)} of memory each"
         with (
@@ -244,6 +244,11 @@ def visible_gpus() -> list[str]:
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
     return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def worker_memory(workers: int) -> int:
+    """Bytes that each of so many local workers may take."""
+    return int(MEMORY_LIMIT / workers)
 
 
 def default_workers(threads: int, device: str) -> int:

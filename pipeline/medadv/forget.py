@@ -13,7 +13,7 @@ from medadv.provenance.manifest import read_manifest
 from medadv.retire import remove_retired
 from medadv.run import Result, finish, look_through, make_missing, recorded, working
 from medadv.watch import Progress
-from medadv.worker import plan_spec
+from medadv.worker import planned_execution
 from medadv.workspace import Workspace
 
 
@@ -48,7 +48,7 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
         missing, _ = look_through(workspace, plans)
         # Before the slow part: what is on disk and what the manifest says agree again, and the patient is gone from both.
         finish(work, plans, problems)
-        make_missing(work, plans, missing, plan_spec(plans[-1]).execution)
+        make_missing(work, plans, missing, planned_execution(plans[-1]))
         manifest = finish(work, plans, problems) if missing else read_manifest(workspace)
         return Result(workspace.root, manifest, len(missing), 0)
 
@@ -73,7 +73,7 @@ def _replacement(
         workspace.plan(len(plans)),
         len(plans),
         latest.settings,
-        cut(rest, plan_spec(latest).execution, first_index=next_shard(plans)),
+        cut(rest, planned_execution(latest), first_index=next_shard(plans)),
         latest.spec,
         Path(latest.base),
         Path(latest.root),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from medadv import resolve
 from medadv.cluster import Address
 from medadv.commit import committed
 from medadv.drain import Stop
@@ -17,12 +18,13 @@ from medadv.plan.cut import cut
 from medadv.plan.files import FileHashes
 from medadv.plan.frozen import FrozenPlan, generations, live, next_shard, refuse_change, retired
 from medadv.plan.model import PlannedShard
-from medadv.plan.settings import frozen_settings
+from medadv.plan.settings import frozen_settings, resolve_device
 from medadv.plan.survey import NothingFoundError, Survey, survey
 from medadv.spec.run import RunSpec, load_spec
 from medadv.state import KEY_BYTES, forgotten_groups
 from medadv.store.codecs import require_codec
 from medadv.victims.loading import Identity, load_victim
+from medadv.victims.profiles import Profile, exact_profile
 from medadv.watch import Progress
 from medadv.workspace import Workspace, shard_name
 from medadv_transforms import InputError
@@ -58,6 +60,8 @@ class Prepared:
     gone: dict[str, str]
     """Ids of planned samples that the inputs no longer hold, and whether they were `removed` or `changed`."""
     hashes: FileHashes
+    tuning: list[dict[str, Any]]
+    """The execution profiles that were tried for a first plan."""
 
     def problems(self, key: bytes) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """Quarantine records of inputs, and the private path (or what happened) behind each record's public name.
@@ -82,8 +86,19 @@ def locate(spec: RunSpec, spec_path: Path, out: Path | None) -> Workspace:
     return Workspace((out or base / (spec.output or f"corpora/{spec.name}")).resolve())
 
 
-def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, progress: Progress, stop: Stop | None = None) -> Prepared:
+def prepare(
+    spec: RunSpec,
+    base: Path,
+    workspace: Workspace,
+    options: Options,
+    progress: Progress,
+    stop: Stop | None = None,
+    *,
+    measure: bool = True,
+) -> Prepared:
     """Survey the inputs, hold the settings against the corpus, and cut what is new into shards.
+
+    measure: whether to find out what `auto` stands for in a first plan, which attacks a batch several times.
 
     Raises:
         SpecError: wrong spec, or settings other than the corpus was made with.
@@ -111,9 +126,10 @@ def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, p
         if plans and any(plan.samples for plan in plans):
             raise vanished from None
         raise
-    identity = _check_victim(spec, base, seen, options.trust_code)
+    identity, exact = _check_victim(spec, base, seen, options.trust_code)
     settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
     if plans:
+        settings["execution"] = resolve.as_planned(spec, settings["execution"], plans[0].settings["execution"])
         refuse_change(plans[0].settings, settings, workspace.root)
     stand = retired(plans)
     planned = {s.id: s.source.images for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
@@ -123,12 +139,18 @@ def prepare(spec: RunSpec, base: Path, workspace: Workspace, options: Options, p
         raise vanished
     gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
     fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
-    new = cut(fresh, spec.execution, first_index=next_shard(plans))
-    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes)
+    tuning: list[dict[str, Any]] = []
+    if not plans and measure:
+        settings["execution"], tuning = resolve.measured(
+            spec, settings["execution"], exact, fresh, base, seen.root, options.trust_code, lambda text: progress("message", 0, 0, text)
+        )
+    execution = spec.execution.model_copy(update={"batch_size": settings["execution"]["batch_size"]})
+    new = cut(fresh, execution, first_index=next_shard(plans))
+    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning)
 
 
-def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> Identity:
-    """Load the victim once, so that what does not fit is said before any work."""
+def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile]:
+    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile."""
     victim, identity = load_victim(
         spec.victim,
         spec.data.task,
@@ -143,14 +165,14 @@ def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> 
                 victim.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return identity
+    return identity, exact_profile(victim.module, resolve_device(spec.execution.device))
 
 
 def describe(spec_path: Path, options: Options, progress: Progress) -> dict[str, Any]:
     """What `run` would do with a spec: counts, bytes before compression, and what is there already."""
     spec = load_spec(spec_path, options.overrides)
     workspace = locate(spec, spec_path, options.out)
-    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress)
+    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, measure=False)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
     width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
     per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())

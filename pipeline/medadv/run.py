@@ -157,9 +157,12 @@ def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
                 prepared.base,
                 prepared.survey.root,
                 first_shard=next_shard(plans),
+                tuning=prepared.tuning,
             )
         )
         log("planned", generation=generation, shards=len(prepared.new), samples=plans[-1].samples)
+        for record in prepared.tuning:
+            log("profile", **record)
     write_file(workspace.file_cache, prepared.hashes.content())
     return plans
 

@@ -20,9 +20,10 @@ from medadv.plan.frozen import FrozenPlan, thaw
 from medadv.plan.model import PlannedShard
 from medadv.recipe import Recipe
 from medadv.shard import make_shard
-from medadv.spec.run import RunSpec, parse_spec
+from medadv.spec.run import ExecutionSettings, RunSpec, parse_spec
 from medadv.victims.base import Victim
 from medadv.victims.loading import load_victim
+from medadv.victims.profiles import Profile, with_profile
 from medadv.workspace import Workspace, shard_name
 
 TRIES = 3
@@ -154,12 +155,18 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
     )
     if identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
+    victim = with_profile(victim, Profile.of(plan.settings["execution"].get("profile")), shape)
     return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim)
 
 
 def plan_spec(plan: FrozenPlan) -> RunSpec:
     """The run spec that a plan was made from."""
     return parse_spec(plan.spec, "frozen plan")
+
+
+def planned_execution(plan: FrozenPlan) -> ExecutionSettings:
+    """Execution settings of a plan, with the batch size that was found for `auto`."""
+    return plan_spec(plan).execution.model_copy(update={"batch_size": plan.settings["execution"]["batch_size"]})
 
 
 def recipe_of(plan: FrozenPlan, spec: RunSpec) -> Recipe:

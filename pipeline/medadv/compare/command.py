@@ -57,7 +57,7 @@ def compare(
     victim = _load(spec.victim, spec, base, device, shape, trust_code)
     second = None if spec.second_victim is None else _load(spec.second_victim, spec, base, device, shape, trust_code)
     lattice = LATTICES[samples[0][1].unit]
-    batches = list(as_batches(samples, victim, spec.execution.batch_size, device))
+    batches = list(as_batches(samples, victim, spec.execution.batch, device))
     bench = Bench(victim, second, batches, lattice, spec.execution.seed)
     progress(spec.name, 0, len(spec.attacks) + 1, "")
     rows = table(bench, spec.attacks, lambda name, done, total: progress(spec.name, done, total, name))

@@ -32,6 +32,8 @@ class FrozenPlan:
     """Data root: private."""
     replaces: tuple[int, ...] = ()
     """Shards of earlier generations that this one stands for, since a patient was to be forgotten."""
+    tuning: tuple[dict[str, Any], ...] = ()
+    """What the choice of an execution profile rested on. Times differ from run to run, so the hash leaves them out."""
 
     def lines(self) -> Iterator[PlannedShard]:
         """The shards in order."""
@@ -51,6 +53,7 @@ def freeze(
     *,
     first_shard: int = 0,
     replaces: Sequence[int] = (),
+    tuning: Sequence[dict[str, Any]] = (),
 ) -> FrozenPlan:
     """Write a plan that no run has written before; its head comes last and marks it as whole."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +73,7 @@ def freeze(
         "base": str(base),
         "root": str(root),
         "replaces": sorted(replaces),
+        "tuning": list(tuning),
     }
     temporary = folder / f".tmp-plan-{os.getpid()}"
     with temporary.open("xb") as stream:
@@ -89,7 +93,7 @@ def thaw(folder: Path) -> FrozenPlan:
     """Read a frozen plan's head."""
     try:
         head = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        return FrozenPlan(folder, **{**head, "replaces": tuple(head.get("replaces", ()))})
+        return FrozenPlan(folder, **{**head, **{key: tuple(head.get(key, ())) for key in ("replaces", "tuning")}})
     except (OSError, ValueError, TypeError) as error:
         raise IntegrityError(f"{folder / 'plan.json'} cannot be read ({type(error).__name__})") from None
 

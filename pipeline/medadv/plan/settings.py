@@ -23,7 +23,7 @@ def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes:
     identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
     """
     victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
-    execution = spec.execution.model_dump(mode="json", exclude={"workers", "device"})
+    execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
     program = identity["program_sha256"] is not None
     return {
         "meaning": MEANING_VERSION,
@@ -41,5 +41,6 @@ def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes:
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
         "victim": {"network": "program" if program else spec.victim.network, **victim, **identity},
         "attacks": {name: attack.model_dump(mode="json") for name, attack in spec.attacks.items()},
-        "execution": {**execution, "device": resolve_device(spec.execution.device)},
+        # What `auto` stands for is put in by whoever measures it.
+        "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},
     }

@@ -133,6 +133,7 @@ def build_manifest(
         "victim": settings["victim"],
         "attacks": settings["attacks"],
         "execution": settings["execution"],
+        "tuning": list(plans[0].tuning),
         "metrics": measure(workspace, settings["data"]["task"], names, settings["attacks"]),
         "determinism": determinism,
         "environment": environment(),

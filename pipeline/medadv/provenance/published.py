@@ -12,6 +12,7 @@ from medadv.provenance.environment import environment
 from medadv.spec.victim import VictimSettings
 from medadv.victims.base import Victim
 from medadv.victims.loading import load_victim
+from medadv.victims.profiles import Profile, with_profile
 from medadv.workspace import Workspace
 
 DECISIVE = ("machine", "processor", "cpu_capability", "gpu", "cuda")
@@ -67,7 +68,7 @@ def load_published_victim(
         _hold(base / (spec["weights"] or spec["network"]), facts["weights_sha256"])
     task, device = manifest["data"]["task"], torch.device(device_of(manifest))
     victim, _ = load_victim(VictimSettings(**settings), task, base, device=device, sample_shape=shape, trust_code=trust_code)
-    return victim
+    return with_profile(victim, Profile.of(manifest["execution"].get("profile")), shape)
 
 
 def _hold(path: Path, expected: str) -> None:

@@ -141,6 +141,24 @@ class VictimFacts(Closed):
     parameters: Count
 
 
+class ProfileFacts(Closed):
+    """How the victim is executed while it is attacked; it is scored in fp32 whatever this says."""
+
+    channels_last: bool
+    folded: bool
+    bf16: bool
+    compiled: str | None
+
+
+class TuningRecord(Closed):
+    """One execution profile tried on a planned batch while the plan was made."""
+
+    profile: str
+    seconds_per_step: float | None
+    success: float | None
+    verdict: str
+
+
 class ExecutionFacts(Open):
     """Settings that decide bits."""
 
@@ -149,6 +167,7 @@ class ExecutionFacts(Open):
     threads: int
     device: Literal["cpu", "cuda"]
     precision: str
+    profile: ProfileFacts | None = None
     codec: Literal["gzip", "blosc2", "zstd"]
     seed: int
 
@@ -217,6 +236,7 @@ class Manifest(Open):
     victim: VictimFacts
     attacks: dict[str, AttackSettings]
     execution: ExecutionFacts
+    tuning: list[TuningRecord] = Field(default_factory=list)
     metrics: dict[str, Metrics]
     sanity: Sanity | None = None
     determinism: Determinism

@@ -1,0 +1,103 @@
+"""`auto` is resolved once, while the plan is made, and read ever after."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+
+from medadv import resolve, tuning
+from medadv.plan.frozen import thaw
+from medadv.reproduce import reproduce
+from medadv.run import Options, run
+from medadv.victims.profiles import Profile
+
+pytestmark = pytest.mark.usefixtures("inline")
+
+
+def spec_in(folder: Path, count: int = 6, **changes: Any) -> Path:
+    draw_pictures(folder / "data", count)
+    save_victim(folder / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    return tiny_spec(folder, **changes)
+
+
+def test_the_choice_is_frozen_published_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_in(tmp_path, execution__precision="auto")
+    manifest = run(spec, Options(), quiet).manifest
+    assert manifest["execution"]["precision"] == "auto"
+    chosen = Profile.of(manifest["execution"]["profile"])
+    verdicts = {record["profile"]: record["verdict"] for record in manifest["tuning"]}
+    assert verdicts[chosen.name] == "chosen"
+    assert len(verdicts) == 7
+    plan = thaw(tmp_path / "corpus" / ".medadv" / "plans" / "0000")
+    assert Profile.of(plan.settings["execution"]["profile"]) == chosen
+    assert list(plan.tuning) == manifest["tuning"]
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(resolve, "choose_profile", refused)
+    draw_pictures(tmp_path / "data", 8)
+    assert run(spec, Options(), quiet).manifest["samples"] == 8
+    if manifest["determinism"]["level"] == "bitwise":
+        assert reproduce(tmp_path / "corpus", None).equal
+
+
+def test_a_half_precision_plan_is_made_and_reproduced_in_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Profile(channels_last=True, bf16=True)
+    monkeypatch.setattr(resolve, "choose_profile", lambda *_: (half, []))
+    made = run(spec_in(tmp_path, execution__precision="auto"), Options(), quiet).manifest
+    (tmp_path / "fp32").mkdir()
+    exact = run(spec_in(tmp_path / "fp32"), Options(), quiet).manifest
+    assert made["execution"]["profile"] == half.as_dict()
+    assert exact["execution"]["profile"] == Profile(channels_last=True).as_dict()
+    assert exact["tuning"] == []
+    roots = [[json.loads(path.read_text())["arrays"] for path in sorted(folder.glob("*.json"))] for folder in
+             (tmp_path / "corpus" / "shards", tmp_path / "fp32" / "corpus" / "shards")]
+    assert roots[0] != roots[1]  # half precision was really used
+    assert reproduce(tmp_path / "corpus", None).equal
+
+
+def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding breaks, and whatever is half precision is fast but attacks nothing."""
+    step, strength = tuning.Trial.step_seconds, tuning.Trial.strength
+
+    def timed(self: tuning.Trial, victim: Any, labels: Any) -> float:
+        half = any(p.dtype == torch.bfloat16 for p in victim.module.parameters())
+        return step(self, victim, labels) * (1e-3 if half else 1)
+
+    def weak(self: tuning.Trial, victim: Any, labels: Any) -> Any:
+        half = any(p.dtype == torch.bfloat16 for p in victim.module.parameters())
+        return [(s - 0.5 * half, score + 0.5 * half) for s, score in strength(self, victim, labels)]
+
+    def broken(*_: Any) -> int:
+        raise RuntimeError("unsupported operation\nsecond line")
+
+    monkeypatch.setattr(tuning.Trial, "step_seconds", timed)
+    monkeypatch.setattr(tuning.Trial, "strength", weak)
+    monkeypatch.setattr("medadv.victims.profiles.fold_batch_norm", broken)
+    told: list[str] = []
+    spec = spec_in(tmp_path, execution__precision="auto")
+    manifest = run(spec, Options(), lambda kind, _, __, text: told.append(text) if kind == "message" else None).manifest
+    assert not manifest["execution"]["profile"]["bf16"]
+    assert not manifest["execution"]["profile"]["folded"]
+    verdicts = {record["profile"]: record["verdict"] for record in manifest["tuning"]}
+    assert verdicts["bf16"] == verdicts["channels_last+bf16"] == "weaker"
+    assert verdicts["channels_last+folded"] == "failed: unsupported operation"
+    assert any("channels_last+folded is left out: unsupported operation" in text for text in told)
+    assert any("bf16 is left out: its attacks are weaker" in text for text in told)
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(64.0, 8), (1.0001, 1)])
+def test_the_largest_batch_that_fits_is_frozen(tmp_path: Path, memory: float, expected: int) -> None:
+    """A tiny network: everything fits 64 GiB, and next to nothing what the process itself leaves of 1.0001."""
+    execution = {"batch_size": "auto", "shard_size": 8, "workers": 1, "memory_gib": memory}
+    spec = spec_in(tmp_path, 9, execution=execution)
+    manifest = run(spec, Options(), quiet).manifest
+    assert manifest["execution"]["batch_size"] == expected
+    receipt = json.loads((tmp_path / "corpus" / "shards" / "shard-00000.json").read_text())
+    assert {len(batch) for batch in receipt["batches"]} == {expected}
+    draw_pictures(tmp_path / "data", 10)
+    assert run(spec, Options(), quiet).manifest["samples"] == 10
