@@ -5,6 +5,8 @@
 Every case must end as `equal` (the same values and geometry as SimpleITK, nibabel or Pillow decode from the damaged file) or
 `refused` (an InputError). Anything else is a fault: `unequal`, `accepted` (geometry known to be inconsistent, yet read), `unread`
 (the independent reader fails where we do not), `error` (another exception), `crash`, `hang`. Exit code 1 if there is a fault.
+
+Over 300 lines, on purpose: each way to damage a file stands beside the reader that judges it, and the whole can be copied and run alone.
 """
 
 import argparse

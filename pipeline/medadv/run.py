@@ -22,7 +22,7 @@ from medadv.plan.frozen import FrozenPlan, freeze, generations, live, live_lines
 from medadv.prepare import Options, Prepared, describe, locate, prepare
 from medadv.provenance.manifest import build_manifest, read_manifest, read_receipt, write_manifest
 from medadv.retire import remove_retired
-from medadv.selfcheck import corpus_sanity
+from medadv.selfcheck import corpus_sanity, earlier
 from medadv.spec.run import ExecutionSettings, load_spec
 from medadv.store.writer import write_file
 from medadv.watch import Progress, Watch
@@ -250,7 +250,7 @@ def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[dict[str, Any
         "started": work.started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    before = _sanity_before(work.workspace)
+    before = earlier(work.workspace)
     manifest = build_manifest(work.workspace, list(plans), problems, times, _determinism(work.workspace, plans))
     if manifest["run"]["status"] == "complete":
         tick = partial(_tick, work)
@@ -264,14 +264,6 @@ def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[dict[str, Any
 def _tick(work: Work, done: int, total: int) -> None:
     work.stop.check("every shard is made and kept; run again for the sanity checks and the manifest")
     work.progress("sanity", done, total, "on a few samples")
-
-
-def _sanity_before(workspace: Workspace) -> dict[str, Any] | None:
-    """The checks of the manifest that is there."""
-    try:
-        return read_manifest(workspace).get("sanity")
-    except IntegrityError:
-        return None
 
 
 def remember_quarantine(workspace: Workspace, paths: dict[str, str]) -> int:

@@ -11,8 +11,9 @@ import torch
 
 from medadv.answers import Array, Label
 from medadv.attacks.norms import start_seed
-from medadv.errors import MedadvError, StoppedError
+from medadv.errors import IntegrityError, MedadvError, StoppedError
 from medadv.plan.frozen import FrozenPlan
+from medadv.provenance.manifest import read_manifest
 from medadv.provenance.published import device_of, load_published_victim
 from medadv.sanity import sanity
 from medadv.spec.attack import AttackSettings
@@ -76,6 +77,14 @@ def corpus_sanity(
     except (MedadvError, RuntimeError, MemoryError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return {"samples": 0, "sample_ids": [], "warnings": [f"sanity checks left out: {reason}"]}
+
+
+def earlier(workspace: Workspace) -> dict[str, Any] | None:
+    """What the manifest that is there says under `sanity`."""
+    try:
+        return read_manifest(workspace).get("sanity")
+    except IntegrityError:
+        return None
 
 
 def _measured(
