@@ -34,6 +34,8 @@ class Guess:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     classes: int = 2
+    unsure: bool = False
+    """Whether nothing but the likelihood speaks for the modality."""
 
 
 def init(
@@ -69,10 +71,14 @@ def guess(folder: Path, modality: str | None = None) -> Guess | None:
     """The likeliest reading of a folder, or None. modality: given, or guessed from names and file types."""
     names = _listing(folder)
     kinds = Counter(_kind(name) for name in names)
-    shown = modality or _modality(folder, names, kinds)
+    told = modality or _modality(folder, names, kinds)
     for reading in (_json_layouts, _csv_layout, _yolo, _dicom, _pairs, _folders):
-        found = reading(folder, names, shown)
+        found = reading(folder, names, told or "fundus")
         if found is not None:
+            if told is None and found.modality == "fundus":
+                # Boxes on photographs: polyps and instruments far more often than lesions of the retina.
+                found.modality = "endoscopy" if found.task == "detection" else "fundus"
+                found.unsure = True
             return found
     return None
 
@@ -92,12 +98,13 @@ def _kind(name: str) -> str:
     return "volume" if lower.endswith(VOLUMES) else "picture" if lower.endswith(PICTURES) else lower.rpartition(".")[2]
 
 
-def _modality(folder: Path, names: list[str], kinds: Counter[str]) -> str:
-    text = " ".join([folder.name, *names[:200]]).lower()
+def _modality(folder: Path, names: list[str], kinds: Counter[str]) -> str | None:
+    """By file types and names; None where they say nothing."""
+    text = " ".join([folder.resolve().name, *names[:200]]).lower()
     if kinds["volume"] or kinds["dcm"]:
         return "ct"
-    words = {"fundus": ("fundus", "retin", "aptos", "idrid", "diabet"), "endoscopy": ("polyp", "endosc", "colon", "kvasir", "ead")}
-    return next((kind for kind, hints in words.items() if any(hint in text for hint in hints)), "fundus")
+    words = {"fundus": ("fundus", "retin", "aptos", "idrid", "diabet"), "endoscopy": ("polyp", "endosc", "colon", "kvasir", "ead20")}
+    return next((kind for kind, hints in words.items() if any(hint in text for hint in hints)), None)
 
 
 def _json_layouts(folder: Path, names: list[str], modality: str) -> Guess | None:
@@ -228,7 +235,7 @@ def spec_text(found: Guess, base: str, name: str) -> str:
         "# Written by medadv init after a look at the folder; every line is a guess until you have read it.",
         f"name: {_safe(name)}",
         "data:",
-        f"  modality: {found.modality}            # ct | fundus | endoscopy",
+        f"  modality: {found.modality}            # {'<- ' if found.unsure else ''}ct | fundus | endoscopy",
         f"  task: {found.task}",
         f"  layout: {found.layout}",
         f"  path: {_quoted(base if found.path == '.' else f'{base}/{found.path}')}   # relative to this file",

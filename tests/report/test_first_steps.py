@@ -55,6 +55,9 @@ def test_layouts_are_told_apart(tmp_path: Path, files: dict[str, str], layout: s
         (tmp_path / name).write_text(text)
     found = guess(tmp_path)
     assert (found and found.layout) == layout
+    if layout in ("yolo", "coco"):
+        assert found is not None
+        assert (found.modality, found.unsure) == ("endoscopy", True)
     if "masks/1.png" in files:
         assert found is not None
         assert (found.task, found.settings) == ("segmentation", {"image": "images/{id}.jpg", "label": "masks/{id}.png"})
@@ -69,3 +72,17 @@ def test_help_teaches_by_example(verb: str) -> None:
     assert answer.exit_code == 0
     assert "\x1b[" not in answer.output
     assert re.search(rf"Example:\s+medadv\s+{verb}", answer.output)
+
+
+def test_names_tell_the_modality_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "fundus").mkdir()
+    (tmp_path / "fundus/ann.json").write_text('{"images": [{"file_name": "1.png"}], "annotations": [], "categories": []}')
+    (tmp_path / "data").symlink_to(tmp_path / "fundus")
+    found = guess(tmp_path / "data")
+    assert found is not None
+    assert (found.modality, found.unsure) == ("fundus", False)
+    init(tmp_path / "data", tmp_path / "sure.yaml")
+    assert "# ct | fundus" in (tmp_path / "sure.yaml").read_text()
+    (tmp_path / "fundus").rename(tmp_path / "pictures")
+    init(tmp_path / "pictures", tmp_path / "unsure.yaml")
+    assert "modality: endoscopy            # <- ct | fundus" in (tmp_path / "unsure.yaml").read_text()
