@@ -1,5 +1,6 @@
 """The sanity checks of a corpus: which stored samples they look at, and what goes into the manifest."""
 
+import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ from medadv.workspace import Workspace
 from medadv_transforms.units import LATTICES
 
 FEWEST = 8
-LOOKED_AT = 4
-"""Samples opened for each one wanted: some have another shape, on some the victim is wrong."""
 SHARE = 8
 """The checks repeat the attack about six times, so they take at most one sample in this many, but `FEWEST` where there are as many."""
+LOOKED_AT = 4
+"""Samples opened for each one wanted: some have another shape, on some the victim is wrong."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,13 @@ def corpus_sanity(
     wanted = min(int(plan.spec.get("sanity_samples", 16)), max(FEWEST, manifest["samples"] // SHARE))
     if not wanted or not manifest["samples"]:
         return None
-    places = sorted((record["id"], entry["path"], row) for entry, record, row in _records(workspace, manifest))
-    if before and before["samples"] and {sample for sample, _, _ in places}.issuperset(before["sample_ids"]):
+    lost = set(before["sample_ids"]) if before else set()
+    # One pass that keeps only what it needs: a corpus may have millions of samples.
+    places = heapq.nsmallest(LOOKED_AT * wanted, _places(workspace, manifest, lost))
+    if before and before["samples"] and not lost:
         return dict(before)
     try:
-        return _measured(workspace, manifest, plan, places[: LOOKED_AT * wanted], wanted, trust_code, tick)
+        return _measured(workspace, manifest, plan, places, wanted, trust_code, tick)
     except StoppedError:
         raise
     except (MedadvError, RuntimeError, MemoryError, ValueError) as error:
@@ -126,11 +129,13 @@ def _measured(
     return {"sample_ids": [chosen.ids[row] for row in result.pop("rows")], **result}
 
 
-def _records(workspace: Workspace, manifest: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], int]]:
+def _places(workspace: Workspace, manifest: Mapping[str, Any], lost: set[str]) -> Iterator[tuple[str, str, int]]:
+    """Id, shard and row of every sample; takes those it meets out of `lost`."""
     for entry in manifest["shards"]:
         receipt = json.loads((workspace.root / entry["path"]).with_suffix(".json").read_bytes())
         for row, record in enumerate(receipt["records"]):
-            yield entry, record, row
+            lost.discard(record["id"])
+            yield record["id"], entry["path"], row
 
 
 def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, Any]) -> Chosen:

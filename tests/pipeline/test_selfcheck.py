@@ -12,6 +12,7 @@ from medadv import run as run_module
 from medadv import selfcheck
 from medadv.drain import Stop
 from medadv.errors import StoppedError
+from medadv.plan.frozen import generations
 from medadv.provenance.manifest import read_manifest
 from medadv.provenance.verify import verify
 from medadv.run import Options, run
@@ -66,6 +67,17 @@ def test_growing_keeps_them_while_their_samples_stay(tmp_path: Path, monkeypatch
     manifest = read_manifest(Workspace(tmp_path / "corpus"))
     assert manifest["samples"] == 5
     assert manifest["sanity"] == first
+
+
+def test_they_are_made_again_when_a_sample_is_gone(tmp_path: Path) -> None:
+    made(tmp_path, 4)
+    workspace = Workspace(tmp_path / "corpus")
+    manifest = read_manifest(workspace)
+    (plan,) = generations(workspace.private / "plans")
+    before = {**manifest["sanity"], "warnings": ["of before"]}
+    assert selfcheck.corpus_sanity(workspace, manifest, plan, before) == before
+    gone = {**before, "sample_ids": [*before["sample_ids"], "0" * 32]}
+    assert selfcheck.corpus_sanity(workspace, manifest, plan, gone) == manifest["sanity"]
 
 
 def test_a_check_that_fails_costs_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
