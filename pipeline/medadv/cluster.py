@@ -188,6 +188,12 @@ def _settings() -> dict[str, Any]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.worker.preload": ["medadv.drain"],
+        # Dask's own watching (stacks every 10 ms, a tick every 20 ms, the interpreter lock every 1 ms) costs a single-threaded worker a tenth
+        # of its time; a shard takes seconds, so a look every few seconds shows as much.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "5s",
+        "distributed.admin.system-monitor.gil.enabled": False,
         "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, **KEEP_MEMORY},
     }
 

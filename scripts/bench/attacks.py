@@ -3,15 +3,18 @@
 
     python scripts/bench/attacks.py lung --samples 16 --second victims/lung-second.json
     python scripts/bench/attacks.py lung --samples 16 --second victims/lung-second.json --test smia-momentum
+    python scripts/bench/attacks.py lung --show
 
-The first call measures every variant on the first half of the held-out images (in content order) and appends each row to a JSON file as it
-is made; a second call goes on where the first stopped. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired
-bootstrap. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
+The first call measures every variant on the first half of the held-out images (in content order; for lungs on slices of a volume from
+another collection, since too few slices are held out) and appends each row to a JSON file as it is made; a second call goes on where the
+first stopped. With --test, the named variant meets PGD and MI-FGSM on the other images, by paired bootstrap. --show prints it all as
+Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SPECS = {"fundus": "fundus-referable", "lung": "lung-slices", "polyp": "polyp-detection"}
 EPSILON = {"fundus": 4, "lung": 60, "polyp": 2}
 """Stored units: where PGD takes most, but not all, of the metric."""
+CHOICE = {"lung": ["data.path=../../../shared/data/train/ct/dataset_volume.json", "data.split.use=training"]}
+"""Where a task's settings are chosen, if not on half of the held-out images: changes to its spec."""
 POOL = 128
 
 BASE = {"attack": "smia", "weight": 1.0}
@@ -71,8 +76,11 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
     spec, base, cpu = load_spec(path), path.parent, torch.device("cpu")
     samples = read_samples(spec, base, POOL)
-    half = len(samples) // 2
-    parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
+    if arguments.task in CHOICE:
+        parts = read_samples(load_spec(path, CHOICE[arguments.task]), base, arguments.samples), samples[: arguments.samples]
+    else:
+        half = len(samples) // 2
+        parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
     shape = samples[0][1].image.shape
     victims = []
     card = None if arguments.second is None else json.loads(arguments.second.read_text())
@@ -135,19 +143,47 @@ def test(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
             )
             print(results[-1], flush=True)
     variances = {name: row.sizes["variance"].value for name, row in rows.items()}
-    answer = {"task": arguments.task, "chosen": arguments.test, "samples": len(bench.labels), "tests": results, "variance": variances}
-    out.with_suffix(".test.json").write_text(json.dumps(answer, indent=1) + "\n")
+    about = {"task": arguments.task, "epsilon": arguments.epsilon, "passes": arguments.passes, "chosen": arguments.test}
+    answer = {**about, "samples": len(bench.labels), "tests": results, "variance": variances}
+    out.with_suffix(f".{arguments.test}.test.json").write_text(json.dumps(answer, indent=1) + "\n")
+
+
+def show(out: Path) -> None:
+    """The stored rows and tests as Markdown tables."""
+    stored = json.loads(out.read_text())
+    rows = stored["rows"]
+    shares = [name.removesuffix("_low") for name in rows[0] if name.endswith("_low")]
+    sizes = ["variance", "cosine", "ssim", "l2"]
+    print(f"{stored['task']}: {stored['metric']}, {stored['samples']} samples, epsilon {stored['epsilon']:g}, {stored['passes']} passes\n")
+    _line(["variant", "steps", *shares, *sizes])
+    _line(["---"] * (2 + len(shares) + len(sizes)))
+    for row in rows:
+        _line([row["attack"], str(row["steps"]), *(f"{row[name]:.3f}" if name in row else "" for name in [*shares, *sizes])])
+    for path in sorted(out.parent.glob(f"{out.stem}.*test.json")):
+        tested = json.loads(path.read_text())
+        names = ", ".join(f"{name} {value:.3f}" for name, value in tested["variance"].items())
+        print(f"\n{tested['chosen']} on {tested['samples']} other samples; variance between starts: {names}\n")
+        _line(["against", "condition", tested["chosen"], "rival", "difference", "share of resamples in which it is not stronger"])
+        _line(["---"] * 6)
+        for t in tested["tests"]:
+            difference = f"{t['difference']:+.3f} [{t['low']:+.3f}, {t['high']:+.3f}]"
+            _line([t["rival"], t["condition"], f"{t['chosen']:.3f}", f"{t['other']:.3f}", difference, f"{t['share_not_stronger']:.3f}"])
+
+
+def _line(cells: Sequence[str]) -> None:
+    print("| " + " | ".join(cells) + " |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=sorted(SPECS))
-    parser.add_argument("--samples", type=int, default=32, help="images of each half")
+    parser.add_argument("--samples", type=int, default=32, help="images to choose on, and to test on")
     parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--epsilon", type=float)
     parser.add_argument("--second", type=Path, help="card (JSON) of a second victim")
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS))
     parser.add_argument("--test", choices=sorted(VARIANTS))
+    parser.add_argument("--show", action="store_true", help="print what is stored as Markdown")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for the JSON; beside this script otherwise")
@@ -155,6 +191,9 @@ def main() -> None:
     arguments.epsilon = EPSILON[arguments.task] if arguments.epsilon is None else arguments.epsilon
     torch.set_num_threads(arguments.threads)
     out = (arguments.out or Path(__file__).parent) / f"attacks-{arguments.task}.json"
+    if arguments.show:
+        show(out)
+        return
     first, second = benches(arguments)
     if arguments.test:
         test(second, arguments, out)
