@@ -188,8 +188,8 @@ def _settings() -> dict[str, Any]:
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.worker.preload": ["medadv.drain"],
-        # Dask's own watching (stacks every 10 ms, a tick every 20 ms, the interpreter lock every 1 ms) costs a single-threaded worker a tenth
-        # of its time; a shard takes seconds, so a look every few seconds shows as much.
+        # Dask's own watching (stacks every 10 ms, a tick every 20 ms, the interpreter lock every 1 ms) costs a single-threaded worker a
+        # tenth of its time; a shard takes seconds, so a look every few seconds shows as much.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.tick.interval": "1s",
         "distributed.admin.system-monitor.interval": "5s",

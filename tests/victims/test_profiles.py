@@ -1,5 +1,6 @@
 """Execution profiles: the exact ones give the same gradients, the others are as strong, and scoring never changes."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.victims.base import Normalized, Victim
 from medadv.victims.classification import Classifier
 from medadv.victims.folding import fold_batch_norm
+from medadv.victims.lean import freeze_slopes
 from medadv.victims.loading import detector_of
 from medadv.victims.networks import build_network
 from medadv.victims.profiles import Profile, Tuned, candidates, exact_profile, with_profile
@@ -81,6 +83,28 @@ def test_every_profile_follows_the_plain_gradient(kind: str) -> None:
         assert found.dtype == torch.float32
         likeness = float(nn.functional.cosine_similarity(found.flatten(), plain.flatten(), dim=0))
         assert likeness > (HALF[kind == "detector"] if profile.bf16 else 0.99999), profile.name
+
+
+@pytest.mark.parametrize("kind", ["unet 2D", "unet 3D"])
+def test_frozen_slopes_give_the_same_bits(kind: str) -> None:
+    victim = victim_of(kind)
+    slopes = [part for part in victim.module.modules() if isinstance(part, nn.PReLU)]
+    with torch.no_grad():
+        for number, part in enumerate(slopes):
+            part.weight.fill_(0.1 + 0.07 * number)
+    plain = gradient(victim, kind)
+    lean = copy.deepcopy(victim)
+    freeze_slopes(lean.module)
+    assert slopes
+    assert not any(isinstance(part, nn.PReLU) for part in lean.module.modules())
+    assert torch.equal(gradient(lean, kind), plain)
+    assert torch.equal(lean.forward(batch_of(kind)), victim.forward(batch_of(kind)))
+    tuned = with_profile(victim, Profile(bf16=True), SHAPES[kind])
+    assert not any(isinstance(part, nn.PReLU) for part in tuned.module.modules())
+    assert sum(isinstance(part, nn.PReLU) for part in victim.module.modules()) == len(slopes)
+    # Slopes by channel are left alone.
+    freeze_slopes(channels := nn.Sequential(nn.PReLU(3)))
+    assert isinstance(channels[0], nn.PReLU)
 
 
 @pytest.mark.parametrize("kind", sorted(SHAPES))

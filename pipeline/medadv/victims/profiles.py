@@ -16,6 +16,7 @@ from medadv.victims.base import Victim
 from medadv.victims.classification import Classifier
 from medadv.victims.detection import Dense, Detector
 from medadv.victims.folding import fold_batch_norm
+from medadv.victims.lean import freeze_slopes
 from medadv.victims.segmentation import Segmenter
 from medadv.victims.sliding import SlidingWindow
 
@@ -153,6 +154,7 @@ def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Vict
         raise ValueError("this kind of victim knows no profiles")
     module: Any = copy.deepcopy(victim.module)
     set_evaluation(module)
+    freeze_slopes(module)
     fast = replace(victim, module=module)
     if profile.folded:
         sample = _sample(fast, shape)
