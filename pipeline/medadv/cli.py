@@ -93,7 +93,7 @@ def plan(
     freeze: Annotated[bool, typer.Option("--freeze", help="write the plan down, for `run --part I/N` to work on")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a run would do: samples, shards, bytes, what is already there. Writes nothing, but for --freeze.
+    """Say what a run would do: samples, shards, bytes, time here, what is already there. Writes nothing, but for --freeze.
 
     Example: medadv plan polyps.yaml --set preprocess.size=[256,256] --json
     """

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from medadv import resolve
-from medadv.cluster import Address
+from medadv.cluster import Address, default_workers
 from medadv.commit import committed
 from medadv.drain import Stop
 from medadv.errors import RunError, SpecError
+from medadv.estimate import seconds_to_make
 from medadv.hashing import keyed_hash
 from medadv.plan.cut import cut
 from medadv.plan.files import FileHashes
-from medadv.plan.frozen import FrozenPlan, generations, live, next_shard, refuse_change, retired
+from medadv.plan.frozen import FrozenPlan, generations, live_lines, next_shard, refuse_change, retired
 from medadv.plan.model import PlannedShard
 from medadv.plan.settings import frozen_settings, resolve_device
 from medadv.plan.survey import NothingFoundError, Survey, survey
@@ -169,22 +170,27 @@ def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> 
 
 
 def describe(spec_path: Path, options: Options, progress: Progress) -> dict[str, Any]:
-    """What `run` would do with a spec: counts, bytes before compression, and what is there already."""
-    spec = load_spec(spec_path, options.overrides)
+    """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
+    spec, base = load_spec(spec_path, options.overrides), spec_path.resolve().parent
     workspace = locate(spec, spec_path, options.out)
-    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, measure=False)
+    prepared = prepare(spec, base, workspace, options, progress, measure=False)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
     width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
     per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())
     passes = sum(a.steps * (2 if a.weight else 1) for a in spec.attacks.values())
-    missing = sum(committed(workspace, shard_name(index), plan.hash) is None for plan, index in live(prepared.plans))
+    missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
+    execution, to_make = prepared.settings["execution"], missing + prepared.new
+    workers = default_workers(spec.execution.threads, execution["device"]) if spec.execution.workers == "auto" else spec.execution.workers
+    seconds = seconds_to_make(spec, execution, to_make, base, prepared.survey.root, workers, options.trust_code) if to_make else 0.0
     return {
         "corpus": str(workspace.root),
         "samples": len(prepared.survey.found),
         "new_samples": sum(len(shard.samples) for shard in prepared.new),
         "new_shards": len(prepared.new),
-        "shards_to_make": missing + len(prepared.new),
+        "shards_to_make": len(to_make),
         "quarantined": len(prepared.survey.problems) + len(prepared.gone),
         "bytes_before_compression": values * per_value,
         "gradient_passes_per_sample": passes,
+        "workers": workers,
+        "estimated_seconds": None if seconds is None else round(seconds, 1),
     }

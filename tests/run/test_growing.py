@@ -3,19 +3,23 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import plan, state
+from medadv import estimate, plan, state
 from medadv.drain import Stop
 from medadv.errors import IntegrityError, RunError, SpecError
 from medadv.forget import forget
 from medadv.part import run_part
+from medadv.plan.model import PlannedShard
+from medadv.prepare import describe
 from medadv.provenance.verify import verify
 from medadv.run import Options, run
+from medadv.spec.run import load_spec
 from medadv.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -38,6 +42,40 @@ def add_pictures(corpus: Path, count: int) -> None:
 
 def shard_bytes(corpus: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (corpus / "shards").iterdir()}
+
+
+def test_plan_tells_what_is_new_and_about_how_long_it_takes(corpus: Path) -> None:
+    spec = corpus.parent / "spec.yaml"
+    before = describe(spec, Options(), quiet)
+    assert (before["new_samples"], before["shards_to_make"], before["estimated_seconds"]) == (0, 0, 0.0)
+    held = before["samples"]
+    add_pictures(corpus, held + 3)
+    grown = describe(spec, Options(), quiet)
+    anew = describe(spec, Options(out=corpus.parent / "other"), quiet)
+    assert (grown["samples"], grown["new_samples"], anew["new_samples"]) == (held + 3, 3, held + 3)
+    assert grown["estimated_seconds"] > 0
+    assert anew["estimated_seconds"] > 0
+    assert not (corpus.parent / "other").exists()
+
+
+def test_estimated_time_counts_voxels_and_workers(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_timed", lambda action: (action(), 2.0)[1])
+    spec, settings = load_spec(corpus.parent / "spec.yaml"), {"device": "cpu"}
+    first, *_ = plan.frozen.generations(Workspace(corpus).private / "plans")[0].lines()
+    twice = replace(first, shape=(first.shape[0], 2 * first.shape[1], first.shape[2]))
+
+    def seconds(shards: list[PlannedShard], workers: int) -> float:
+        found = estimate.seconds_to_make(spec, settings, shards, corpus.parent, corpus.parent / "data", workers, False)
+        assert found is not None
+        return found
+
+    batch = len(first.batches[0])
+    steps = sum(attack.steps for attack in spec.attacks.values())
+    # One scoring of the clean batch and one for each attack beside the steps, two seconds each; loading took hardly any time.
+    expected = 2.0 * (steps + 1 + len(spec.attacks)) * len(first.samples) / batch
+    assert seconds([first], 4) == pytest.approx(expected, abs=0.5 * len(first.samples))
+    assert seconds([first, twice], 1) > 2.5 * expected
+    assert seconds([first, first], 2) < 1.5 * expected
 
 
 def test_one_new_image_makes_one_new_shard_and_touches_no_other(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
