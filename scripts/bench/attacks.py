@@ -5,10 +5,10 @@
     python scripts/bench/attacks.py lung --samples 16 --second victims/lung-second.json --test smia-momentum
     python scripts/bench/attacks.py lung --show
 
-The first call measures every variant on the first half of the held-out images (in content order; for lungs on slices of a volume from
-another collection, since too few slices are held out) and appends each row to a JSON file as it is made; a second call goes on where the
-first stopped. With --test, the named variant meets PGD and MI-FGSM on the other images, by paired bootstrap. --show prints it all as
-Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
+The first call measures every variant on the first half of the held-out images (in content order) and appends each row to a JSON file as it
+is made; a second call goes on where the first stopped. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired
+bootstrap. --show prints what is stored as Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per
+sample, for all.
 """
 
 import argparse
@@ -34,11 +34,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SPECS = {"fundus": "fundus-referable", "lung": "lung-slices", "polyp": "polyp-detection"}
 EPSILON = {"fundus": 4, "lung": 60, "polyp": 2}
 """Stored units: where PGD takes most, but not all, of the metric."""
-CHOICE = {"lung": ["data.path=../../../shared/data/train/ct/dataset_volume.json", "data.split.use=training"]}
-"""Where a task's settings are chosen, if not on half of the held-out images: changes to its spec."""
 POOL = 128
 
 BASE = {"attack": "smia", "weight": 1.0}
+WIDE = {"sigma": 1.5, "kernel_size": 5}
 VARIANTS: dict[str, dict[str, Any]] = {
     "pgd": {"attack": "pgd"},
     "mifgsm": {"attack": "mifgsm"},
@@ -50,14 +49,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weight-0.1": {**BASE, "weight": 0.1},
     "weight-0.3": {**BASE, "weight": 0.3},
     "weight-3": {**BASE, "weight": 3.0},
-    "sigma-1.5-kernel-5": {**BASE, "sigma": 1.5, "kernel_size": 5},
+    "sigma-1.5-kernel-5": {**BASE, **WIDE},
     "sigma-3-kernel-13": {**BASE, "sigma": 3.0, "kernel_size": 13},
     "smooth-image": {**BASE, "smooth": "image"},
     "stop-gradient": {**BASE, "stop_gradient": True},
     "smia-listing": {"attack": "smia-listing"},
     "step-tenth": {**BASE, "step_share": 0.1},
     "step-half": {**BASE, "step_share": 0.5},
+    "pgd-step-half": {"attack": "pgd", "step_share": 0.5},
+    "wide-step-half": {**BASE, **WIDE, "step_share": 0.5},
+    "wide-step-half-weight-0.5": {**BASE, **WIDE, "weight": 0.5, "step_share": 0.5},
+    "wide-step-half-weight-0.3": {**BASE, **WIDE, "weight": 0.3, "step_share": 0.5},
 }
+"""One factor at a time; the last ones put together what helped alone."""
 STEP_SHARE = 0.25
 
 
@@ -76,11 +80,8 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
     spec, base, cpu = load_spec(path), path.parent, torch.device("cpu")
     samples = read_samples(spec, base, POOL)
-    if arguments.task in CHOICE:
-        parts = read_samples(load_spec(path, CHOICE[arguments.task]), base, arguments.samples), samples[: arguments.samples]
-    else:
-        half = len(samples) // 2
-        parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
+    half = len(samples) // 2
+    parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
     shape = samples[0][1].image.shape
     victims = []
     card = None if arguments.second is None else json.loads(arguments.second.read_text())

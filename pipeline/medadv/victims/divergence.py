@@ -1,10 +1,12 @@
 """Kullback-Leibler divergences between predictions, per element; zero where both agree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 SLAB_VALUES = 1 << 22
 """Logits from which on voxel-wise losses are summed slab by slab: their intermediate results would outgrow the volume several times."""
@@ -19,10 +21,39 @@ def voxel_sum(function: Callable[..., Tensor], *tensors: Tensor, axis: int = -1)
     slabs = min(length, -(-tensors[0].numel() // SLAB_VALUES))
     if slabs == 1:
         return function(*tensors).flatten(1).sum(1)
-    parts = zip(*(t.split(-(-length // slabs), axis) for t in tensors), strict=True)
-    sums = [checkpoint(lambda *p: function(*p).flatten(1).sum(1), *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-    total: Tensor = sum(sums[1:], start=sums[0])
+    total: Tensor = _SlabSum.apply(function, axis, -(-length // slabs), *tensors)
     return total
+
+
+class _SlabSum(torch.autograd.Function):
+    """Gradients are written slab by slab into one tensor for each input: gathered by autograd they would be there twice."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], axis: int, slab: int, *tensors: Tensor) -> Tensor:
+        ctx.function, ctx.axis, ctx.slab = function, axis, slab
+        ctx.save_for_backward(*tensors)
+        sums = [function(*part).flatten(1).sum(1) for part in _slabs(tensors, slab, axis)]
+        return sum(sums[1:], start=sums[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        gradients = [torch.empty_like(tensor) if need else None for tensor, need in zip(tensors, needed, strict=True)]
+        places = [_slabs([gradient], ctx.slab, ctx.axis) if gradient is not None else None for gradient in gradients]
+        for part in _slabs(tensors, ctx.slab, ctx.axis):
+            leaves = [tensor.detach().requires_grad_(need) for tensor, need in zip(part, needed, strict=True)]
+            with torch.enable_grad():
+                value = ctx.function(*leaves).flatten(1).sum(1)
+            found = iter(torch.autograd.grad(value, [leaf for leaf, need in zip(leaves, needed, strict=True) if need], incoming))
+            for place in places:
+                if place is not None:
+                    next(place)[0].copy_(next(found))
+        return None, None, None, *gradients
+
+
+def _slabs(tensors: Sequence[Tensor], slab: int, axis: int) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(slab, axis) for tensor in tensors), strict=True)
 
 
 def softmax_kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
