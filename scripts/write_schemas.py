@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from medadv.provenance.schema import SCHEMAS, json_schema
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
 from medadv.spec.run import ExecutionSettings, RunSpec
@@ -42,7 +42,9 @@ def reasons() -> str:
 
 def reference() -> str:
     """Every key of a run spec as tables."""
-    return "\n\n".join(f"**{title}**\n\n{_table(model)}" for title, model in PARTS.items())
+    tables = {title: _table(model) for title, model in PARTS.items()}
+    tables["attacks.NAME"] += f"\n\nWhat an attack's name sets, unless the spec says otherwise:\n\n{_names()}"
+    return "\n\n".join(f"**{title}**\n\n{table}" for title, table in tables.items())
 
 
 def filled(text: str) -> str:
@@ -61,6 +63,11 @@ def _table(model: type[Settings]) -> str:
         default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
         rows.append(f"| `{key}` | {_kind(properties[key])} | {default} | {field.description or ''} |")
     return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _names() -> str:
+    rows = [f"| `{name}` | {', '.join(f'`{key}: {json.dumps(value)}`' for key, value in fixed.items())} |" for name, fixed in NAMED.items()]
+    return "\n".join(["| attack | settings |", "|---|---|", *rows])
 
 
 def _default(value: Any) -> str:

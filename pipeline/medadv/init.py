@@ -252,11 +252,8 @@ def spec_text(found: Guess, base: str, name: str) -> str:
         "  normalize: {window: [-1000, 400]}   # <- as in training; HU mapped to 0..1"
         if ct
         else "  normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}   # <- as in training, of values in 0..1",
-        "attacks:                     # epsilon and step in HU" if ct else "attacks:                     # epsilon and step in grey levels",
-        *(
-            f"  {kind}-{60 if ct else 4}: {{attack: {kind}, epsilon: {60 if ct else 4}, step: {12 if ct else 1}, steps: 10}}"
-            for kind in ("pgd", "smia")
-        ),
+        "attacks:                     # epsilon in HU" if ct else "attacks:                     # epsilon in grey levels",
+        *(f"  {kind}-{60 if ct else 4}: {{attack: {kind}, epsilon: {60 if ct else 4}, steps: 10}}" for kind in ("pgd", "smia")),
         f"output: corpora/{_safe(name)}",
     ]
     return "\n".join(lines) + "\n"

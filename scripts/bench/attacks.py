@@ -32,11 +32,11 @@ from medadv_transforms.units import LATTICES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SPECS = {"fundus": "fundus-referable", "lung": "lung-slices", "polyp": "polyp-detection"}
-EPSILON = {"fundus": 4, "lung": 60, "polyp": 2}
+EPSILON = {"fundus": 2, "lung": 60, "polyp": 2}
 """Stored units: where PGD takes most, but not all, of the metric."""
 POOL = 128
 
-BASE = {"attack": "smia", "weight": 1.0}
+BASE = {"attack": "smia", "weight": 1.0, "sigma": 1.0, "kernel_size": 3}
 WIDE = {"sigma": 1.5, "kernel_size": 5}
 VARIANTS: dict[str, dict[str, Any]] = {
     "pgd": {"attack": "pgd"},

@@ -15,7 +15,7 @@ from medadv.spec.run import RunSpec, load_spec
 
 @dataclass(frozen=True)
 class Part:
-    """One of the demo's three corpora. epsilon and step in stored units, wide enough that the phantoms' sharp edges give way."""
+    """One of the demo's three corpora. epsilon in stored units, wide enough that the phantoms' sharp edges give way."""
 
     name: str
     recipe: Recipe
@@ -24,8 +24,6 @@ class Part:
     train: str
     held_out: str
     epsilon: int
-    step: int
-    weight: float
 
 
 PARTS = (
@@ -37,8 +35,6 @@ PARTS = (
         "training",
         "validation",
         150,
-        30,
-        1.0,
     ),
     Part(
         "fundus",
@@ -48,8 +44,6 @@ PARTS = (
         "train",
         "test",
         4,
-        1,
-        1.0,
     ),
     Part(
         "endoscopy",
@@ -59,15 +53,13 @@ PARTS = (
         "train",
         "test",
         4,
-        1,
-        0.1,
     ),
 )
 
 
 def write_spec(root: Path, part: Part) -> Path:
     """The run spec of a part, for its held-out images; paths as in any user's folder."""
-    sizes = {"epsilon": part.epsilon, "step": part.step, "steps": 10}
+    sizes = {"epsilon": part.epsilon, "steps": 10}
     spec = {
         "name": f"demo-{part.name}",
         "data": {**part.data, "task": part.recipe.task, "split": {"use": part.held_out}, "licence": "none: synthetic phantoms"},
@@ -80,7 +72,7 @@ def write_spec(root: Path, part: Part) -> Path:
         },
         "attacks": {
             f"pgd-{part.epsilon}": {"attack": "pgd", **sizes},
-            f"smia-{part.epsilon}": {"attack": "smia", **sizes, "weight": part.weight},
+            f"smia-{part.epsilon}": {"attack": "smia", **sizes},
         },
         "execution": {"batch_size": 4, "shard_size": 16},
         "output": f"../corpora/{part.name}",

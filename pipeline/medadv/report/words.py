@@ -12,6 +12,8 @@ SOURCES = {
     "arXiv:1904.02884.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
+BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm")}
+"""Attacks that have no work of their own."""
 SOFTWARE = (
     "Cardoso et al.: MONAI: An open-source framework for deep learning in healthcare. 2022. arXiv:2211.02701.",
     "Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity. "
@@ -28,7 +30,7 @@ RESPONSIBLE = (
 
 def citations(attacks: dict[str, Any]) -> list[str]:
     """Works that the methods paragraph leans on, the stabilized attack first where it was used."""
-    kinds = {settings["attack"].removesuffix("-listing") for settings in attacks.values()}
+    kinds = {source for settings in attacks.values() for source in BUILT_ON.get(settings["attack"], (settings["attack"],))}
     return [SOURCES[kind] for kind in sorted(kinds, key=lambda kind: (kind != "smia", kind))] + list(SOFTWARE)
 
 

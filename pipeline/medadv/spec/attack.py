@@ -7,11 +7,12 @@ from pydantic import Field, model_validator
 
 from medadv.spec.base import Settings
 
-AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-listing"]
+AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-listing"]
 
 # Fields that a name fixes unless the spec says otherwise. Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017
 # (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884),
-# SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow through both branches.
+# SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow through both branches; its weight, kernel and longer steps, and those of
+# `smia-ti`, were chosen by measurement: scripts/bench/ATTACKS.md.
 #
 # `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the
 # example before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
@@ -20,13 +21,15 @@ AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-lis
 # the lattice's range); no projection onto the epsilon ball; a2 = 0 by default (here 0.5); a kernel from norm.pdf(-1, x), value and mean
 # swapped, which is no centred Gaussian (here: centred, normalised); padding (2, 0) with dilation 2 on a (3, 3, 1) kernel, which shifts and
 # resizes the image (here: reflect padding of half the kernel); channels mixed by a missing group count (here: each channel by itself).
+STABILIZED = {"weight": 0.5, "sigma": 1.5, "kernel_size": 5}
 NAMED: dict[str, dict[str, Any]] = {
     "fgsm": {"steps": 1, "random_start": False},
     "bim": {"random_start": False},
     "pgd": {"random_start": True},
     "mifgsm": {"random_start": False, "momentum": 1.0},
     "tifgsm": {"random_start": False, "momentum": 1.0, "gradient_sigma": 3.0, "gradient_kernel_size": 15},
-    "smia": {"random_start": True, "weight": 1.0},
+    "smia": {"random_start": True, **STABILIZED},
+    "smia-ti": {"random_start": True, **STABILIZED, "gradient_sigma": 1.0, "gradient_kernel_size": 5},
     "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
 }
 
@@ -36,7 +39,9 @@ class AttackSettings(Settings):
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
-    step: float = Field(gt=0, le=4095, description="step size, stored units")
+    step: float = Field(
+        gt=0, le=4095, description="step size, stored units; left out, half of epsilon for `smia` and `smia-ti`, a quarter for others, at least 1"
+    )
     steps: int = Field(10, ge=1, le=10_000)
     random_start: bool = False
     momentum: float = Field(0.0, ge=0, description="decay of the accumulated gradient; 0 is no momentum")
@@ -59,8 +64,10 @@ class AttackSettings(Settings):
             return data
         resolved = {**NAMED[data["attack"]], **{key: value for key, value in data.items() if value is not None}}
         if "step" not in resolved and isinstance(resolved.get("epsilon"), int | float) and math.isfinite(resolved["epsilon"]):
-            # One whole lattice step at least; a quarter of the ball otherwise. A single step goes all the way.
-            resolved["step"] = max(1.0, float(resolved["epsilon"]) if resolved.get("steps") == 1 else round(resolved["epsilon"] / 4))
+            # One whole lattice step at least; a part of the ball otherwise. A single step goes all the way. The stabilized attack pays
+            # twice for each step, so that it takes half as many, of twice the length.
+            part = 2 if data["attack"] in ("smia", "smia-ti") else 4
+            resolved["step"] = max(1.0, float(resolved["epsilon"]) if resolved.get("steps") == 1 else round(resolved["epsilon"] / part))
         return resolved
 
     @model_validator(mode="after")
