@@ -105,7 +105,7 @@ def plan(
         with reporter() as show:
             if freeze:
                 freeze_plan(spec, options, show, stop)
-            facts = describe(spec, options, show)
+            facts = describe(spec, options, show, stop)
     if as_json:
         print(json.dumps(facts))
     else:

@@ -59,7 +59,7 @@ class Prepared:
     plans: list[FrozenPlan]
     new: list[PlannedShard]
     gone: dict[str, str]
-    """Ids of planned samples that the inputs no longer hold, and whether they were `removed` or `changed`."""
+    """Ids of planned samples that the inputs no longer hold as planned: `removed`, `changed` or `given another label`."""
     hashes: FileHashes
     tuning: list[dict[str, Any]]
     """The execution profiles that were tried for a first plan."""
@@ -127,27 +127,50 @@ def prepare(
         if plans and any(plan.samples for plan in plans):
             raise vanished from None
         raise
+    _check_kernels(spec, seen)
     identity, exact = _check_victim(spec, base, seen, options.trust_code)
     settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
     if plans:
         settings["execution"] = resolve.as_planned(spec, settings["execution"], plans[0].settings["execution"])
         refuse_change(plans[0].settings, settings, workspace.root)
+        # The column is no public setting, but other labels are another corpus.
+        label = plans[0].spec["data"].get("label")
+        refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
     stand = retired(plans)
-    planned = {s.id: s.source.images for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
-    found = {item.sample.id for item in seen.found}
+    samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
+    planned = {name: sample.source.images for name, sample in samples.items()}
+    found = {item.sample.id: item.sample.label_sha256 for item in seen.found}
     paths = {item.sample.source.images for item in seen.found}
-    if planned and not found & planned.keys() and not paths & set(planned.values()):
+    if planned and not found.keys() & planned.keys() and not paths & set(planned.values()):
         raise vanished
     gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
+    gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
     fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
     tuning: list[dict[str, Any]] = []
-    if not plans and measure:
+    if not plans and not measure:
+        settings["execution"] = {**settings["execution"], "profile": exact.as_dict()}
+    elif not plans:
         settings["execution"], tuning = resolve.measured(
             spec, settings["execution"], exact, fresh, base, seen.root, options.trust_code, lambda text: progress("message", 0, 0, text)
         )
     execution = spec.execution.model_copy(update={"batch_size": settings["execution"]["batch_size"]})
     new = cut(fresh, execution, first_index=next_shard(plans))
     return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning)
+
+
+def _check_kernels(spec: RunSpec, seen: Survey) -> None:
+    """Reflection at the edges needs axes longer than half a kernel; axes of one voxel are not smoothed."""
+    for name, attack in spec.attacks.items():
+        # Kernels in mm are as long as each image's spacing asks for, at most as long as in voxels.
+        sizes = {"kernel_size": attack.kernel_size if attack.weight and attack.sigma_unit == "voxel" else 0}
+        sizes["gradient_kernel_size"] = attack.gradient_kernel_size if attack.gradient_sigma else 0
+        for key, size in sizes.items():
+            for item in seen.found:
+                if any(1 < length <= size // 2 for length in item.shape.shape[1:]):
+                    raise SpecError(
+                        f"attacks.{name}.{key}={size} does not fit {item.sample.source.images[0]} of {list(item.shape.shape[1:])} voxels: "
+                        "take a smaller kernel, or leave that image out"
+                    )
 
 
 def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile]:
@@ -169,11 +192,11 @@ def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> 
     return identity, exact_profile(victim.module, resolve_device(spec.execution.device))
 
 
-def describe(spec_path: Path, options: Options, progress: Progress) -> dict[str, Any]:
+def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, Any]:
     """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
     spec, base = load_spec(spec_path, options.overrides), spec_path.resolve().parent
     workspace = locate(spec, spec_path, options.out)
-    prepared = prepare(spec, base, workspace, options, progress, measure=False)
+    prepared = prepare(spec, base, workspace, options, progress, stop, measure=False)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
     width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
     per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())

@@ -9,6 +9,7 @@ import torch
 from medadv.answers import Array, Label, Prediction
 from medadv.attacks.engine import perturb
 from medadv.attacks.norms import start_seed
+from medadv.datasets.read import stacked_regions
 from medadv.inputs import Batch, Loaded
 from medadv.spec.attack import AttackSettings
 from medadv.store.layout import perturbation_dtype
@@ -67,8 +68,7 @@ def attack_samples(
         items = [loaded[i] for i in indices]
         samples = [item.sample for item in items]
         images = torch.from_numpy(np.stack([s.image for s in samples])).to(device, torch.float32)
-        regions = [np.ones(s.image.shape[1:], bool) if s.region is None else s.region for s in samples]
-        region = torch.from_numpy(np.stack(regions)).unsqueeze(1).to(images) if any(s.region is not None for s in samples) else None
+        regions = stacked_regions(samples)
         found = perturb(
             victim,
             images,
@@ -76,7 +76,7 @@ def attack_samples(
             settings,
             lattice=LATTICES[samples[0].unit],
             seeds=[start_seed(recipe.seed, item.planned.id, name) for item in items],
-            region=region,
+            region=None if regions is None else torch.from_numpy(regions).to(images),
             spacing_mm=samples[0].spacing_mm,
         )
         delta[indices] = found.cpu().numpy()

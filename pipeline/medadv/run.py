@@ -1,6 +1,7 @@
 """Make a corpus: survey the inputs, freeze the plan, make the shards that are missing, write the manifest. Running again resumes."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,8 +130,8 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         problems, paths = prepared.problems(key)
         missing, left_out = look_through(workspace, plans)
         if gone := prepared.gone:
-            changed = sum(how == "changed" for how in gone.values())
-            work.progress("message", 0, 0, f"{len(gone) - changed} inputs removed, {changed} changed since they were planned")
+            counts = ", ".join(f"{count} {how}" for how, count in sorted(Counter(gone.values()).items()))
+            work.progress("message", 0, 0, f"inputs since they were planned: {counts}")
         if not missing and up_to_date(workspace, plans, problems, left_out):
             work.log("finished", new_shards=0, nothing_new=True)
             return Result(workspace.root, read_manifest(workspace), 0, 0)

@@ -13,6 +13,7 @@ from torch import Tensor
 from medadv.answers import Label
 from medadv.attacks.engine import perturb
 from medadv.attacks.norms import start_seed
+from medadv.datasets.read import stacked_regions
 from medadv.inputs import Loaded
 from medadv.spec.attack import AttackSettings
 from medadv.victims.base import Victim
@@ -51,6 +52,7 @@ class Trial:
     def attack(self, victim: Victim, name: str, settings: AttackSettings, labels: Sequence[Label]) -> Tensor:
         """Perturbation of the batch."""
         sample = self.loaded[0].sample
+        regions = stacked_regions([item.sample for item in self.loaded])
         return perturb(
             victim,
             self.images(),
@@ -58,6 +60,7 @@ class Trial:
             settings,
             lattice=LATTICES[sample.unit],
             seeds=[start_seed(self.seed, item.planned.id, name) for item in self.loaded],
+            region=None if regions is None else torch.from_numpy(regions).to(self.device, torch.float32),
             spacing_mm=sample.spacing_mm,
         )
 

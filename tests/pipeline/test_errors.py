@@ -30,6 +30,11 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "code without trust": ({"victim__network": "python:os:getcwd"}, "--trust-code"),
     "size missing": ({"preprocess__size": None}, "preprocess.size is missing"),
     "HU window for a photograph": ({"victim__normalize": {"window": [0, 1]}}, "HU window"),
+    "kernel longer than the image": (
+        {"attacks": {"t": {"attack": "tifgsm", "epsilon": 4, "gradient_kernel_size": 71}}},
+        "attacks.t.gradient_kernel_size=71 does not fit",
+    ),
+    "mm for photographs": ({"attacks": {"s": {"attack": "smia", "epsilon": 4, "sigma_unit": "mm"}}}, "photographs have none of"),
     "group crosses splits": ({"data__group": "patient", "data__split": {"use": "half"}}, "also stand in other splits"),
     "shard no multiple of batch": ({"execution__shard_size": 5}, "multiple of batch_size"),
 }

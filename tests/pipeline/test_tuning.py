@@ -2,16 +2,23 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv import resolve, tuning
+from medadv.datasets.read import Sample
+from medadv.datasets.source import Source
+from medadv.inputs import Loaded
 from medadv.plan.frozen import thaw
+from medadv.plan.model import PlannedSample
 from medadv.reproduce import reproduce
 from medadv.run import Options, run
+from medadv.spec.attack import AttackSettings
 from medadv.victims.profiles import Profile
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -101,3 +108,17 @@ def test_the_largest_batch_that_fits_is_frozen(tmp_path: Path, memory: float, ex
     assert {len(batch) for batch in receipt["batches"]} == {expected}
     draw_pictures(tmp_path / "data", 10)
     assert run(spec, Options(), quiet).manifest["samples"] == 10
+
+
+def test_trials_attack_only_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(tuning, "perturb", lambda *_, region=None, **__: seen.append(region))
+    inside = np.zeros((4, 4), bool)
+    inside[1:3] = True
+    for region in (inside, None):
+        sample = Sample(np.zeros((3, 4, 4), np.uint8), "level8", "yx", None, None, None, region, {})
+        loaded = Loaded(PlannedSample("a", "", "", Source((), None)), sample, np.int64(0), (0, 0))
+        trial = tuning.Trial([loaded], {}, 0, torch.device("cpu"))
+        trial.attack(SimpleNamespace(targets=lambda *_: None), "pgd", AttackSettings(attack="pgd", epsilon=1, step=1), [np.int64(0)])
+    assert np.array_equal(seen[0].numpy(), inside[None, None])
+    assert seen[1] is None

@@ -109,11 +109,27 @@ def test_removed_and_changed_inputs_are_told_once_and_stay_stored(corpus: Path) 
     shutil.copy(corpus.parent / "other" / "004.png", data / "004.png")
     said: list[str] = []
     result = run(corpus.parent / "spec.yaml", Options(), lambda phase, done, total, text: said.append(text))
-    assert "1 inputs removed, 1 changed since they were planned" in said
+    assert "inputs since they were planned: 1 changed, 1 removed" in said
     assert (result.exit_code, result.new_shards, result.manifest["samples"]) == (3, 1, 11)
     assert [json.loads(line)["code"] for line in (corpus / "quarantine.jsonl").read_text().splitlines()] == ["changed-input"] * 2
     assert again(corpus).exit_code == 0
     assert verify(corpus) == []
+
+
+def test_another_label_is_told_and_another_column_refused(corpus: Path) -> None:
+    table = corpus.parent / "data" / "labels.csv"
+    before, text = shard_bytes(corpus), table.read_text()
+    first = text.splitlines()[1]
+    name, label, rest = first.split(",", 2)
+    table.write_text(text.replace(first, f"{name},{1 - int(label)},{rest}"))
+    result = again(corpus)
+    assert (result.exit_code, result.new_shards, shard_bytes(corpus)) == (3, 0, before)
+    records = [json.loads(line) for line in (corpus / "quarantine.jsonl").read_text().splitlines()]
+    assert [(r["code"], "given another label" in r["message"]) for r in records] == [("changed-input", True)]
+    header = text.splitlines()[0]
+    table.write_text(text.replace(header, header.replace("grade", "level")))
+    with pytest.raises(SpecError, match=r"data\.label"):
+        again(corpus, overrides=["data.label=level"])
 
 
 def test_rehash_sees_what_size_and_time_hide(corpus: Path) -> None:

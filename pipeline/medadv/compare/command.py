@@ -11,7 +11,7 @@ import torch
 from medadv.compare.curves import curve
 from medadv.compare.measure import Batch, Bench, Row, table
 from medadv.compare.write import write_csv, write_json, write_png
-from medadv.datasets.read import Reader, Sample
+from medadv.datasets.read import Reader, Sample, stacked_regions
 from medadv.errors import SpecError
 from medadv.plan.files import FileHashes
 from medadv.plan.settings import resolve_device
@@ -112,10 +112,8 @@ def as_batches(samples: Sequence[tuple[str, Sample]], victim: Victim, size: int,
                 labels = [victim.own_label(p) for p in victim.predict(images)]
             else:
                 labels = [_label(victim, s) for s in parts]
-            region = None
-            if any(s.region is not None for s in parts):
-                masks = [np.ones(s.image.shape[1:], bool) if s.region is None else s.region for s in parts]
-                region = torch.from_numpy(np.stack(masks)).unsqueeze(1).to(images)
+            regions = stacked_regions(parts)
+            region = None if regions is None else torch.from_numpy(regions).to(images)
             yield Batch(images, labels, list(names), region, parts[0].spacing_mm)
 
 

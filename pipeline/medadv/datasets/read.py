@@ -1,6 +1,6 @@
 """From a source to stored units: the one place that chooses a reader, so that planning, runs and reproduction read alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -168,3 +168,10 @@ def _spacing(image: LoadedImage) -> tuple[float, ...] | None:
         return None
     lengths = np.linalg.norm(image.affine[:3, :3], axis=0)
     return tuple(float(v) for v in lengths[: image.image.ndim - 1])
+
+
+def stacked_regions(samples: Sequence[Sample]) -> npt.NDArray[np.bool_] | None:
+    """(n, 1, *spatial) bool, where each sample may be perturbed; None where all may be everywhere."""
+    if all(s.region is None for s in samples):
+        return None
+    return np.stack([np.ones(s.image.shape[1:], bool) if s.region is None else s.region for s in samples])[:, None]

@@ -151,5 +151,7 @@ def _one_unit(found: list[Found]) -> tuple[list[Found], list[Problem]]:
     if len(counts) < 2:
         return found, []
     main = max(sorted(counts), key=lambda k: counts[k])
-    odd = [f for f in found if (f.shape.unit, f.shape.spatial_axes) != main]
-    return [f for f in found if f not in odd], [Problem.of(f.sample.source.images[0], InputError("wrong-unit")) for f in odd]
+    fits = [(f.shape.unit, f.shape.spatial_axes) == main for f in found]
+    odd = [f for f, fit in zip(found, fits, strict=True) if not fit]
+    kept = [f for f, fit in zip(found, fits, strict=True) if fit]
+    return kept, [Problem.of(f.sample.source.images[0], InputError("wrong-unit")) for f in odd]

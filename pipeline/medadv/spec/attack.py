@@ -1,4 +1,21 @@
-"""Attack settings in stored units, and the named attacks as settings of one engine."""
+"""Attack settings in stored units, and the named attacks as settings of one engine.
+
+Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017 (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM
+Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow
+through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does.
+
+`smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the example
+before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
+a1 L(f(x), truth) - a2 L(f(x), target). The first step has no such term and nothing is differentiated through the smoothed branch.
+Mended here, since as listed it cannot run or does nothing:
+
+- undefined names (model, gt, output_perturbed1);
+- clamping without bounds (here: the lattice's range), and no projection onto the epsilon ball;
+- a2 = 0 by default (here 0.5);
+- a kernel from norm.pdf(-1, x), value and mean swapped, which is no centred Gaussian (here: centred, normalised);
+- padding (2, 0) with dilation 2 on a (3, 3, 1) kernel, which shifts and resizes the image (here: reflect padding of half the kernel);
+- channels mixed by a missing group count (here: each channel by itself).
+"""
 
 import math
 from typing import Any, Literal, Self
@@ -9,18 +26,8 @@ from medadv.spec.base import Settings
 
 AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-listing"]
 
-# Fields that a name fixes unless the spec says otherwise. Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017
-# (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884),
-# SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow through both branches; its weight, kernel and longer steps, and those of
-# `smia-ti`, were chosen by measurement: scripts/bench/ATTACKS.md.
-#
-# `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the
-# example before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
-# a1 L(f(x), truth) - a2 L(f(x), target). The first step has no such term and nothing is differentiated through the smoothed branch.
-# Mended here, since as listed it cannot run or does nothing: undefined names (model, gt, output_perturbed1); clamping without bounds (here:
-# the lattice's range); no projection onto the epsilon ball; a2 = 0 by default (here 0.5); a kernel from norm.pdf(-1, x), value and mean
-# swapped, which is no centred Gaussian (here: centred, normalised); padding (2, 0) with dilation 2 on a (3, 3, 1) kernel, which shifts and
-# resizes the image (here: reflect padding of half the kernel); channels mixed by a missing group count (here: each channel by itself).
+# Fields that a name fixes unless the spec says otherwise. `smia`'s weight, kernel and longer steps, and those of `smia-ti`, were chosen by
+# measurement: scripts/bench/ATTACKS.md.
 STABILIZED = {"weight": 0.5, "sigma": 1.5, "kernel_size": 5}
 NAMED: dict[str, dict[str, Any]] = {
     "fgsm": {"steps": 1, "random_start": False},
@@ -40,7 +47,7 @@ class AttackSettings(Settings):
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
     step: float = Field(
-        gt=0, le=4095, description="step size, stored units; left out, half of epsilon for `smia` and `smia-ti`, a quarter for others, at least 1"
+        gt=0, le=4095, description="step size, stored units; left out: half of epsilon for `smia` and `smia-ti`, else a quarter, at least 1"
     )
     steps: int = Field(10, ge=1, le=10_000)
     random_start: bool = False

@@ -75,6 +75,8 @@ class RunSpec(Settings):
         for name, attack in self.attacks.items():
             if self.data.modality != "ct" and attack.epsilon > 255:
                 raise ValueError(f"attacks.{name}: epsilon={attack.epsilon:g} is more than the whole range of 255 {unit}")
+            if self.data.modality != "ct" and attack.sigma_unit == "mm":
+                raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
             if 0 < attack.epsilon < 1:
                 raise ValueError(
                     f"attacks.{name}: epsilon={attack.epsilon:g} {unit} is less than one step of the lattice; "
