@@ -105,7 +105,7 @@ def reproduce(
         for result in [r for r in found.results if not r.equal][:20]:
             print(f"  sample {result.sample}: {result.attack}: {result.share:.4%} of voxels differ, by {result.largest} at most")
         for name in found.inputs:
-            print(f"  sample {name}: its input is not what is stored")
+            print(f"  sample {name}: its input or label is not what is stored")
         for line in found.environment:
             print(f"  {line}")
         if not found.equal and found.environment:

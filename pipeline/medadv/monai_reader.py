@@ -11,6 +11,7 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 
 from medadv.answers import Array, Boxes
 from medadv.errors import IntegrityError
+from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_files, read_answer
 
 
@@ -52,6 +53,7 @@ def datalist(corpus: str | Path, attack: str | None = None) -> list[dict[str, An
         manifest = json.loads((root / "manifest.json").read_bytes())
     except (OSError, ValueError):
         raise IntegrityError(f"{root}: no readable manifest.json; not a corpus, or its run is not finished") from None
+    require_codec(manifest["execution"]["codec"])
     known = list(manifest["attacks"])
     name = known[0] if attack is None else attack
     if name not in known:

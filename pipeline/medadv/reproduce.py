@@ -1,6 +1,7 @@
 """Regenerate a sample's planned batch and compare it with what is stored, bit for bit."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from medadv.answers import Label
+from medadv.answers import Boxes, Label
 from medadv.datasets.read import Sample
 from medadv.datasets.source import Source
 from medadv.errors import IntegrityError, RunError, SpecError
 from medadv.inputs import Loaded
-from medadv.plan.frozen import generations
+from medadv.plan.frozen import FrozenPlan, generations
 from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.plan.survey import list_samples
 from medadv.provenance.check_shard import load_receipt
 from medadv.provenance.manifest import read_manifest
 from medadv.provenance.published import device_of, differences, load_published_victim
 from medadv.recipe import Recipe, attack_samples
 from medadv.spec.attack import AttackSettings
+from medadv.spec.data import DataSettings
+from medadv.store.codecs import require_codec
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.base import Victim
 from medadv.worker import plan_spec, reader_of
@@ -29,6 +33,13 @@ from medadv_transforms import InputError
 TOLERANCE = 0.1
 """Share of voxels whose perturbation may differ on other hardware or versions: a sign attack turns rounding differences of the gradient
 into whole steps, from one step to the next."""
+
+
+TABLES = ("csv", "decathlon", "coco", "yolo")
+"""Layouts whose labels stand in text files. Those of the others follow from the files' names, which the plan knows."""
+
+Listed = dict[tuple[str, ...], Source] | None
+"""What such files say now, by images; None where there are none to ask."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Reproduction:
     origin: str
     results: list[Reproduced]
     inputs: list[str]
-    """Samples whose input, read again from its source, is not what is stored."""
+    """Samples whose input or label, read again from its source, is not what is stored."""
     environment: list[str]
 
     @property
@@ -75,19 +86,21 @@ def reproduce(
     Args:
         root: the corpus; with the weights it is all that is needed.
         sample: its id; None reproduces all samples.
-        data: data root to read the inputs from again, through the transforms; needs the maker's `.medadv`.
+        data: data root to read inputs and labels from again, through the transforms; needs the maker's `.medadv`.
         weights: the victim's weights, where the maker's plan is not at hand.
         trust_code: whether a `python:` factory may be imported.
 
     Raises:
-        SpecError: no such sample; weights or plan are missing.
+        SpecError: no such sample; weights or plan are missing; the corpus needs hdf5plugin.
         RunError: an input cannot be read.
         IntegrityError: the shard is damaged.
     """
     workspace = Workspace(root)
     manifest = read_manifest(workspace)
+    require_codec(manifest["execution"]["codec"])
     results: list[Reproduced] = []
     inputs: list[str] = []
+    listings: dict[int, Listed] = {}
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     for entry, receipt, numbers in _wanted(root, manifest, sample):
@@ -99,7 +112,7 @@ def reproduce(
                 rows = [i for i, record in enumerate(receipt["records"]) if record["place"][0] == number]
                 loaded, labels = _stored_batch(file, receipt, rows)
                 if data is not None:
-                    loaded, changed = _read_again(workspace, receipt, loaded, data)
+                    loaded, changed = _read_again(workspace, receipt, loaded, labels, data, victim, listings)
                     inputs += changed
                 results += _compare(file, receipt, rows, loaded, labels, manifest, victim)
     if sample is not None:
@@ -139,8 +152,16 @@ def _stored_batch(file: Any, receipt: dict[str, Any], rows: Sequence[int]) -> tu
     return loaded, labels
 
 
-def _read_again(workspace: Workspace, receipt: dict[str, Any], stored: list[Loaded], data: Path) -> tuple[list[Loaded], list[str]]:
-    """The batch's samples from their sources, and those that are not what is stored."""
+def _read_again(
+    workspace: Workspace,
+    receipt: dict[str, Any],
+    stored: list[Loaded],
+    labels: list[Label],
+    data: Path,
+    victim: Victim,
+    listings: dict[int, Listed],
+) -> tuple[list[Loaded], list[str]]:
+    """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
     plans = generations(workspace.private / "plans")
     if len(plans) <= receipt["generation"]:
         raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
@@ -148,17 +169,31 @@ def _read_again(workspace: Workspace, receipt: dict[str, Any], stored: list[Load
     spec = plan_spec(plan)
     reader = replace(reader_of(plan, spec), root=data)
     planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt["shard"]).samples}
+    if plan.generation not in listings:
+        listings[plan.generation] = _listed(plan, spec.data, data)
+    listed = listings[plan.generation]
     again, changed = [], []
-    for item in stored:
+    for item, label in zip(stored, labels, strict=True):
         source = planned[item.planned.id]
+        # Without a table under `data`, the plan remembers what it said. A row that is gone is another one, too.
+        now = source.source if listed is None else listed.get(source.source.images)
         try:
-            sample = reader.read(source.source)
+            sample = reader.read(source.source if now is None else replace(source.source, label=now.label))
         except (InputError, OSError) as error:
             raise RunError(f"the input of sample {source.id} cannot be read from {data}: {error}") from None
-        if not _same(sample, item.sample):
+        if now is None or not _same(sample, item.sample) or not _same_label(sample, label, victim):
             changed.append(source.id)
         again.append(Loaded(source, sample, None, item.place))
     return again, changed
+
+
+def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
+    """What the label files say that lie under `data` as they did under the plan's root. SpecError where they cannot be read."""
+    path = os.path.relpath(Path(plan.base, settings.path), plan.root)
+    if settings.unlabelled or settings.layout not in TABLES or path.startswith("..") or not (data / path).exists():
+        return None
+    listing = list_samples(settings.model_copy(update={"path": path}), data)
+    return {source.images: source for source in listing.sources}
 
 
 def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
@@ -170,6 +205,19 @@ def _same(new: Sample, stored: Sample) -> bool:
     first, second = (everywhere if sample.region is None else sample.region for sample in (new, stored))
     here, there = (np.zeros(0) if sample.affine is None else sample.affine for sample in (new, stored))
     return np.array_equal(new.image, stored.image) and np.array_equal(first, second) and np.array_equal(here, there)
+
+
+def _same_label(new: Sample, stored: Label, victim: Victim) -> bool:
+    """Whether the truth that was read again is the stored one; unlabelled data holds none to compare."""
+    if new.label is None:
+        return True
+    try:
+        label = victim.as_label(new.label)
+    except ValueError:
+        return False
+    if isinstance(label, Boxes) and isinstance(stored, Boxes):
+        return np.array_equal(label.boxes, stored.boxes) and np.array_equal(label.classes, stored.classes)
+    return not isinstance(label, Boxes) and not isinstance(stored, Boxes) and np.array_equal(label, stored)
 
 
 def _compare(

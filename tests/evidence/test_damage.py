@@ -9,8 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from medadv import CorpusDataset
 from medadv.cli import main
+from medadv.errors import SpecError
+from medadv.hashing import hash_file
 from medadv.provenance.verify import find_damage, verify
+from medadv.store import codecs
 
 DAMAGES = 1000
 PERTURBATION = "attacks/pgd-8/perturbation"
@@ -189,3 +193,33 @@ def test_the_command_ends_with_five_and_names_the_sample(
     assert {"file": "shards/shard-00001.h5", "sample": sample, "array": array} in [
         {key: problem[key] for key in ("file", "sample", "array")} for problem in answer["problems"]
     ]
+
+
+def test_a_corpus_whose_codec_is_missing_here_is_not_called_damaged(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shards are gzip: the codec that the manifest names is asked for before any of them is opened."""
+    sample = json.loads((copy / "shards" / "shard-00000.json").read_text())["records"][0]["id"]
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["execution"]["codec"] = "blosc2"
+    path.write_text(json.dumps(manifest))
+    (copy / "manifest.json.sha256").write_text(f"{hash_file(path)}  manifest.json\n")
+    monkeypatch.delattr(codecs, "hdf5plugin", raising=False)
+    for command in (
+        ["verify", str(copy)],
+        ["verify", str(copy), "--deep"],
+        ["reproduce", str(copy), "--sample", sample],
+        ["export", str(copy), "--format", "png", "--out", str(tmp_path / "out")],
+    ):
+        monkeypatch.setattr("sys.argv", ["medadv", *command])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == SpecError.exit_code, command
+        assert "hdf5plugin: pip install 'medadv[codecs]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SpecError, match="needs hdf5plugin"):
+        CorpusDataset(copy)
+    # A manifest that was changed may name any codec: that stays damage.
+    (copy / "manifest.json.sha256").write_text(f"{'0' * 64}  manifest.json\n")
+    assert "manifest.json" in [finding.file for finding in find_damage(copy)]

@@ -1,6 +1,8 @@
 """Exported files are the stored samples, read back by MONAI; DICOM says what it is and holds nobody's data."""
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from monai.data import NibabelReader, PILReader, PydicomReader
 from monai.transforms import LoadImage
+from PIL import Image
 from tests.conftest import quiet
 
 from medadv import CorpusDataset
@@ -196,3 +199,42 @@ def test_requests_that_cannot_be_met_say_so(tiny_corpus: Path, tmp_path: Path) -
         export(tiny_corpus, Request("png", tmp_path / "c"), quiet)
     with pytest.raises(SpecError, match="no sample nobody"):
         export(tiny_corpus, Request("png", tmp_path / "d", samples=("nobody",)), quiet)
+
+
+def overlapping(placement: Placement, classes: int = 3) -> Item:
+    """A photograph with one mask per class, as a sigmoid head has them."""
+    label = np.random.default_rng(2).integers(0, 2, (classes, *placement.size), np.uint8)
+    return replace(placed(placement), label=label)
+
+
+def test_masks_that_overlap_become_one_file_per_class(tmp_path: Path) -> None:
+    item = overlapping(Placement((50, 60), (5, 7, 20, 30), (20, 30), (6, 1), (32, 40)))
+    names = [f"n0_label_{number}.png" for number in (1, 2, 3)]
+    files = write_png(tmp_path, item, MANIFEST)
+    assert [path.name for path in files] == ["n0_smia-4.png", *names]
+    assert write_png(tmp_path, replace(item, attack=None), MANIFEST) == [tmp_path / "n0_clean.png"]
+    for name, mask in zip(names, item.label, strict=True):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / name)), mask)
+    rows = [{"file": files[0].name, "sample": "n0", "attack": "smia-4", "label": item.label, "size": (40, 32)}]
+    (labels,) = write_labels(tmp_path, rows, MANIFEST)
+    with labels.open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["label"].split(" ") == names
+    # Axes in the other order are turned upright like the image's.
+    turned = replace(item, sample="t0", spatial_axes="xy")
+    write_png(tmp_path, turned, MANIFEST)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "t0_label_2.png")), item.label[1].T)
+
+
+@pytest.mark.parametrize("classes", [None, 1, 3])
+def test_the_native_grid_of_masks_crops_the_spatial_axes_alone(classes: int | None) -> None:
+    item = overlapping(Placement((50, 60), (5, 7, 20, 30), (20, 30), (6, 1), (32, 40)), classes or 1)
+    item = item if classes else replace(item, label=item.label[0])
+    native = to_native(item, lossy=False).item.label
+    assert native.shape == (*item.label.shape[:-2], 50, 60)
+    assert native.dtype == np.uint8
+    assert np.array_equal(native[..., 5:25, 7:37], item.label[..., 6:26, 1:31])
+    assert native.sum() == item.label[..., 6:26, 1:31].sum()
+    scaled = to_native(replace(item, facts={"placement": Placement((50, 60), (5, 7, 40, 40), (20, 20), (6, 6), (32, 40)).as_dict()}), True)
+    assert scaled.item.label.shape == native.shape
+    assert np.array_equal(scaled.item.label[..., 5:45:2, 7:47:2], item.label[..., 6:26, 6:26])

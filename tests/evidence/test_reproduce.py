@@ -1,19 +1,22 @@
 """Any sample is made again from what is published and the weights; what is missing is said."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.conftest import quiet
+from PIL import Image
+from tests.conftest import SIZE, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.errors import SpecError
-from medadv.hashing import canonical_json
+from medadv.hashing import canonical_json, hash_file
 from medadv.provenance.across import check_across
 from medadv.reproduce import TOLERANCE, reproduce
 from medadv.rescore import rescore
+from medadv.run import Options, run
 
 
 @pytest.fixture
@@ -47,13 +50,49 @@ def test_one_sample_is_made_again_from_its_source(tiny_corpus: Path) -> None:
 
 def test_a_changed_source_is_told_from_the_stored_image(tiny_corpus: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny_corpus.parent / "data", tmp_path / "data"))
-    from PIL import Image
-
     for path in data.glob("*.png"):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     found = reproduce(tiny_corpus, first_sample(tiny_corpus), data=data)
     assert found.inputs == [first_sample(tiny_corpus)]
     assert not found.equal
+    assert not found.accepted
+
+
+def test_a_changed_row_is_told_from_the_stored_label(tiny_corpus: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_corpus.parent / "data", tmp_path / "data"))
+    sample, table = first_sample(tiny_corpus), data / "labels.csv"
+    rows = table.read_text()
+    swapped = re.sub(r"(?<=\.png,)[01]", lambda found: "10"[int(found[0])], rows)
+    name = next(path.name for path in data.glob("*.png") if sample.startswith(hash_file(path)[:32]))
+    without = "".join(row for row in rows.splitlines(keepends=True) if name not in row)
+    for changed in (swapped, without):
+        table.write_text(changed)
+        found = reproduce(tiny_corpus, sample, data=data)
+        assert found.inputs == [sample]
+        assert not found.accepted
+    # A folder of the images alone still does: the plan remembers the rows.
+    table.unlink()
+    assert reproduce(tiny_corpus, sample, data=data).equal
+
+
+def test_a_changed_mask_is_told_from_the_stored_label(tmp_path: Path, inline: None) -> None:
+    network = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+    draw_pictures(tmp_path / "data", 2)
+    (tmp_path / "data" / "masks").mkdir()
+    for index in range(2):
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[4:20, 6:22] = 1
+        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"{index:03d}.png")
+    (tmp_path / "data" / "labels.csv").write_text("file,mask\n000.png,masks/000.png\n001.png,masks/001.png\n")
+    save_victim(tmp_path / "victim.safetensors", "monai:unet", network)
+    changes = {"data__task": "segmentation", "data__label": "mask", "victim__network": "monai:unet", "victim__arguments": network}
+    corpus = run(tiny_spec(tmp_path, **changes), Options(), quiet).corpus
+    sample = json.loads((corpus / "shards" / "shard-00000.json").read_text())["records"][0]["id"]
+    assert reproduce(corpus, sample, data=tmp_path / "data").equal
+    for path in (tmp_path / "data" / "masks").iterdir():
+        Image.fromarray(np.ascontiguousarray(np.asarray(Image.open(path)).T)).save(path)
+    found = reproduce(corpus, sample, data=tmp_path / "data")
+    assert found.inputs == [sample]
     assert not found.accepted
 
 
@@ -106,8 +145,6 @@ def test_deep_verification_names_a_score_that_nobody_could_have_measured(publish
     receipt = json.loads(path.read_text())
     receipt["records"][1]["attacks"]["smia-8"]["score_adversarial"] += 0.25
     path.write_bytes(canonical_json(receipt) + b"\n")
-    from medadv.hashing import hash_file
-
     manifest = json.loads((published / "manifest.json").read_text())
     manifest["shards"][1]["receipt_sha256"] = hash_file(path)
     (published / "manifest.json").write_bytes(canonical_json(manifest))

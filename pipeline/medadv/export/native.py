@@ -71,9 +71,9 @@ def _photograph(item: Item, placement: Placement, lossy: bool) -> Native:
     return Native(replace(item, image=native, label=label), back if resampled else None)
 
 
-def _resized(image: Array, size: tuple[int, int]) -> Array:
-    """(C, h, w) at another size, bilinear, as 8-bit photographs are scaled everywhere here."""
-    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), Image.Resampling.BILINEAR) for plane in image]
+def _resized(image: Array, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BILINEAR) -> Array:
+    """(C, h, w) at another size, bilinear unless said otherwise, as 8-bit photographs are scaled everywhere here."""
+    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), how) for plane in image]
     return np.stack([np.asarray(plane) for plane in planes])
 
 
@@ -83,10 +83,11 @@ def _label(label: Label, placement: Placement) -> Label:
     if label.ndim < 2:
         return label
     top, left, height, width = placement.crop
-    content = label[placement.pad[0] :, placement.pad[1] :][: placement.scaled[0], : placement.scaled[1]]
-    scaled = Image.fromarray(np.ascontiguousarray(content)).resize((width, height), Image.Resampling.NEAREST)
-    native = np.zeros(placement.source_size, label.dtype)
-    native[top : top + height, left : left + width] = np.asarray(scaled)
+    # Masks of a sigmoid head have an axis of classes before the spatial ones.
+    content = label[..., placement.pad[0] :, placement.pad[1] :][..., : placement.scaled[0], : placement.scaled[1]]
+    planes = _resized(content.reshape(-1, *content.shape[-2:]), (height, width), Image.Resampling.NEAREST)
+    native = np.zeros((*label.shape[:-2], *placement.source_size), label.dtype)
+    native[..., top : top + height, left : left + width] = planes.reshape(*label.shape[:-2], height, width)
     return native
 
 

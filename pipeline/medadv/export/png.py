@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from medadv.answers import Boxes
+from medadv.answers import Array, Boxes, Label
 from medadv.errors import SpecError
 from medadv.export.item import Item
 from medadv.export.marks import CLEAN_SERIES, SERIES, derivation
 
 
 def write_png(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path]:
-    """Write one 8-bit image, and the mask of a segmentation beside it; returns the files.
+    """Write one 8-bit image, and the mask of a segmentation beside it, one per class where masks may overlap; returns the files.
 
     Raises SpecError for HU, which 8 bits cannot hold.
     """
@@ -28,17 +28,18 @@ def write_png(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path]:
     path = folder / f"{item.stem}.png"
     _picture(_upright(item.image, item.spatial_axes)).save(path, pnginfo=marks)
     files = [path]
-    label = item.label
-    if isinstance(label, np.ndarray) and label.ndim == 2:
-        mask = folder / f"{item.sample}_label.png"
-        if not mask.exists():
-            Image.fromarray(label if item.spatial_axes == "yx" else label.T).save(mask)
-            files.append(mask)
+    for name, mask in _masks(item.sample, item.label).items():
+        # Clean and adversarial images of a sample share their masks.
+        if not (folder / name).exists():
+            Image.fromarray(np.ascontiguousarray(mask if item.spatial_axes == "yx" else mask.T)).save(folder / name)
+            files.append(folder / name)
     return files
 
 
 def write_labels(folder: Path, items: list[dict[str, Any]], manifest: dict[str, Any]) -> list[Path]:
     """labels.csv for classes and masks, annotations.json in COCO form for boxes.
+
+    Of several values a label, as of several mask files, labels.csv holds all in the order of the classes, joined by a space.
 
     items: {"file", "sample", "attack", "label", "size": (width, height)} of every image written.
     """
@@ -53,9 +54,18 @@ def write_labels(folder: Path, items: list[dict[str, Any]], manifest: dict[str, 
         writer.writerow(["file", "sample", "attack", "label"])
         for item in items:
             label = item["label"]
-            shown = f"{item['sample']}_label.png" if label.ndim >= 2 else " ".join(map(str, label.reshape(-1).tolist()))
+            shown = " ".join(_masks(item["sample"], label) or map(str, label.reshape(-1).tolist()))
             writer.writerow([item["file"], item["sample"], item["attack"] or "", shown])
     return [path]
+
+
+def _masks(sample: str, label: Label) -> dict[str, Array]:
+    """A label's masks by file name: one of an index mask, one per class, counted from 1, of (K, *spatial); none of other labels."""
+    if isinstance(label, Boxes) or label.ndim < 2:
+        return {}
+    if label.ndim == 2:
+        return {f"{sample}_label.png": label}
+    return {f"{sample}_label_{number}.png": mask for number, mask in enumerate(label, start=1)}
 
 
 def _coco(items: list[dict[str, Any]], classes: list[str] | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from medadv.provenance.check_shard import load_receipt
 from medadv.provenance.manifest import read_manifest
 from medadv.provenance.published import load_published_victim
 from medadv.rescore import predict
+from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_shard, read_answer
 from medadv.workspace import Workspace
 
@@ -43,10 +44,12 @@ def export(root: Path, request: Request, progress: Callable[[int, int], None]) -
     """Write the files; returns counts, and for --lossy the scores of what was written.
 
     Raises:
-        SpecError: an unknown attack or sample, a format that cannot hold the images, resampling without --lossy, an `out` in use.
+        SpecError: an unknown attack or sample, a format that cannot hold the images, resampling without --lossy, an `out` in use, or
+            the corpus needs hdf5plugin.
         IntegrityError: a damaged shard.
     """
     manifest = read_manifest(Workspace(root))
+    require_codec(manifest["execution"]["codec"])
     attack = request.attack or next(iter(manifest["attacks"]))
     if attack not in manifest["attacks"]:
         raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest['attacks'])}")

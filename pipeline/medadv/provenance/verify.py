@@ -12,6 +12,7 @@ from typing import Any
 from medadv.provenance.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
 from medadv.provenance.check_shard import ShardReport, check_shard, load_receipt
 from medadv.provenance.finding import Finding
+from medadv.store.codecs import require_codec
 
 Progress = Callable[[int, int], None]
 
@@ -39,10 +40,14 @@ def find_damage(root: Path, progress: Progress | None = None, workers: int | Non
 
     Raises:
         IntegrityError: there is no manifest.
+        SpecError: the corpus needs hdf5plugin.
     """
     manifest, findings = load_manifest(root)
     if manifest is None:
         return findings
+    if not findings:
+        # Without its codec no shard can be read, which would look like damage. A manifest that was changed may name any codec.
+        require_codec(manifest["execution"]["codec"])
     findings += check_files(root, manifest)
     findings += check_quarantine(root, manifest)
     entries = manifest["shards"]

@@ -32,7 +32,7 @@ smallest. Others suit images better. All give deflate streams that every HDF5 re
 def require_codec(codec: str) -> None:
     """Raise SpecError where a corpus's codec cannot be used here."""
     if codec != "gzip" and "hdf5plugin" not in globals():
-        raise SpecError(f"execution.codec={codec} needs hdf5plugin: pip install 'medadv[codecs]', or use codec: gzip")
+        raise SpecError(f"execution.codec={codec} needs hdf5plugin: pip install 'medadv[codecs]'; corpora with codec: gzip do without")
 
 
 def filters(chunks: tuple[int, ...] | None, codec: str) -> dict[str, Any]:
