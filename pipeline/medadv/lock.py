@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from medadv.errors import LockedError
+from medadv.errors import LockedError, RunError
+from medadv.failures import passing
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
 """A holder on another host that has been silent for this long is taken for dead."""
+
+PAUSES_S = (0.1, 0.2, 0.4)
+"""Waits before a lock file is read again that a network disk failed to give."""
 
 State = Literal["working", "draining", "halting"]
 """working: go on; draining: begin no other shard; halting: leave the running shard at its next batch."""
@@ -39,11 +43,12 @@ class Hold:
         self.beat()
 
     def beat(self) -> bool:
-        """Write the lock file anew; False when somebody else took it. A full disk is no reason to stop beating."""
+        """Write the lock file anew; False when somebody else took it. A disk that is full or fails is no reason to stop beating."""
         with self.writing:
-            if read_lock(self.path).get("token") != self.token:
-                return False
             with suppress(OSError):
+                # While nobody can say whose lock it is, it must not be written: this beat is left out, and the next one looks again.
+                if read_lock(self.path).get("token") != self.token:
+                    return False
                 temporary = _written(self.path, self.content())
                 temporary.replace(self.path)
             return True
@@ -63,7 +68,10 @@ class Hold:
 
 @contextmanager
 def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
-    """Hold the lock, beating while inside. LockedError names the holder when another run is alive."""
+    """Hold the lock, beating while inside. LockedError names the holder when another run is alive.
+
+    RunError: the lock file that lies there cannot be read, so its holder may be alive.
+    """
     hold = Hold(path, secrets.token_hex(8), purpose)
     _take(hold)
     stop = threading.Event()
@@ -74,19 +82,19 @@ def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
     finally:
         stop.set()
         beat.join()
-        if read_lock(path).get("token") == hold.token:
-            with suppress(OSError):
+        with suppress(OSError):
+            if read_lock(path).get("token") == hold.token:
                 path.unlink(missing_ok=True)
 
 
 def alive_holder(path: Path) -> dict[str, Any] | None:
-    """Content of a lock whose holder is alive, else None."""
-    holder = read_lock(path)
+    """Content of a lock whose holder is alive, else None. RunError when the file cannot be read."""
+    holder = _holder(path)
     return holder if holder and _alive(holder) else None
 
 
 def state_of(path: Path, token: str) -> State | None:
-    """What the holder of `token` wants of its workers; None when it is dead or lost the lock."""
+    """What the holder of `token` wants of its workers; None when it is dead or lost the lock. OSError when the file cannot be read."""
     content = read_lock(path)
     return content.get("state", "working") if content.get("token") == token else None
 
@@ -98,12 +106,31 @@ def describe_holder(holder: dict[str, Any]) -> str:
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """A lock file's content, empty when there is none."""
+    """A lock file's content, empty when there is none. OSError when it cannot be read: then nobody knows whether it is held."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(_text(path))
+    except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    for pause in PAUSES_S:
+        try:
+            return path.read_text()
+        except OSError as error:
+            if not passing(error):
+                raise
+            time.sleep(pause)
+    return path.read_text()
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        return read_lock(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RunError(f"{path}: the lock cannot be read ({reason}), so another run may be alive; nothing was changed, try again") from None
 
 
 @contextmanager
@@ -127,7 +154,7 @@ def _take(hold: Hold) -> None:
     path = hold.path
     # Looking at a dead holder and taking its place must be one step: of two takers, the slower would remove the faster one's lock.
     with exclusive(path.with_name(f"{path.name}.guard")):
-        holder = read_lock(path)
+        holder = _holder(path)
         if holder and _alive(holder):
             raise LockedError(f"another {holder.get('purpose', 'run')} holds this corpus: {describe_holder(holder)}")
         path.unlink(missing_ok=True)
@@ -135,7 +162,7 @@ def _take(hold: Hold) -> None:
         try:
             os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
         except FileExistsError:
-            raise LockedError(f"another run took this corpus at the same moment: {describe_holder(read_lock(path))}") from None
+            raise LockedError(f"another run took this corpus at the same moment: {describe_holder(_holder(path))}") from None
         finally:
             temporary.unlink(missing_ok=True)
 

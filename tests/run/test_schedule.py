@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,41 @@ def test_nightly_turns_exit_codes_into_one_line(tmp_path: Path, code: int, ends:
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == (1 if says else 0)
     assert (tmp_path / "called").read_text() == "run spec with space.yaml --json\n"
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize(("name", "code"), [("TERM", 143), ("INT", 130), ("USR1", 143)])
+def test_nightly_hands_signals_on_and_waits(tmp_path: Path, name: str, code: int, send: Callable[[int, int], None]) -> None:
+    """systemd tells nightly alone, a terminal its whole group: medadv gets each signal once, since a second one ends its grace time."""
+    # A stand-in that drains as medadv does, and counts the signals meanwhile.
+    script(
+        tmp_path / "medadv",
+        f"""
+        trap 'echo {name} >>"{tmp_path}/signals"' {name}
+        touch "{tmp_path}/running"
+        for _ in $(seq 200); do [ -e "{tmp_path}/signals" ] && break; sleep 0.1; done
+        sleep 0.5; sleep 0.5
+        touch "{tmp_path}/drained"
+        exit {code}""",
+    )
+    with subprocess.Popen(
+        [SCHEDULE / "nightly", "spec.yaml"],
+        env={**os.environ, "MEDADV": str(tmp_path / "medadv")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "running").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        send(process.pid, signal.Signals[f"SIG{name}"])
+        process.wait(timeout=60)
+        drained = (tmp_path / "drained").exists()
+        messages = process.communicate(timeout=60)[1]
+    assert (process.returncode, drained) == (code, True)
+    assert (tmp_path / "signals").read_text().split() == [name]
+    assert messages == "medadv: stopped on request; the next run goes on\n"
 
 
 def test_the_cron_line_calls_nightly_with_a_spec() -> None:

@@ -101,6 +101,69 @@ def test_locks_are_taken_over_from_the_dead_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["lock.guard"]
 
 
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The errors that the next readers of the lock file meet, last one first."""
+    left: list[int] = []
+    real = Path.read_text
+
+    def read_text(self: Path, *arguments: str) -> str:
+        if self == tmp_path / "lock" and left:
+            raise OSError(left.pop(), "disk", str(self))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    return left
+
+
+def test_a_lock_that_cannot_be_read_is_no_free_lock(tmp_path: Path, failing: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network disk a reader may meet ESTALE while the holder's beat replaces the file: no sign that nobody holds it."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    path = tmp_path / "lock"
+    with lock.held(path) as hold:
+        failing[:] = [errno.EIO, errno.ESTALE]
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"), lock.held(path):
+            pass
+        failing[:] = [errno.EIO, errno.ESTALE]
+        assert lock.state_of(path, hold.token) == "working"
+        before = path.read_bytes()
+        for lasting in ([errno.ESTALE] * 99, [errno.EACCES]):
+            failing[:] = lasting
+            with pytest.raises(RunError, match="lock cannot be read") as caught, lock.held(path):
+                pass
+            assert caught.value.exit_code == 4
+            failing[:] = lasting
+            with pytest.raises(RunError, match="lock cannot be read"):
+                lock.alive_holder(path)
+            failing[:] = lasting
+            # A worker must not take it for a run that is gone; its shard is tried again.
+            with pytest.raises(OSError, match="disk"):
+                lock.state_of(path, hold.token)
+            failing[:] = lasting
+            assert hold.beat()
+            assert path.read_bytes() == before
+        failing.clear()
+        assert hold.beat()
+        assert path.read_bytes() != before
+    assert not path.exists()
+
+
+def test_beating_goes_on_after_a_disk_failed(tmp_path: Path, failing: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.01)
+    path = tmp_path / "lock"
+    with lock.held(path):
+        failing[:] = [errno.ESTALE] * 6
+        deadline = time.monotonic() + 30
+        while failing:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        silent = path.read_bytes()
+        while path.read_bytes() == silent:
+            assert time.monotonic() < deadline, "no beat any more"
+            time.sleep(0.01)
+    assert not path.exists()
+
+
 @pytest.mark.usefixtures("inline")
 def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader turns whatever it meets into a refusal; an I/O error behind it must not quarantine the sample."""
