@@ -88,7 +88,7 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     for settings in (spec.victim, None if card is None else _from_card(card, arguments.second, spec.victim)):
         loaded = None if settings is None else load_victim(settings, spec.data.task, base, device=cpu, sample_shape=shape)[0]
         victims.append(loaded)
-    first, second = victims
+    first, second = reversed(victims) if arguments.swap else victims
     assert first is not None
     lattice = LATTICES[samples[0][1].unit]
     made = [Bench(first, second, list(as_batches(part, first, spec.execution.batch_size, cpu)), lattice, arguments.seed) for part in parts]
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--epsilon", type=float)
     parser.add_argument("--second", type=Path, help="card (JSON) of a second victim")
+    parser.add_argument("--swap", action="store_true", help="attack the second victim, and let the first judge transfer")
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS))
     parser.add_argument("--test", choices=sorted(VARIANTS))
     parser.add_argument("--show", action="store_true", help="print what is stored as Markdown")
@@ -191,7 +192,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.epsilon = EPSILON[arguments.task] if arguments.epsilon is None else arguments.epsilon
     torch.set_num_threads(arguments.threads)
-    out = (arguments.out or Path(__file__).parent) / f"attacks-{arguments.task}.json"
+    out = (arguments.out or Path(__file__).parent) / f"attacks-{arguments.task}{'-swapped' if arguments.swap else ''}.json"
     if arguments.show:
         show(out)
         return
