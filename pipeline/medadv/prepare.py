@@ -215,5 +215,5 @@ def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop |
         "bytes_before_compression": values * per_value,
         "gradient_passes_per_sample": passes,
         "workers": workers,
-        "estimated_seconds": None if seconds is None else round(seconds, 1),
+        "estimated_seconds": None if seconds is None else float(f"{seconds:.2g}"),  # a guess deserves two digits
     }

@@ -38,14 +38,16 @@ POOL = 128
 
 BASE = {"attack": "smia", "weight": 1.0, "sigma": 1.0, "kernel_size": 3}
 WIDE = {"sigma": 1.5, "kernel_size": 5}
+CHOSEN = {**BASE, **WIDE, "weight": 0.5, "step_share": 0.5}
+TI = {"gradient_sigma": 1.0, "gradient_kernel_size": 5}
 VARIANTS: dict[str, dict[str, Any]] = {
     "pgd": {"attack": "pgd"},
     "mifgsm": {"attack": "mifgsm"},
     "tifgsm": {"attack": "tifgsm"},
     "smia": BASE,
     "smia-momentum": {**BASE, "momentum": 1.0},
-    "smia-ti": {**BASE, "gradient_sigma": 1.0, "gradient_kernel_size": 5},
-    "smia-momentum-ti": {**BASE, "momentum": 1.0, "gradient_sigma": 1.0, "gradient_kernel_size": 5},
+    "smia-ti": {**BASE, **TI},
+    "smia-momentum-ti": {**BASE, "momentum": 1.0, **TI},
     "weight-0.1": {**BASE, "weight": 0.1},
     "weight-0.3": {**BASE, "weight": 0.3},
     "weight-3": {**BASE, "weight": 3.0},
@@ -58,8 +60,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "step-half": {**BASE, "step_share": 0.5},
     "pgd-step-half": {"attack": "pgd", "step_share": 0.5},
     "wide-step-half": {**BASE, **WIDE, "step_share": 0.5},
-    "wide-step-half-weight-0.5": {**BASE, **WIDE, "weight": 0.5, "step_share": 0.5},
-    "wide-step-half-weight-0.3": {**BASE, **WIDE, "weight": 0.3, "step_share": 0.5},
+    "wide-step-half-weight-0.5": CHOSEN,
+    "wide-step-half-weight-0.3": {**CHOSEN, "weight": 0.3},
+    "chosen-ti": {**CHOSEN, **TI},
+    "chosen-momentum-ti": {**CHOSEN, "momentum": 1.0, **TI},
 }
 """One factor at a time; the last ones put together what helped alone."""
 STEP_SHARE = 0.25

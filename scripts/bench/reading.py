@@ -79,7 +79,7 @@ def indexed(dataset: Any, get: Callable[[Any], Any]) -> Read:
 
 def formats(corpus: Path, attack: str, work: Path) -> Iterator[tuple[str, Read, int]]:
     """(name, read, bytes) of every format."""
-    for codec in ("gzip", "blosc2", "zstd"):
+    for codec in ("gzip", "szip", "blosc2", "zstd"):
         made = rewritten(corpus, work / codec, codec)
         dataset = CorpusDataset(made, attack)
         yield f"medadv {codec}", indexed(dataset, lambda item: (item["image"], item["adversarial"])), pair_bytes(made, attack)

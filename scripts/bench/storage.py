@@ -4,8 +4,9 @@
 storage.py CORPUS [CORPUS ...]             measures the samples of finished corpora
 storage.py --spec SPEC [--images N] ...    attacks the first N images of a run spec at several epsilons (victim's weights needed)
 
-Both layouts have the same chunks and checksums. `plain` is h5py's gzip-1 + shuffle + Fletcher32, `packed` is medadv's own deflate
+All layouts have the same chunks and checksums. `plain` is h5py's gzip-1 + shuffle + Fletcher32, `packed` is medadv's own deflate
 streams: the second ratio lets the two arrays be packed the same way, so that it shows what storing the difference brings by itself.
+`szip` and `blosc2` are pairs of those codecs over two plain arrays.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from medadv.datasets.read import Reader
 from medadv.plan.survey import list_samples
 from medadv.spec.attack import AttackSettings
 from medadv.spec.run import load_spec
-from medadv.store.codecs import filters, write_packed
+from medadv.store.codecs import filters, is_packed, write_packed
 from medadv.store.layout import chunks_of, perturbation_dtype
 from medadv.store.reader import adversarial_image, open_shard
 from medadv.victims.loading import load_victim
@@ -31,29 +32,28 @@ from medadv_transforms.units import LATTICES
 EPSILONS = (1, 2, 4, 8, 16)
 
 
-def stored_bytes(values: Any, *, pack: bool, codec: str = "gzip") -> int:
+def stored_bytes(name: str, values: Any, codec: str = "gzip", *, pack: bool = True) -> int:
     """Bytes of the chunks of an array on the image grid."""
     with tempfile.TemporaryDirectory() as folder, h5py.File(Path(folder) / "x.h5", "w", libver=("v110", "v110")) as file:
-        options = filters(chunks_of("image", values.shape, values.ndim - 2), codec)
-        if pack:
-            write_packed(file.create_dataset("x", values.shape, values.dtype, **options), 0, values)
+        options = filters(name, values.dtype, chunks_of(name, values.shape, values.ndim - 2), codec)
+        dataset = file.create_dataset(name, values.shape, values.dtype, **options)
+        if pack and is_packed(name, dataset):
+            write_packed(dataset, 0, values)
         else:
-            file.create_dataset("x", data=values, **options)
+            dataset[...] = values
         file.flush()
-        return int(file["x"].id.get_storage_size())
+        return int(dataset.id.get_storage_size())
 
 
-def measure(name: str, epsilon: float, images: Any, delta: Any) -> None:
+def measure(title: str, epsilon: float, images: Any, delta: Any) -> None:
     """Print one line."""
     adversarial = adversarial_image(images, delta)
-    pair = stored_bytes(images, pack=True) + stored_bytes(delta, pack=True)
-    plain = stored_bytes(images, pack=False) + stored_bytes(adversarial, pack=False)
-    packed = stored_bytes(images, pack=True) + stored_bytes(adversarial, pack=True)
-    blosc = stored_bytes(images, pack=False, codec="blosc2") + stored_bytes(delta, pack=False, codec="blosc2")
-    each = pair / len(images)
+    pair = {c: stored_bytes("image", images, c) + stored_bytes("a/perturbation", delta, c) for c in ("gzip", "szip", "blosc2")}
+    plain, packed = (stored_bytes("image", images, pack=p) + stored_bytes("image", adversarial, pack=p) for p in (False, True))
     print(
-        f"{name:28} epsilon {epsilon:4g}  {len(images):3d} pairs of {'x'.join(map(str, images.shape[1:]))} {each / 1024:6.1f} KiB a pair "
-        f"{pair / plain:.3f} of two plain arrays, {pair / packed:.3f} of two packed; blosc2 {blosc / plain:.3f}",
+        f"{title:28} epsilon {epsilon:4g}  {len(images):3d} pairs of {'x'.join(map(str, images.shape[1:]))} "
+        f"{pair['gzip'] / len(images) / 1024:6.1f} KiB a pair {pair['gzip'] / plain:.3f} of two plain arrays, {pair['gzip'] / packed:.3f} "
+        f"of two packed; szip {pair['szip'] / plain:.3f}; blosc2 {pair['blosc2'] / plain:.3f}",
         flush=True,
     )
 

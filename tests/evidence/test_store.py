@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
+from medadv.errors import SpecError
 from medadv.provenance.verify import verify
 from medadv.run import Options, run
-from medadv.store.codecs import filters, fletcher32, write_packed
+from medadv.store.codecs import filters, fletcher32, require_codec, write_packed
 from medadv.store.extents import damaged_pieces, find_extents
-from medadv.store.layout import chunks_of
+from medadv.store.layout import ShardContent, chunks_of
+from medadv.store.writer import write_content
 
 
 @given(st.binary(max_size=3000))
@@ -41,7 +43,7 @@ def test_packed_chunks_read_back_by_plain_hdf5(tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.mktemp("packed") / "x.h5"
     chunks = chunks_of("image", values.shape, values.ndim - 2)
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        write_packed(file.create_dataset("image", values.shape, values.dtype, **filters(chunks, "gzip")), 0, values)
+        write_packed(file.create_dataset("image", values.shape, values.dtype, **filters("image", values.dtype, chunks, "gzip")), 0, values)
     with h5py.File(path) as file:
         assert np.array_equal(file["image"][...], values)
 
@@ -50,7 +52,7 @@ def test_extents_name_the_sample_whose_bytes_changed(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     values = np.arange(4 * 3 * 8 * 8, dtype=np.uint8).reshape(4, 3, 8, 8)
     with h5py.File(path, "w") as file:
-        file.create_dataset("image", data=values, **filters((1, 3, 8, 8), "gzip"))
+        file.create_dataset("image", data=values, **filters("image", values.dtype, (1, 3, 8, 8), "gzip"))
     extents = find_extents(path)
     assert list(damaged_pieces(path, extents)) == []
     _, offset, size, _ = extents["image"][2]
@@ -62,8 +64,11 @@ def test_extents_name_the_sample_whose_bytes_changed(tmp_path: Path) -> None:
     assert list(damaged_pieces(path, extents)) == [("image", 2), ("image", 3)]
 
 
-@pytest.mark.parametrize("codec", ["blosc2", "zstd"])
-def test_other_codecs_hold_the_same_content_with_checksums(tiny_corpus: Path, tmp_path: Path, codec: str) -> None:
+ATTACKED = "attacks/pgd-8/perturbation"
+
+
+@pytest.mark.parametrize(("codec", "array"), [("szip", "image"), ("blosc2", ATTACKED), ("zstd", ATTACKED)])
+def test_other_codecs_hold_the_same_content_with_checksums(tiny_corpus: Path, tmp_path: Path, codec: str, array: str) -> None:
     draw_pictures(tmp_path / "data", 4)
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     corpus = run(tiny_spec(tmp_path, execution__codec=codec), Options(), quiet).corpus
@@ -72,7 +77,7 @@ def test_other_codecs_hold_the_same_content_with_checksums(tiny_corpus: Path, tm
     assert manifest["execution"]["codec"] == codec
     path = corpus / "shards" / "shard-00000.h5"
     with h5py.File(path) as file:
-        dataset = file["attacks/pgd-8/perturbation"]
+        dataset = file[array]
         assert dataset.fletcher32
         assert dataset.compression != "gzip"
         info = dataset.id.get_chunk_info(1)
@@ -80,4 +85,33 @@ def test_other_codecs_hold_the_same_content_with_checksums(tiny_corpus: Path, tm
     content[info.byte_offset + info.size // 2] ^= 1
     path.write_bytes(content)
     with h5py.File(path) as file, pytest.raises(OSError, match=r"(?i)filter|checksum|read"):
-        file["attacks/pgd-8/perturbation"][1]
+        file[array][1]
+
+
+IMAGES = arrays(np.uint8, st.sampled_from([(2, 3, 20, 17), (1, 1, 40, 70, 65), (2, 1, 5, 4), (1, 1, 3, 5), (1, 3, 2, 4100)]))
+
+
+@given(IMAGES)
+@settings(max_examples=25, deadline=None)
+def test_szip_images_read_back_by_plain_hdf5(tmp_path_factory: pytest.TempPathFactory, values: np.ndarray) -> None:
+    path = tmp_path_factory.mktemp("szip") / "x.h5"
+    write_content(path, ShardContent(arrays={"image": values}), values.ndim - 2, "szip")
+    with h5py.File(path) as file:
+        assert file["image"].compression == ("szip" if values[0].size >= 16 else "gzip")
+        assert np.array_equal(file["image"][...], values)
+
+
+def test_szip_is_for_images_of_grey_levels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shape = (2, 1, 16, 16)
+    held = {"image": rng.integers(-1000, 400, shape, np.int16), "attacks/a/perturbation": rng.integers(-4, 5, shape, np.int8)}
+    write_content(tmp_path / "x.h5", ShardContent(arrays=held), 2, "szip")
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert {file[name].compression for name in held} == {"gzip"}
+
+
+def test_an_hdf5_without_szip_is_told_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda _: False)
+    require_codec("gzip")
+    with pytest.raises(SpecError, match="SZIP"):
+        require_codec("szip")

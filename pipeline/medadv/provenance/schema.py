@@ -168,7 +168,7 @@ class ExecutionFacts(Open):
     device: Literal["cpu", "cuda"]
     precision: str
     profile: ProfileFacts | None = None
-    codec: Literal["gzip", "blosc2", "zstd"]
+    codec: Literal["gzip", "szip", "blosc2", "zstd"]
     seed: int
 
 

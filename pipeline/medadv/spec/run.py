@@ -30,7 +30,9 @@ class ExecutionSettings(Settings):
     precision: Literal["fp32", "auto"] = Field(
         "fp32", description="auto: the fastest way to execute whose attacks are as strong, measured while the plan is made"
     )
-    codec: Literal["gzip", "blosc2", "zstd"] = Field("gzip", description="blosc2 and zstd need hdf5plugin to be read")
+    codec: Literal["gzip", "szip", "blosc2", "zstd"] = Field(
+        "gzip", description="szip: 8-bit images in HDF5's own SZIP, the rest gzip; blosc2 and zstd need hdf5plugin to be read"
+    )
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

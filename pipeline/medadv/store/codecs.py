@@ -1,12 +1,14 @@
-"""How chunks are compressed: gzip that any HDF5 reads, packed as small as deflate allows, or Blosc2 and Zstd by choice.
+"""How chunks are compressed: gzip that any HDF5 reads, packed as small as deflate allows; SZIP, Blosc2 and Zstd by choice.
 
 Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Blosc2, Zstd or uncompressed data is silent.
 """
 
 import contextlib
+import math
 import zlib
-from typing import Any, Literal
+from typing import Any
 
+import h5py
 import numpy as np
 
 from medadv.answers import Array
@@ -16,10 +18,11 @@ from medadv.errors import SpecError
 with contextlib.suppress(ImportError):
     import hdf5plugin
 
-Codec = Literal["gzip", "blosc2", "zstd"]
 GZIP_LEVEL = 1
 PACKED_LEVEL = 6
 ZSTD_LEVEL = 9
+SZIP_BLOCK = 16
+"""Values that share one Rice code: 8 and 32 gave larger photographs."""
 
 STRATEGIES = ((zlib.Z_RLE, 8), (zlib.Z_FILTERED, 7), (zlib.Z_DEFAULT_STRATEGY, 7))
 """Deflate strategies and memory levels (with less memory, Huffman codes adapt more often).
@@ -31,22 +34,38 @@ smallest. Others suit images better. All give deflate streams that every HDF5 re
 
 def require_codec(codec: str) -> None:
     """Raise SpecError where a corpus's codec cannot be used here."""
-    if codec != "gzip" and "hdf5plugin" not in globals():
+    if codec == "szip" and not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
+        raise SpecError("execution.codec=szip needs an HDF5 built with SZIP, as in h5py's wheels; corpora with codec: gzip do without")
+    if codec in ("blosc2", "zstd") and "hdf5plugin" not in globals():
         raise SpecError(f"execution.codec={codec} needs hdf5plugin: pip install 'medadv[codecs]'; corpora with codec: gzip do without")
 
 
-def filters(chunks: tuple[int, ...] | None, codec: str) -> dict[str, Any]:
-    """Arguments of create_dataset; without chunks HDF5 allows no filter."""
+def filters(name: str, dtype: Any, chunks: tuple[int, ...] | None, codec: str) -> dict[str, Any]:
+    """Arguments of create_dataset for an array of a shard; without chunks HDF5 allows no filter.
+
+    `szip` is for 8-bit images, whose neighbours it predicts; HU and perturbations grow with it, and stay gzip.
+    """
     if chunks is None:
         return {}
-    common = {"chunks": chunks, "fletcher32": True}
-    if codec == "gzip":
-        return {**common, "compression": "gzip", "compression_opts": GZIP_LEVEL, "shuffle": True}
     require_codec(codec)
+    common = {"chunks": chunks, "fletcher32": True}
+    if codec == "szip" and _suits_szip(name, dtype, chunks):
+        return {**common, "compression": "szip", "compression_opts": ("nn", SZIP_BLOCK)}
+    if codec in ("gzip", "szip"):
+        return {**common, "compression": "gzip", "compression_opts": GZIP_LEVEL, "shuffle": True}
     if codec == "blosc2":
         # One thread: workers share the cores already.
         return {**common, "compression": hdf5plugin.Blosc2(cname="zstd", clevel=ZSTD_LEVEL, filters=hdf5plugin.Blosc2.SHUFFLE)}
     return {**common, "compression": hdf5plugin.Zstd(clevel=ZSTD_LEVEL), "shuffle": True}
+
+
+def is_packed(name: str, dataset: Any) -> bool:
+    """Whether an array is deflated and large enough to be worth packing."""
+    return dataset.compression == "gzip" and (name == "image" or name.endswith("/perturbation"))
+
+
+def _suits_szip(name: str, dtype: Any, chunks: tuple[int, ...]) -> bool:
+    return name == "image" and np.dtype(dtype) == np.uint8 and math.prod(chunks) >= SZIP_BLOCK
 
 
 def write_packed(dataset: Any, first: int, rows: Array) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from medadv.store.codecs import filters, write_packed
+from medadv.store.codecs import filters, is_packed, write_packed
 from medadv.store.layout import Array, ShardContent, chunks_of
 
 LIBVER = ("v110", "v110")
@@ -22,11 +22,7 @@ def write_content(path: Path, content: ShardContent, spatial: int, codec: str = 
     """
     with h5py.File(path, "a", libver=LIBVER) as file:
         for name, array in content.arrays.items():
-            chunks = chunks_of(name, array.shape, spatial)
-            if codec == "gzip" and is_packed(name) and chunks is not None:
-                write_packed(file.create_dataset(name, array.shape, array.dtype, track_times=False, **filters(chunks, codec)), 0, array)
-            else:
-                file.create_dataset(name, data=array, track_times=False, **filters(chunks, codec))
+            _write_rows(name, _create(file, name, array.shape, array.dtype, spatial, codec), 0, array)
         for group, attributes in content.attributes.items():
             target = file.require_group(group) if group != "/" else file
             for key, value in attributes.items():
@@ -70,13 +66,8 @@ class GridFile:
         count = len(next(iter(arrays.values())))
         for name, array in arrays.items():
             if name not in self.file:
-                shape = (self.rows, *array.shape[1:])
-                laid_out = filters(chunks_of(name, shape, self.spatial), self.codec)
-                self.file.create_dataset(name, shape, array.dtype, track_times=False, **laid_out)
-            if self.codec == "gzip" and is_packed(name):
-                write_packed(self.file[name], self.written, array)
-            else:
-                self.file[name][self.written : self.written + count] = array
+                _create(self.file, name, (self.rows, *array.shape[1:]), array.dtype, self.spatial, self.codec)
+            _write_rows(name, self.file[name], self.written, array)
         self.written += count
 
     def _close(self) -> None:
@@ -84,9 +75,15 @@ class GridFile:
             self.file.close()
 
 
-def is_packed(name: str) -> bool:
-    """Whether an array is large enough to be worth packing."""
-    return name == "image" or name.endswith("/perturbation")
+def _create(file: Any, name: str, shape: tuple[int, ...], dtype: Any, spatial: int, codec: str) -> Any:
+    return file.create_dataset(name, shape, dtype, track_times=False, **filters(name, dtype, chunks_of(name, shape, spatial), codec))
+
+
+def _write_rows(name: str, dataset: Any, first: int, rows: Array) -> None:
+    if is_packed(name, dataset):
+        write_packed(dataset, first, rows)
+    elif rows.size:
+        dataset[first : first + len(rows)] = rows
 
 
 def sync(path: Path) -> None:
