@@ -12,7 +12,8 @@ import torch
 from monai.data import NibabelReader, PILReader, PydicomReader
 from monai.transforms import LoadImage
 from PIL import Image
-from tests.conftest import quiet
+from safetensors.torch import load_file
+from tests.conftest import CLASSIFIER, SIZE, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv import CorpusDataset
 from medadv.answers import Boxes
@@ -23,6 +24,8 @@ from medadv.export.native import to_native
 from medadv.export.nifti import write_nifti
 from medadv.export.png import write_labels, write_png
 from medadv.export.run import Request, export
+from medadv.run import Options, run
+from medadv.victims.networks import build_network
 from medadv_transforms.placement import Placement
 from medadv_transforms.resample import Grid, reoriented, resampling_facts, respaced
 
@@ -179,10 +182,33 @@ def test_a_reoriented_volume_returns_exactly_and_a_respaced_one_only_lossily() -
     assert back.back(back.item.image).shape == smaller.image.shape
 
 
-def test_lossy_export_scores_the_files_again(tiny_corpus: Path, tmp_path: Path) -> None:
-    request = Request("png", tmp_path / "out", grid="native", lossy=True)
-    summary = export(tiny_corpus, request, quiet)
-    assert "metrics" not in summary  # the tiny corpus was never scaled: nothing is lossy
+@pytest.mark.usefixtures("inline")
+def test_lossy_export_scores_what_the_files_hold(tmp_path: Path) -> None:
+    """The score is that of the exported PNG scaled down again, by the bare network."""
+    draw_pictures(tmp_path / "data", 4, size=2 * SIZE)
+    weights = save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    corpus = run(tiny_spec(tmp_path), Options(), quiet).corpus
+    with pytest.raises(SpecError, match="--lossy"):
+        export(corpus, Request("png", tmp_path / "refused", grid="native"), quiet)
+    summary = export(corpus, Request("png", tmp_path / "out", grid="native", lossy=True), quiet)
+    network = build_network("monai:densenet121", CLASSIFIER).eval()
+    network.load_state_dict(load_file(weights))
+    scores = []
+    for row in csv.DictReader((tmp_path / "out" / "labels.csv").read_text().splitlines()):
+        image = Image.open(tmp_path / "out" / row["file"])
+        assert image.size == (2 * SIZE, 2 * SIZE)
+        levels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32)
+        with torch.no_grad():
+            logits = network(torch.from_numpy((levels / 255 - 0.5) / 0.25).permute(2, 0, 1)[None])
+        scores.append(float(logits.softmax(1)[0, int(row["label"])]))
+    assert len(scores) == 4
+    assert summary["metrics"]["score_exported"] == pytest.approx(np.mean(scores), abs=1e-4)
+    assert abs(summary["metrics"]["score_exported"] - summary["metrics"]["score_stored"]) > 1e-3
+
+
+def test_a_corpus_that_was_never_scaled_needs_no_score(tiny_corpus: Path, tmp_path: Path) -> None:
+    summary = export(tiny_corpus, Request("png", tmp_path / "out", grid="native", lossy=True), quiet)
+    assert "metrics" not in summary
     assert summary["grid"] == "native"
 
 

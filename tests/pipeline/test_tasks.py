@@ -9,9 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.provenance.verify import verify
+from medadv.reproduce import reproduce
+from medadv.rescore import rescore
 from medadv.run import Options, Result, run
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -60,8 +63,13 @@ def segmentation_spec(folder: Path, dims: int, **changes: Any) -> Path:
 
 
 def checked(result: Result) -> dict[str, Any]:
+    """The manifest of a corpus that verifies, scores again as stored, and is made again from its sources bit for bit."""
     assert result.exit_code == 0
     assert verify(result.corpus) == []
+    assert rescore(result.corpus, None, False, quiet) == []
+    again = reproduce(result.corpus, None, data=result.corpus.parent / "data")
+    assert (again.origin, again.equal) == ("sources", True)
+    assert len(again.results) == result.manifest["samples"] * len(result.manifest["attacks"])
     return result.manifest
 
 
@@ -129,3 +137,20 @@ def test_sigmoid_head_with_several_labels(tmp_path: Path) -> None:
     with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
         assert file["label"].shape == (4, 2)
         assert file["attacks/pgd-8/prediction_adversarial"].shape == (4, 2)
+
+
+def test_nothing_outside_the_field_of_view_is_perturbed(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 4, size=64)
+    y, x = np.mgrid[:64, :64] - 31.5
+    for path in (tmp_path / "data").glob("*.png"):
+        Image.fromarray(np.where((y**2 + x**2 < 31**2)[..., None], np.asarray(Image.open(path)), 0).astype(np.uint8)).save(path)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    result = run(tiny_spec(tmp_path, preprocess={"region": True, "size": [32, 32]}), Options(), quiet)
+    manifest = checked(result)
+    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+        region = file["region"][...].astype(bool)
+        assert 0.6 < region.mean() < 0.9
+        for attack in manifest["attacks"]:
+            touched = (file[f"attacks/{attack}/perturbation"][...] != 0).any(1)
+            assert not (touched & ~region).any()
+            assert touched[region].mean() > 0.5

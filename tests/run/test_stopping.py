@@ -17,6 +17,7 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 
 from medadv import commit, drain, failures, inputs, journal, lock, state
 from medadv.errors import LockedError, RunError
+from medadv.part import run_part
 from medadv.plan.frozen import generations
 from medadv.provenance.verify import verify
 from medadv.run import Options, run
@@ -65,6 +66,35 @@ def test_a_run_drains_on_sigterm_refuses_a_second_one_and_is_resumed(tmp_path: P
     assert verify(tmp_path / "corpus") == []
     assert list((tmp_path / "corpus").rglob(".tmp*")) == []
     assert not (tmp_path / "corpus" / ".medadv" / "lock").exists()
+
+
+def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> None:
+    spec = prepared(tmp_path, 24, attacks__pgd_8=None, **{"attacks__pgd-8__steps": 20, "execution__shard_size": 2})
+    process = start(spec, "--part", "1/2")
+    shards, corpus = tmp_path / "corpus" / "shards", tmp_path / "corpus"
+    until(lambda: shards.is_dir() and any(shards.glob("shard-*.json")), process)
+    with drain.stoppable() as stop:
+        with pytest.raises(LockedError, match=f"process {process.pid}, last heartbeat") as caught:
+            run_part(spec, "1/2", Options(), quiet, stop)
+        assert caught.value.exit_code == 75
+        with pytest.raises(LockedError, match="part 1/2 is at work"):
+            run_part(spec, "2/3", Options(), quiet, stop)
+        with pytest.raises(LockedError, match=f"process {process.pid}"):
+            run(spec, Options(), quiet)
+        os.killpg(process.pid, signal.SIGUSR1)
+        _, messages = process.communicate(timeout=120)
+        assert process.returncode == 143, messages
+        made = len(list(shards.glob("shard-*.json")))
+        assert 0 < made < 6
+        assert "Traceback" not in messages
+        assert not list((corpus / ".medadv" / "parts").glob("*.lock"))
+        again = run_part(spec, "1/2", Options(), quiet, stop)
+        other = run_part(spec, "2/2", Options(), quiet, stop)
+    assert (again.shards, other.shards) == (6 - made, 6)
+    merged = run(spec, Options(), quiet)
+    assert (merged.manifest["samples"], merged.manifest["run"]["status"]) == (24, "complete")
+    undisturbed = run(spec, Options(out=tmp_path / "other"), quiet)
+    assert merged.manifest["content_root"] == undisturbed.manifest["content_root"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
