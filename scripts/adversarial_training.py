@@ -6,7 +6,7 @@ adversarial_training.py SPEC --train CORPUS [--refresh N] [--seeds N] [--steps N
 A plain PyTorch loop over CorpusDataset. Both arms start from the victim's weights and see the same samples in the same order; one in
 mode `clean`, one in mode `mixed`. Both are then attacked anew, white-box, on held-out images of the spec: the figures are means over
 images and seeds, intervals 95 % percentile bootstrap over held-out images, paired between the arms. --refresh makes a further corpus
-against the improved model (`medadv run` on the training split) and trains on.
+against the improved model (`medadv run` on the training split) and trains on, on all corpora so far.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from medadv import CorpusDataset, collate
 from medadv.answers import Boxes, Label
@@ -54,17 +54,19 @@ def labels_of(batch: dict[str, Any]) -> list[Label]:
     return [label.astype(kind) for label in batch["label"].numpy()]
 
 
-def fine_tune(victim: Any, corpus: Path, mode: Any, steps: int, batch_size: int, rate: float, seed: int) -> Any:
-    """A copy of the victim after `steps` steps of AdamW; batch-norm statistics stay as they are."""
+def fine_tune(victim: Any, corpora: Sequence[Path], mode: Any, steps: int, batch_size: int, rate: float, seed: int) -> Any:
+    """A copy of the victim after `steps` steps of AdamW on all the corpora; batch-norm statistics stay as they are."""
     model = copy.deepcopy(victim)
     torch.manual_seed(seed)
-    dataset = CorpusDataset(corpus, mode=mode, probability=0.7, seed=seed)
+    datasets = [CorpusDataset(corpus, mode=mode, probability=0.7, seed=seed) for corpus in corpora]
     optimiser = torch.optim.AdamW(model.module.parameters(), lr=rate)
     done, epoch = 0, 0
     while done < steps:
-        dataset.set_epoch(epoch)
+        for dataset in datasets:
+            dataset.set_epoch(epoch)
         order = torch.Generator().manual_seed(seed * 1000 + epoch)
-        for batch in DataLoader(dataset, batch_size, shuffle=True, drop_last=True, generator=order, collate_fn=collate):
+        together: ConcatDataset[Any] = ConcatDataset(datasets)
+        for batch in DataLoader(together, batch_size, shuffle=True, drop_last=True, generator=order, collate_fn=collate):
             optimiser.zero_grad()
             targets = model.targets(labels_of(batch), torch.device("cpu"))
             model.deviation(model.forward(batch["image"]), targets, AttackSettings(attack="pgd", epsilon=1)).mean().backward()
@@ -141,12 +143,12 @@ def main() -> None:
     table: dict[str, dict[str, list[Any]]] = {"victim": {name: [value] for name, value in measured(victim).items()}}
     for seed in range(arguments.seeds):
         arms = {"control": victim, "adversarial": victim}
-        corpus = arguments.train
+        corpora = [arguments.train]
         for generation in range(arguments.refresh + 1):
             settings = (arguments.steps, arguments.batch, arguments.rate, seed + 100 * generation)
             arms = {
-                "control": fine_tune(arms["control"], corpus, "clean", *settings),
-                "adversarial": fine_tune(arms["adversarial"], corpus, "mixed", *settings),
+                "control": fine_tune(arms["control"], corpora, "clean", *settings),
+                "adversarial": fine_tune(arms["adversarial"], corpora, "mixed", *settings),
             }
             for arm, model in arms.items():
                 for name, value in measured(model).items():
@@ -154,7 +156,7 @@ def main() -> None:
             report(table, arguments, len(images), epsilon, unit)
             if generation < arguments.refresh:
                 folder = Path(tempfile.mkdtemp(prefix="refresh-"))
-                corpus = refreshed(arguments.spec, spec, manifest["data"]["split"], arms["adversarial"], folder, manifest["attacks"])
+                corpora.append(refreshed(arguments.spec, spec, manifest["data"]["split"], arms["adversarial"], folder, manifest["attacks"]))
 
 
 def report(table: dict[str, dict[str, list[Any]]], arguments: argparse.Namespace, images: int, epsilon: float, unit: str) -> None:

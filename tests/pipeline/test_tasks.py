@@ -12,10 +12,13 @@ import yaml
 from PIL import Image
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
+from medadv import worker
+from medadv.errors import SpecError
 from medadv.provenance.verify import verify
 from medadv.reproduce import reproduce
 from medadv.rescore import rescore
 from medadv.run import Options, Result, run
+from medadv.victims.loading import load_victim
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -154,3 +157,33 @@ def test_nothing_outside_the_field_of_view_is_perturbed(tmp_path: Path) -> None:
             touched = (file[f"attacks/{attack}/perturbation"][...] != 0).any(1)
             assert not (touched & ~region).any()
             assert touched[region].mean() > 0.5
+
+
+def test_volumes_of_several_shapes_share_one_loaded_victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index, length in enumerate((8, 6, 10)):
+        chest(tmp_path / f"made{index}", (32, 32, length), count=1)
+    (tmp_path / "data").mkdir()
+    records = []
+    for index in range(3):
+        for kind in ("image", "mask"):
+            (tmp_path / f"made{index}" / f"{kind}0.nii.gz").rename(tmp_path / "data" / f"{kind}{index}.nii.gz")
+        records.append({"image": f"image{index}.nii.gz", "label": f"mask{index}.nii.gz"})
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"name": "chest", "training": records}))
+    save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": 3, **UNET})
+    loads = []
+    monkeypatch.setattr(worker, "load_victim", lambda *a, **k: loads.append(1) or load_victim(*a, **k))
+    result = run(segmentation_spec(tmp_path, 3), Options(), quiet)
+    assert (result.manifest["samples"], len(result.manifest["shards"]), len(loads)) == (3, 3, 1)
+    assert verify(result.corpus) == []
+
+
+def test_a_shape_that_the_network_refuses_is_named(tmp_path: Path) -> None:
+    chest(tmp_path / "data", (32, 32, 8), count=1)
+    odd = np.zeros((32, 31, 8), np.int16)
+    for name in ("image1", "mask1"):
+        nib.save(nib.Nifti1Image(odd, np.diag([-1.5, -1.5, 2.0, 1.0])), tmp_path / "data" / f"{name}.nii.gz")
+    records = [{"image": f"image{i}.nii.gz", "label": f"mask{i}.nii.gz"} for i in range(2)]
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"name": "chest", "training": records}))
+    save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": 3, **UNET})
+    with pytest.raises(SpecError, match=r"needs logits \(n, K, 32, 31, 8\)"):
+        run(segmentation_spec(tmp_path, 3), Options(), quiet)

@@ -74,14 +74,11 @@ def load_victim(
     if task == "detection":
         # CT grids, which alone take a HU window, are stored x first, photographs y first.
         return detector_of(module, settings.score_threshold, x_first=settings.normalize.window is not None), identity
-    # A window's worth tells the classes of a whole volume.
-    tried = sample_shape if settings.window is None or sample_shape is None else (sample_shape[0], *settings.window)
-    if sample_shape is not None and tried is not None and len(tried) != len(sample_shape):
-        raise SpecError(f"victim.window={list(tried[1:])} has {len(tried) - 1} lengths for images of {len(sample_shape) - 1} axes")
-    classes = _classes(module, task, tried, device)
+    if sample_shape is None:
+        raise ValueError("sample_shape is needed to learn how many classes the network answers")
+    classes = classes_for(module, settings, task, sample_shape, device)
     if task == "classification":
         return Classifier(module, settings.head, classes), identity
-    assert sample_shape is not None
     return Segmenter(module, settings.head, classes, len(sample_shape) - 1), identity
 
 
@@ -188,10 +185,15 @@ def _detector_classes(network: nn.Module) -> int:
     raise SpecError("victim.network is no detector of torchvision or MONAI: task detection needs one that answers boxes, labels and scores")
 
 
-def _classes(module: nn.Module, task: str, shape: tuple[int, ...] | None, device: torch.device) -> int:
-    """Number of outputs, from one forward pass over an image of the stored shape."""
-    if shape is None:
-        raise ValueError("sample_shape is needed to learn how many classes the network answers")
+def classes_for(module: nn.Module, settings: VictimSettings, task: str, stored: tuple[int, ...], device: torch.device) -> int:
+    """Number of outputs of a classifier or segmenter, from one forward pass over an image of a stored shape (C, *spatial).
+
+    Raises SpecError where network and shape do not fit.
+    """
+    # A window's worth tells the classes of a whole volume.
+    shape = stored if settings.window is None else (stored[0], *settings.window)
+    if len(shape) != len(stored):
+        raise SpecError(f"victim.window={list(shape[1:])} has {len(shape) - 1} lengths for images of {len(stored) - 1} axes")
     try:
         with torch.no_grad():
             outputs: Any = module(torch.zeros(1, *shape, device=device))
