@@ -12,12 +12,13 @@ from monai.metrics.rocauc import compute_roc_auc
 from torch import from_numpy
 
 from medadv.errors import IntegrityError, SpecError
-from medadv.report import checks
+from medadv.report import checks, words
 from medadv.report.build import write_report
 from medadv.report.columns import read_columns
 from medadv.report.measure import auc, metrics
 from medadv.report.paint import signed
 from medadv.report.view import Placing
+from medadv.spec.attack import AttackSettings
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,14 @@ def test_it_prints_and_every_figure_has_words(page: str) -> None:
     assert "@media print" in page
     assert all('role="img"' in tag and "aria-label" in tag for tag in re.findall(r"<svg[^>]*>", page))
     assert all(re.search(r'scope="(col|row)"', tag) for tag in re.findall(r"<th(?:\s[^>]*)?>", page))
+
+
+def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
+    settings = AttackSettings.model_validate({"attack": "smia-mi-ti", "epsilon": 4}).model_dump(mode="json")
+    text = words._settings(settings, "grey levels")
+    assert text == (
+        "smia-mi-ti, epsilon 4 grey levels, step 2, 10 steps, random start, momentum 1, gradients smoothed with a Gaussian of 1 voxels, "
+        "loss stabilization of weight 0.5 with a Gaussian of 1.5 voxel, gradient through both branches"
+    )
+    cited = "\n".join(words.citations({"a": settings}))
+    assert all(number in cited for number in ("2103.05232", "1710.06081", "1904.02884"))

@@ -12,7 +12,7 @@ SOURCES = {
     "arXiv:1904.02884.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
-BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm")}
+BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm"), "smia-mi-ti": ("smia", "mifgsm", "tifgsm")}
 """Attacks that have no work of their own."""
 SOFTWARE = (
     "Cardoso et al.: MONAI: An open-source framework for deep learning in healthcare. 2022. arXiv:2211.02701.",
@@ -57,6 +57,8 @@ def _settings(settings: dict[str, Any], unit: str) -> str:
         text += ", random start"
     if settings["momentum"]:
         text += f", momentum {settings['momentum']:g}"
+    if settings["gradient_sigma"] is not None:
+        text += f", gradients smoothed with a Gaussian of {settings['gradient_sigma']:g} voxels"
     if settings["weight"]:
         branches = "one branch" if settings["stop_gradient"] else "both branches"
         how = "after the authors' listing" if kind == "smia-listing" else f"gradient through {branches}"

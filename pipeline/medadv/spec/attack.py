@@ -2,7 +2,7 @@
 
 Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017 (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM
 Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow
-through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does.
+through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it too, as MI-FGSM does.
 
 `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the example
 before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
@@ -24,19 +24,21 @@ from pydantic import Field, model_validator
 
 from medadv.spec.base import Settings
 
-AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-listing"]
+AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing"]
 
-# Fields that a name fixes unless the spec says otherwise. `smia`'s weight, kernel and longer steps, and those of `smia-ti`, were chosen by
+# Fields that a name fixes unless the spec says otherwise. Weight, kernel and longer steps of the stabilized attacks were chosen by
 # measurement: scripts/bench/ATTACKS.md.
-STABILIZED = {"weight": 0.5, "sigma": 1.5, "kernel_size": 5}
+STABILIZED = {"random_start": True, "weight": 0.5, "sigma": 1.5, "kernel_size": 5}
+SMOOTH_GRADIENT = {"gradient_sigma": 1.0, "gradient_kernel_size": 5}
 NAMED: dict[str, dict[str, Any]] = {
     "fgsm": {"steps": 1, "random_start": False},
     "bim": {"random_start": False},
     "pgd": {"random_start": True},
     "mifgsm": {"random_start": False, "momentum": 1.0},
     "tifgsm": {"random_start": False, "momentum": 1.0, "gradient_sigma": 3.0, "gradient_kernel_size": 15},
-    "smia": {"random_start": True, **STABILIZED},
-    "smia-ti": {"random_start": True, **STABILIZED, "gradient_sigma": 1.0, "gradient_kernel_size": 5},
+    "smia": STABILIZED,
+    "smia-ti": {**STABILIZED, **SMOOTH_GRADIENT},
+    "smia-mi-ti": {**STABILIZED, **SMOOTH_GRADIENT, "momentum": 1.0},
     "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
 }
 
@@ -47,7 +49,9 @@ class AttackSettings(Settings):
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
     step: float = Field(
-        gt=0, le=4095, description="step size, stored units; left out: half of epsilon for `smia` and `smia-ti`, else a quarter, at least 1"
+        gt=0,
+        le=4095,
+        description="step size, stored units; left out: half of epsilon for `smia`, `smia-ti` and `smia-mi-ti`, else a quarter, at least 1",
     )
     steps: int = Field(10, ge=1, le=10_000)
     random_start: bool = False
@@ -73,7 +77,7 @@ class AttackSettings(Settings):
         if "step" not in resolved and isinstance(resolved.get("epsilon"), int | float) and math.isfinite(resolved["epsilon"]):
             # One whole lattice step at least; a part of the ball otherwise. A single step goes all the way. The stabilized attack pays
             # twice for each step, so that it takes half as many, of twice the length.
-            part = 2 if data["attack"] in ("smia", "smia-ti") else 4
+            part = 2 if NAMED[data["attack"]].items() >= STABILIZED.items() else 4
             resolved["step"] = max(1.0, float(resolved["epsilon"]) if resolved.get("steps") == 1 else round(resolved["epsilon"] / part))
         return resolved
 
