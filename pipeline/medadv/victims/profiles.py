@@ -16,7 +16,7 @@ from medadv.victims.base import Victim
 from medadv.victims.classification import Classifier
 from medadv.victims.detection import Dense, Detector
 from medadv.victims.folding import fold_batch_norm
-from medadv.victims.lean import freeze_slopes
+from medadv.victims.lean import freeze_slopes, lighten
 from medadv.victims.segmentation import Segmenter
 from medadv.victims.sliding import SlidingWindow
 
@@ -165,9 +165,12 @@ def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Vict
         for old, new in zip(before, after, strict=True):
             if not torch.allclose(new, old, rtol=FOLD_TOLERANCE, atol=FOLD_TOLERANCE * float(old.abs().max())):
                 raise ValueError("folding batch-norm changes the answers: a convolution's output is read elsewhere too")
+    if next(module.parameters()).device.type == "cpu":
+        lighten(module)
     if profile.channels_last:
         _to_channels_last(victim.module)
         _to_channels_last(module)
+        _settle(module)
     for part in _parts(fast):
         if profile.bf16:
             part.to(torch.bfloat16)
@@ -193,6 +196,13 @@ def _to_channels_last(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.ndim in FORMATS:
             parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.ndim])
+
+
+def _settle(module: nn.Module) -> None:
+    """With a single channel both layouts are the same, and a convolution answers in the wrong one: every sum after it would mix them."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Conv3d) and part.in_channels == 1:
+            part.register_forward_hook(lambda _, __, output: output.contiguous(memory_format=FORMATS[output.ndim]))
 
 
 def _sample(victim: Classifier | Segmenter | Detector, shape: Sequence[int]) -> Tensor:
