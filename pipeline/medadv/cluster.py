@@ -20,6 +20,7 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 
 from medadv.errors import RunError, SpecError
+from medadv.ordered import SHARERS
 
 # A task whose worker never comes would wait for ever; this turns it into an error.
 NO_WORKERS_TIMEOUT = "5 minutes"
@@ -235,10 +236,9 @@ def _cpu_cluster(workers: int, limit: int) -> LocalCluster:
 def _gpu_cluster(gpus: list[str], limit: int) -> SpecCluster:
     """One nanny per GPU, which sees that one alone."""
     options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": limit, "silence_logs": 50}
+    environments = [{"CUDA_VISIBLE_DEVICES": gpu, SHARERS: str(len(gpus))} for gpu in gpus]
     return SpecCluster(
-        workers={
-            number: {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": gpu}}} for number, gpu in enumerate(gpus)
-        },
+        workers={number: {"cls": Nanny, "options": {**options, "env": env}} for number, env in enumerate(environments)},
         scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}},
         silence_logs=50,
     )

@@ -9,6 +9,7 @@ from medadv.answers import Label
 from medadv.datasets.failing import raise_unless_input
 from medadv.datasets.read import Reader, Sample
 from medadv.errors import RunError
+from medadv.ordered import in_order
 from medadv.plan.files import FileHashes
 from medadv.plan.model import PlannedSample, PlannedShard
 from medadv.plan.survey import content_of
@@ -34,10 +35,12 @@ class Batch:
     quarantined: list[dict[str, Any]]
 
 
-def batches(shard: PlannedShard, reader: Reader, victim: Victim, excluded: Collection[str] = ()) -> Iterator[Batch]:
-    """The shard's batches in order. A thread loads one batch ahead: at most two batches of decoded samples wait in memory.
+def batches(
+    shard: PlannedShard, reader: Reader, victim: Victim, excluded: Collection[str] = (), threads: int = 1
+) -> Iterator[Batch]:
+    """The shard's batches in order. A batch is loaded ahead: at most two batches of decoded samples wait in memory.
 
-    excluded: samples that are known to kill workers; they are not touched.
+    excluded: samples that are known to kill workers; they are not touched.  threads: that load a batch together.
 
     Raises:
         OSError: the disk failed, not the input.  RunError: the data root vanished.
@@ -46,11 +49,11 @@ def batches(shard: PlannedShard, reader: Reader, victim: Victim, excluded: Colle
     with ThreadPoolExecutor(1, thread_name_prefix="loading") as pool:
         planned = iter(enumerate(shard.batches))
         first = next(planned, None)
-        ahead = pool.submit(_load, *first, shard, reader, victim, hashes, excluded) if first else None
+        ahead = pool.submit(_load, *first, shard, reader, victim, hashes, excluded, threads) if first else None
         while ahead is not None:
             batch = ahead.result()
             following = next(planned, None)
-            ahead = pool.submit(_load, *following, shard, reader, victim, hashes, excluded) if following else None
+            ahead = pool.submit(_load, *following, shard, reader, victim, hashes, excluded, threads) if following else None
             yield batch
 
 
@@ -62,21 +65,23 @@ def _load(
     victim: Victim,
     hashes: FileHashes,
     excluded: Collection[str],
+    threads: int,
 ) -> Batch:
-    loaded: list[Loaded] = []
-    quarantined: list[dict[str, Any]] = []
-    for position, planned in enumerate(batch):
+    def one(place: tuple[int, PlannedSample]) -> Loaded | dict[str, Any]:
+        position, planned = place
         try:
             if planned.id in excluded:
                 raise InputError("kills-worker")
             sample = _read(planned, shard, reader, hashes)
-            loaded.append(Loaded(planned, sample, _label(sample, victim), (number, position)))
+            return Loaded(planned, sample, _label(sample, victim), (number, position))
         except InputError as error:
             raise_unless_input(error)
             if error.code == "changed-input" and not _there(reader):
                 raise RunError(f"{reader.root} vanished or is empty: is it mounted? Every finished shard is kept") from None
-            quarantined.append({"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice})
-    return Batch(loaded, quarantined)
+            return {"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice}
+
+    found = list(in_order(one, enumerate(batch), threads))
+    return Batch([f for f in found if isinstance(f, Loaded)], [f for f in found if isinstance(f, dict)])
 
 
 def _read(planned: PlannedSample, shard: PlannedShard, reader: Reader, hashes: FileHashes) -> Sample:

@@ -17,6 +17,7 @@ from medadv.datasets.read import Reader
 from medadv.errors import IntegrityError
 from medadv.hashing import canonical_json, hash_array, hash_file, hash_value
 from medadv.inputs import Batch, Loaded, batches
+from medadv.ordered import helpers
 from medadv.plan.model import PlannedShard
 from medadv.recipe import Recipe, attack_samples, labels_of, outcome, planned, predict
 from medadv.spec.attack import AttackSettings
@@ -62,7 +63,8 @@ def make_shard(
     name = shard_name(shard.index)
     temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
     try:
-        content, loaded, quarantined = _attacked(temporary, shard, recipe, batches(shard, reader, victim, excluded), victim, proceed)
+        source = batches(shard, reader, victim, excluded, helpers(recipe.device))
+        content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)
         receipt = _base_receipt(shard, recipe, loaded, quarantined)
         if not loaded:
             return commit(workspace, name, shard.index, None, receipt, proceed)
@@ -117,7 +119,7 @@ def _attacked(
     labels: list[Label] = []
     quarantined: list[dict[str, Any]] = []
     large: dict[str, list[Array]] = defaultdict(list)
-    grid = GridFile(temporary, len(shard.samples), spatial, recipe.codec)
+    grid = GridFile(temporary, len(shard.samples), spatial, recipe.codec, helpers(recipe.device))
     try:
         for batch in source:
             proceed()

@@ -1,9 +1,10 @@
 """A whole run against the bare loop that does only what cannot be left out: the attack and two fp32 scorings of the same samples.
 
     OMP_NUM_THREADS=1 python scripts/bench/pipeline.py [--pictures 384] [--size 96] [--rounds 5]
+    python scripts/bench/pipeline.py --device cuda --network torchvision:resnet50 --size 224 --batch-size 256 --pictures 4096 --jpeg
 
 Every round takes, one after the other, a run with one worker, the bare loop in this process, two bare loops at once (what the machine gives
-two processes at best) and a run with two workers, one thread each. A run's
+two processes at best) and a run with two workers, one thread each; on a GPU, the first two alone. A run's
 throughput counts from the beginning of its first shard to the commit of its last, from its own log: loading, writing, reading back,
 verifying, receipts and Dask are in it, importing torch is not. The stages are timed in an extra pass in this process.
 """
@@ -60,9 +61,10 @@ def equipment_of(corpus: Path) -> tuple[Equipment, list[PlannedShard]]:
 def bare(corpus: Path, start: Callable[[], Any] = lambda: None) -> float:
     """Samples per second of attack and two scorings alone, on batches that lie in memory. start: called when all is ready."""
     equipment, shards = equipment_of(corpus)
+    device = torch.device(equipment.recipe.device)
     ready = [
         (
-            torch.from_numpy(np.stack([item.sample.image for item in b.loaded])).float(),
+            torch.from_numpy(np.stack([item.sample.image for item in b.loaded])).to(device, torch.float32),
             [item.planned.id for item in b.loaded],
             [item.label for item in b.loaded],
         )
@@ -73,7 +75,7 @@ def bare(corpus: Path, start: Callable[[], Any] = lambda: None) -> float:
     start()
     began = time.monotonic()
     for images, ids, labels in ready:
-        targets = equipment.victim.targets([label for label in labels if label is not None], torch.device("cpu"))
+        targets = equipment.victim.targets([label for label in labels if label is not None], device)
         seeds = [start_seed(0, sample, name) for sample in ids]
         delta = perturb(equipment.victim, images, targets, settings, lattice=LATTICES["level8"], seeds=seeds)
         equipment.victim.predict(images)
@@ -148,30 +150,42 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=384)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--network", default="torchvision:resnet18")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--codec", default="gzip")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--jpeg", action="store_true", help="pictures as JPEG instead of PNG")
     arguments = parser.parse_args()
     found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw(folder / "data", arguments.pictures, arguments.size)
-        spec = write_spec(folder, arguments.size, "torchvision:resnet18", NETWORK, ATTACKS, batch_size=8, shard_size=32)
+        draw(folder / "data", arguments.pictures, arguments.size, suffix="jpg" if arguments.jpeg else "png")
+        execution = {name: getattr(arguments, name) for name in ("device", "batch_size", "codec", "precision")}
+        execution["shard_size"] = 4 * arguments.batch_size
+        spec = write_spec(folder, arguments.size, arguments.network, NETWORK, ATTACKS, **execution)
         for number in range(arguments.rounds):
             one, two = (folder / f"corpus-{number}-{workers}" for workers in (1, 2))
             found["one worker"].append(whole(spec, one, 1))
             found["bare loop"].append(bare(one))
-            found["two bare loops"].append(side_by_side(one))
-            found["two workers"].append(whole(spec, two, 2))
+            if arguments.device == "cpu":
+                found["two bare loops"].append(side_by_side(one))
+                found["two workers"].append(whole(spec, two, 2))
             latest = {key: round(values[-1], 2) for key, values in found.items()}
             print(latest, f"load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         middle = {key: statistics.median(values) for key, values in found.items()}
         ratios = [w / b for w, b in zip(found["one worker"], found["bare loop"], strict=True)]
-        pairs = [t / o for t, o in zip(found["two workers"], found["one worker"], strict=True)]
         spent = stages(folder / "corpus-0-1", folder / "stages")
         for key, value in middle.items():
             print(f"{key}: {value:.2f} samples/s (median of {arguments.rounds})")
         print(f"run with one worker against the bare loop: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-        print(f"two workers against one: {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})")
-        sides = [s / b for s, b in zip(found["two bare loops"], found["bare loop"], strict=True)]
-        print(f"two bare loops at once against one: {statistics.median(sides):.2f} ({min(sides):.2f} to {max(sides):.2f})")
+        if arguments.device == "cpu":
+            pairs = [t / o for t, o in zip(found["two workers"], found["one worker"], strict=True)]
+            print(f"two workers against one: {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})")
+            sides = [s / b for s, b in zip(found["two bare loops"], found["bare loop"], strict=True)]
+            print(f"two bare loops at once against one: {statistics.median(sides):.2f} ({min(sides):.2f} to {max(sides):.2f})")
+        else:
+            print(f"peak memory of the bare loop on the GPU: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
         print("stages, seconds: " + ", ".join(f"{stage} {spent[stage]:.2f}" for stage in [*STAGES, "all"]))
         print(f"load average at the end {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
 

@@ -15,13 +15,13 @@ TINY = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features":
 """A DenseNet of a few thousand weights."""
 
 
-def draw(folder: Path, count: int, size: int, first: int = 0) -> None:
-    """`count` smooth random PNG pictures in two classes, and their labels.csv; earlier ones in the folder are kept in it."""
+def draw(folder: Path, count: int, size: int, first: int = 0, suffix: str = "png") -> None:
+    """`count` smooth random pictures in two classes, and their labels.csv; earlier ones in the folder are kept in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(first, first + count):
         coarse = np.random.default_rng([7, index]).integers(40, 216, (6, 6, 3), np.uint8)
-        Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{index:05d}.png")
-    names = sorted(path.name for path in folder.glob("*.png"))
+        Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{index:05d}.{suffix}")
+    names = sorted(path.name for path in folder.glob(f"*.{suffix}"))
     rows = [f"{name},{int(name[:5]) % 2},p{int(name[:5]) // 3}" for name in names]
     (folder / "labels.csv").write_text("\n".join(["file,grade,patient", *rows]) + "\n")
 

@@ -17,7 +17,7 @@ from medadv.run import Options, run
 from medadv.store.codecs import filters, fletcher32, require_codec, write_packed
 from medadv.store.extents import damaged_pieces, find_extents
 from medadv.store.layout import ShardContent, chunks_of
-from medadv.store.writer import write_content
+from medadv.store.writer import GridFile, write_content
 
 
 @given(st.binary(max_size=3000))
@@ -46,6 +46,18 @@ def test_packed_chunks_read_back_by_plain_hdf5(tmp_path_factory: pytest.TempPath
         write_packed(file.create_dataset("image", values.shape, values.dtype, **filters("image", values.dtype, chunks, "gzip")), 0, values)
     with h5py.File(path) as file:
         assert np.array_equal(file["image"][...], values)
+
+
+def test_chunks_packed_in_several_threads_are_the_same_file(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(-4, 5, (9, 1, 40, 70, 65), np.int8)
+    for threads in (1, 3):
+        file = GridFile(tmp_path / f"{threads}.h5", len(values), 3, threads=threads)
+        for start in (0, 4):
+            file.append({"attacks/a/perturbation": values[start : start + (4 if start == 0 else 5)]})
+        assert file.close()
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
+    with h5py.File(tmp_path / "3.h5") as stored:
+        assert np.array_equal(stored["attacks/a/perturbation"][...], values)
 
 
 def test_extents_name_the_sample_whose_bytes_changed(tmp_path: Path) -> None:

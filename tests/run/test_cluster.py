@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 
 from medadv import cluster
+from medadv.ordered import SHARERS
 from medadv.provenance.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +92,9 @@ def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch: pytest.MonkeyPatc
     with cluster.connect(2, 1, "cuda", cluster.Address()) as pool:
         assert "2 workers on GPU GPU-a, GPU-b" in pool.about
         seen = pool.client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
+        shares = pool.client.run(os.getenv, SHARERS)
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
+    assert set(shares.values()) == {"2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert cluster.visible_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")

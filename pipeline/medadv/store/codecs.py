@@ -6,6 +6,7 @@ Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Bl
 import contextlib
 import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -13,6 +14,7 @@ import numpy as np
 
 from medadv.answers import Array
 from medadv.errors import SpecError
+from medadv.ordered import in_order
 
 # Registers its filters with HDF5 where it is installed.
 with contextlib.suppress(ImportError):
@@ -68,12 +70,16 @@ def _suits_szip(name: str, dtype: Any, chunks: tuple[int, ...]) -> bool:
     return name == "image" and np.dtype(dtype) == np.uint8 and math.prod(chunks) >= SZIP_BLOCK
 
 
-def write_packed(dataset: Any, first: int, rows: Array) -> None:
+def write_packed(dataset: Any, first: int, rows: Array, threads: int = 1) -> None:
     """Write rows into a gzip dataset, each chunk as the smallest of several deflate streams.
 
-    dataset: [n, …] with one row a chunk, or bricks of one.  first: row where `rows` start.
+    dataset: [n, …] with one row a chunk, or bricks of one.  first: row where `rows` start.  threads: to pack in; the bytes are the same.
     """
-    chunk = dataset.chunks
+    for place, data in in_order(_packed_at, _blocks(dataset.chunks, first, rows), threads):
+        dataset.id.write_direct_chunk(place, data)
+
+
+def _blocks(chunk: tuple[int, ...], first: int, rows: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
     for row, values in enumerate(rows, start=first):
         grid = [range(0, length, step) for length, step in zip(values.shape, chunk[1:], strict=True)]
         for corner in np.ndindex(*(len(steps) for steps in grid)):
@@ -81,7 +87,12 @@ def write_packed(dataset: Any, first: int, rows: Array) -> None:
             part = values[tuple(slice(s, s + step) for s, step in zip(start, chunk[1:], strict=True))]
             # HDF5 stores whole chunks, also at the far ends of an array.
             block = np.pad(part, [(0, step - length) for length, step in zip(part.shape, chunk[1:], strict=True)])
-            dataset.id.write_direct_chunk((row, *start), packed(block))
+            yield (row, *start), block
+
+
+def _packed_at(placed: tuple[tuple[int, ...], Array]) -> tuple[tuple[int, ...], bytes]:
+    place, block = placed
+    return place, packed(block)
 
 
 def packed(block: Array) -> bytes:

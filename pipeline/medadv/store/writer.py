@@ -33,11 +33,11 @@ def write_content(path: Path, content: ShardContent, spatial: int, codec: str = 
 class GridFile:
     """A new shard file whose arrays on the image grid are written batch by batch, while the next batch is attacked.
 
-    One thread does all of it in order, so that the same batches give the same bytes.
+    One thread writes, in order, so that the same batches give the same bytes; `threads` pack beside it.
     """
 
-    def __init__(self, path: Path, rows: int, spatial: int, codec: str = "gzip") -> None:
-        self.path, self.rows, self.spatial, self.codec = path, rows, spatial, codec
+    def __init__(self, path: Path, rows: int, spatial: int, codec: str = "gzip", threads: int = 1) -> None:
+        self.path, self.rows, self.spatial, self.codec, self.threads = path, rows, spatial, codec, threads
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self.written = 0
         self.file: Any = None
@@ -67,7 +67,7 @@ class GridFile:
         for name, array in arrays.items():
             if name not in self.file:
                 _create(self.file, name, (self.rows, *array.shape[1:]), array.dtype, self.spatial, self.codec)
-            _write_rows(name, self.file[name], self.written, array)
+            _write_rows(name, self.file[name], self.written, array, self.threads)
         self.written += count
 
     def _close(self) -> None:
@@ -79,9 +79,9 @@ def _create(file: Any, name: str, shape: tuple[int, ...], dtype: Any, spatial: i
     return file.create_dataset(name, shape, dtype, track_times=False, **filters(name, dtype, chunks_of(name, shape, spatial), codec))
 
 
-def _write_rows(name: str, dataset: Any, first: int, rows: Array) -> None:
+def _write_rows(name: str, dataset: Any, first: int, rows: Array, threads: int = 1) -> None:
     if is_packed(name, dataset):
-        write_packed(dataset, first, rows)
+        write_packed(dataset, first, rows, threads)
     elif rows.size:
         dataset[first : first + len(rows)] = rows
 
