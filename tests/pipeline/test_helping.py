@@ -58,7 +58,7 @@ def test_cores_attack_unless_a_gpu_does(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_corpus_made_with_helpers_is_the_same_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_pictures(tmp_path / "data", 9)
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
-    spec = tiny_spec(tmp_path, execution__batch_size=3)
+    spec = tiny_spec(tmp_path)
     before = run(spec, Options(), quiet)
     monkeypatch.setattr(shard, "helpers", lambda _: 4)
     after = run(spec, Options(out=tmp_path / "other"), quiet)
