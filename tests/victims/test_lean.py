@@ -95,7 +95,20 @@ def test_other_layouts_are_settled() -> None:
     lean = nn.Sequential(*norm)
     lighten(lean)
     x = torch.randn(2, 9, 4, 7, dtype=torch.float64).permute(0, 2, 3, 1)
-    for found, expected in zip(answer_and_gradient(lean, x), answer_and_gradient(norm, x), strict=True):
+    for given in (x, x.contiguous(), x.contiguous(memory_format=torch.channels_last)):
+        for found, expected in zip(answer_and_gradient(lean, given), answer_and_gradient(norm, given), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_gradient_may_come_in_another_layout(layout: torch.memory_format) -> None:
+    norm = nn.Sequential(nn.GroupNorm(2, 4)).double()
+    lean = nn.Sequential(*norm)
+    lighten(lean)
+    x = torch.randn(2, 4, 7, 9, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    for other in (torch.contiguous_format, torch.channels_last):
+        gradient = torch.randn(x.shape, dtype=torch.float64).contiguous(memory_format=other)
+        (found,), (expected,) = (torch.autograd.grad(module(x), x, gradient) for module in (lean, norm))
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 

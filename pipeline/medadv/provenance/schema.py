@@ -147,6 +147,7 @@ class ProfileFacts(Closed):
     channels_last: bool
     folded: bool
     bf16: bool
+    int8: bool = False
     compiled: str | None
 
 

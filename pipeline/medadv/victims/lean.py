@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from medadv.victims.layout import FORMATS, settled
 from medadv.victims.stem import SpaceToDepth, is_thin
 
 ROW = 64
@@ -29,20 +30,25 @@ def freeze_slopes(module: nn.Module) -> None:
         # Slopes by channel would need their own shape; a subclass may do anything.
         return type(part) is nn.PReLU and part.num_parameters == 1
 
-    _replace(module, is_plain, lambda part: nn.LeakyReLU(float(part.weight.detach())))
+    replace_parts(module, is_plain, lambda part: nn.LeakyReLU(float(part.weight.detach())))
 
 
 def lighten(module: nn.Module) -> None:
     """Replace, in place, what PyTorch is slow at on a CPU: norms whose channels come last in memory, and strided convolutions of few
     channels. `module` is in evaluation mode."""
-    _replace(module, lambda part: type(part) is nn.GroupNorm, lambda part: ChannelsLastNorm(part.num_groups, part))
+    replace_parts(module, lambda part: type(part) is nn.GroupNorm, lambda part: ChannelsLastNorm(part.num_groups, part))
+    replace_parts(module, _takes_own_statistics, lambda part: ChannelsLastNorm(None, part))
+    replace_parts(module, lambda part: type(part) in BATCH_NORMS and part.running_mean is not None, ChannelwiseAffine)
+    replace_parts(module, is_thin, SpaceToDepth)
+
+
+def _takes_own_statistics(part: Any) -> bool:
     # With running statistics an instance norm is a batch norm.
-    _replace(module, lambda part: type(part) in INSTANCE_NORMS and not part.track_running_stats, lambda part: ChannelsLastNorm(None, part))
-    _replace(module, lambda part: type(part) in BATCH_NORMS and part.running_mean is not None, ChannelwiseAffine)
-    _replace(module, is_thin, SpaceToDepth)
+    return type(part) in INSTANCE_NORMS and not part.track_running_stats
 
 
-def _replace(module: nn.Module, chosen: Callable[[Any], bool], made: Callable[[Any], nn.Module]) -> None:
+def replace_parts(module: nn.Module, chosen: Callable[[Any], bool], made: Callable[[Any], nn.Module]) -> None:
+    """Put, in place, another module for every chosen one below `module`."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if chosen(child):
@@ -71,7 +77,7 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
         ctx.save_for_backward(factor)
-        x = _settled(x)
+        x = settled(x)
         rows, spread = _in_rows(x)
         # Not a view of the rows: what follows may work in place.
         y = torch.empty_like(x)
@@ -82,7 +88,7 @@ class _Affine(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (factor,) = ctx.saved_tensors
-        rows, spread = _in_rows(gradient := _settled(gradient))
+        rows, spread = _in_rows(gradient := settled(gradient))
         return (rows * spread(factor)).as_strided(gradient.shape, gradient.stride()), None, None
 
 
@@ -113,7 +119,7 @@ class _GroupNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, mean, rstd, weight = ctx.saved_tensors
-        x = _settled(x)
+        x = settled(x)
         n, channels = x.shape[:2]
         size = x[0, 0].numel()
         if x.is_contiguous():
@@ -122,6 +128,8 @@ class _GroupNorm(torch.autograd.Function):
             return found[0], None, None, None, None
         # With g = gradient * weight and means over a group: dx = rstd * (g - mean(g) - x^ * mean(g x^)), x^ = (x - mean) * rstd. That is
         # a * gradient + k * x + c with a factor for each channel, and k and c for each group.
+        # Both in one layout, or the answer would have the gradient's.
+        gradient = gradient.contiguous(memory_format=FORMATS[x.ndim])
         voxels, grads = (t.movedim(1, -1).reshape(n, size, channels) for t in (x, gradient))
         factor = torch.ones(channels) if weight is None else weight.to(mean.dtype)
         first, second = (
@@ -135,11 +143,6 @@ class _GroupNorm(torch.autograd.Function):
         grads = grads.reshape(rows.shape)
         found = torch.addcmul(spread(c), grads, spread(a * factor)).addcmul_(rows, spread(k))
         return found.as_strided(x.shape, x.stride()), None, None, None, None
-
-
-def _settled(x: Tensor) -> Tensor:
-    """With channels first or last in memory; anything else is copied."""
-    return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
 def _in_rows(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -1,7 +1,7 @@
 """How a victim is executed while it is attacked: memory format, folded batch-norm, bfloat16, compilation. Scoring stays in fp32."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,11 +16,12 @@ from medadv.victims.base import Victim
 from medadv.victims.classification import Classifier
 from medadv.victims.detection import Dense, Detector
 from medadv.victims.folding import fold_batch_norm
-from medadv.victims.lean import freeze_slopes, lighten
+from medadv.victims.int8 import Int8Convolution, has_int8_products, is_quantizable
+from medadv.victims.layout import FORMATS, leave_half, with_settled_slices
+from medadv.victims.lean import freeze_slopes, lighten, replace_parts
 from medadv.victims.segmentation import Segmenter
 from medadv.victims.sliding import SlidingWindow
 
-FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 FOLD_TOLERANCE = 1e-3
 """Relative difference of outputs that folding may cause: rounding gives 1e-6, a wrong pair of layers 1e-1."""
 
@@ -32,13 +33,15 @@ class Profile:
     channels_last: bool = False
     folded: bool = False
     bf16: bool = False
+    int8: bool = False
+    """With bf16: convolutions that gain by it multiply 8-bit numbers, see int8.py."""
     compiled: str | None = None
     """Mode of torch.compile; `reduce-overhead` replays CUDA graphs."""
 
     @property
     def name(self) -> str:
         """Such as channels_last+folded+bf16."""
-        parts = [key for key in ("channels_last", "folded", "bf16") if getattr(self, key)]
+        parts = [key for key in ("channels_last", "folded", "bf16", "int8") if getattr(self, key)]
         return "+".join(parts + ([f"compiled {self.compiled}"] if self.compiled else [])) or "plain"
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,6 +68,8 @@ def candidates(module: nn.Module, device: str) -> list[Profile]:
     found = [Profile(), Profile(channels_last=True), Profile(bf16=True), Profile(channels_last=True, bf16=True)]
     if folded:
         found += [replace(profile, folded=True) for profile in found[1:]]
+    if device == "cpu" and has_int8_products() and any(is_quantizable(part) for part in module.modules()):
+        found.append(replace(found[-1], int8=True))
     if device == "cuda":
         found += [replace(found[-1], compiled=mode) for mode in ("default", "reduce-overhead")]
     return found
@@ -165,17 +170,24 @@ def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Vict
         for old, new in zip(before, after, strict=True):
             if not torch.allclose(new, old, rtol=FOLD_TOLERANCE, atol=FOLD_TOLERANCE * float(old.abs().max())):
                 raise ValueError("folding batch-norm changes the answers: a convolution's output is read elsewhere too")
-    if next(module.parameters()).device.type == "cpu":
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    if on_cpu:
         lighten(module)
     if profile.channels_last:
         _to_channels_last(victim.module)
         _to_channels_last(module)
         _settle(module)
     for part in _parts(fast):
+        if on_cpu:
+            part.forward = with_settled_slices(part.forward)
+        if profile.int8:
+            # Before they become bfloat16: their weights are quantized from single precision.
+            replace_parts(part, is_quantizable, Int8Convolution)
         if profile.bf16:
             part.to(torch.bfloat16)
-            part.register_forward_pre_hook(lambda _, inputs: _cast(inputs, torch.bfloat16))
-            part.register_forward_hook(lambda _, __, outputs: _cast(outputs, torch.float32))
+            leave = leave_half if on_cpu else torch.Tensor.float
+            part.register_forward_pre_hook(lambda _, inputs: _each(inputs, torch.Tensor.bfloat16))
+            part.register_forward_hook(lambda _, __, outputs, leave=leave: _each(outputs, leave))
         if profile.compiled:
             part.compile(mode=profile.compiled)
     return Tuned(victim, fast)
@@ -219,12 +231,12 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
         yield from outputs.head.values()
 
 
-def _cast(values: Any, dtype: torch.dtype) -> Any:
-    """Floating-point tensors of a nest in another type."""
+def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A nest with its floating-point tensors changed."""
     if isinstance(values, Tensor):
-        return values.to(dtype) if values.is_floating_point() else values
+        return change(values) if values.is_floating_point() else values
     if isinstance(values, Mapping):
-        return type(values)((key, _cast(value, dtype)) for key, value in values.items())  # type: ignore[call-arg]
+        return type(values)((key, _each(value, change)) for key, value in values.items())  # type: ignore[call-arg]
     if isinstance(values, list | tuple):
-        return type(values)(_cast(value, dtype) for value in values)
+        return type(values)(_each(value, change) for value in values)
     return values

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
 LANES = 16
 """Channels beyond which blocks gain nothing."""
@@ -36,19 +37,23 @@ class SpaceToDepth(nn.Module):
         self.stride: tuple[int, ...] = like.stride
         # For each spatial axis: voxels of the kernel, stride, padding, blocks that the kernel touches.
         self.axes = [(k, s, p, -(-k // s)) for k, s, p in zip(like.kernel_size, like.stride, like.padding, strict=True)]
+        dense = nn.Conv2d if isinstance(like, nn.Conv2d) else nn.Conv3d
+        inner, taps = like.in_channels * math.prod(self.stride), [blocks for *_, blocks in self.axes]
+        # A convolution of its own, so that it may be replaced in turn; drawing weights for it would move the global generator.
+        self.dense = skip_init(dense, inner, like.out_channels, taps, bias=False, device=like.weight.device, dtype=like.weight.dtype)
         with torch.no_grad():
             # The kernel is filled up with zeros at its far end to whole blocks.
             filled = _padded(like.weight, [0] * len(self.axes), [blocks * s - k for k, s, _, blocks in self.axes])
-            self.weight = nn.Parameter(_blocked(filled, self.stride), requires_grad=False)
-        self.bias = like.bias
-        self.convolve = functional.conv2d if isinstance(like, nn.Conv2d) else functional.conv3d
+            self.dense.weight.copy_(_blocked(filled, self.stride))
+        self.dense.weight.requires_grad_(False)
+        self.dense.bias = like.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, *spatial) to (n, O, *spatial / stride)."""
         # As long as what the windows read; a last voxel that no window reads is cut off.
         far = [s * ((n + 2 * p - k) // s + blocks) - n - p for n, (k, s, p, blocks) in zip(x.shape[2:], self.axes, strict=True)]
         blocks = _blocked(_padded(x, [p for _, _, p, _ in self.axes], far), self.stride)
-        answer: Tensor = self.convolve(blocks, self.weight, self.bias)
+        answer: Tensor = self.dense(blocks)
         return answer
 
 
