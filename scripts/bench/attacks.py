@@ -89,7 +89,7 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     shape = samples[0][1].image.shape
     victims = []
     card = None if arguments.second is None else json.loads(arguments.second.read_text())
-    for settings in (spec.victim, None if card is None else _from_card(card, arguments.second, spec.victim)):
+    for settings in (spec.victim, None if card is None else victim_of_card(card, arguments.second, spec.victim)):
         loaded = None if settings is None else load_victim(settings, spec.data.task, base, device=cpu, sample_shape=shape)[0]
         victims.append(loaded)
     first, second = reversed(victims) if arguments.swap else victims
@@ -99,7 +99,8 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     return made[0], made[1]
 
 
-def _from_card(card: dict[str, Any], path: Path, like: VictimSettings) -> VictimSettings:
+def victim_of_card(card: dict[str, Any], path: Path, like: VictimSettings) -> VictimSettings:
+    """A victim as the card beside its weights describes it."""
     network = {"network": card["network"], "arguments": card["arguments"], "normalize": card["normalize"]}
     return VictimSettings.model_validate(
         {**network, "weights": str(path.with_suffix(".safetensors").resolve()), "score_threshold": like.score_threshold}

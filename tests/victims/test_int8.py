@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from medadv.victims import int8
+from medadv.victims.base import Normalized
+from medadv.victims.classification import Classifier
 from medadv.victims.int8 import Int8Convolution, has_int8_products, is_quantizable
 from medadv.victims.layout import FORMATS
 from medadv.victims.networks import build_network
-from medadv.victims.profiles import candidates
+from medadv.victims.profiles import Profile, candidates, with_profile
+from medadv_transforms.normalize import Normalize
 
 KINDS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "3 x 3": (nn.Conv2d(64, 64, 3, padding=1), (3, 64, 9, 11)),
@@ -157,6 +160,14 @@ def test_ranges_are_read_from_the_bits(values: list[float]) -> None:
 )
 def test_other_convolutions_are_left_alone(layer: nn.Module) -> None:
     assert not is_quantizable(layer)
+
+
+def test_a_plan_from_another_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network("torchvision:resnet18", {"num_classes": 3}).eval()
+    victim = Classifier(Normalized(Normalize([0.5] * 3, [0.25] * 3), network), "softmax", 3)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(ValueError, match="VNNI, or plan anew"):
+        with_profile(victim, Profile(channels_last=True, bf16=True, int8=True), (3, 32, 32))
 
 
 def test_only_processors_that_can_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,8 @@ def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Vict
         if profile.channels_last:
             _to_channels_last(victim.module)
         return victim
+    if profile.int8 and not has_int8_products():
+        raise ValueError("the plan multiplies 8-bit numbers, and this processor would saturate: run it on one with VNNI, or plan anew here")
     if not isinstance(victim, Classifier | Segmenter | Detector):
         raise ValueError("this kind of victim knows no profiles")
     module: Any = copy.deepcopy(victim.module)

@@ -1,0 +1,97 @@
+#!/usr/bin/env python
+"""What the inexact profiles cost and gain on trained victims: processor time of a PGD step, and mean fp32 scores after whole attacks.
+
+    python scripts/bench/profiles.py fundus --samples 16 --epsilon 2
+    python scripts/bench/profiles.py fundus --samples 16 --epsilon 2 --second victims/fundus-second.json
+
+One row for fp32, bf16 and 8 bits each, on held-out images of the task's spec. `precision: auto` holds every victim against the same two
+questions while a plan is made, and keeps the answers in the manifest.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attacks import CHECKOUT, SPECS, STEP_SHARE, victim_of_card
+from medadv.attacks.engine import perturb
+from medadv.compare.command import as_batches, read_samples
+from medadv.compare.measure import Batch
+from medadv.spec.attack import AttackSettings
+from medadv.spec.run import load_spec
+from medadv.victims.base import Victim
+from medadv.victims.loading import load_victim
+from medadv.victims.profiles import Profile, candidates, with_profile
+from medadv_transforms.units import LATTICES, Lattice
+
+ROUNDS = 5
+TIMED_STEPS = 2
+
+
+def attacked(victim: Victim, batch: Batch, attack: str, epsilon: float, steps: int, lattice: Lattice) -> torch.Tensor:
+    """Perturbation of a batch."""
+    step = max(1.0, epsilon * STEP_SHARE)
+    settings = AttackSettings.model_validate({"attack": attack, "epsilon": epsilon, "step": step, "steps": steps})
+    targets = victim.targets(batch.labels, batch.images.device)
+    places = {"region": batch.region, "spacing_mm": batch.spacing_mm}
+    return perturb(victim, batch.images, targets, settings, lattice=lattice, seeds=list(range(len(batch.images))), **places)
+
+
+def mean_score(victim: Victim, batches: Sequence[Batch], attack: str, arguments: argparse.Namespace, lattice: Lattice) -> float:
+    """By fp32 inference, whatever the attack ran in."""
+    scores = []
+    for batch in batches:
+        delta = attacked(victim, batch, attack, arguments.epsilon, arguments.steps, lattice)
+        scores += [victim.score(p, y) for p, y in zip(victim.predict(batch.images + delta), batch.labels, strict=True)]
+    return float(np.mean(scores))
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=sorted(SPECS))
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--epsilon", type=float, required=True, help="stored units")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--second", type=Path, help="card of another victim of the task")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
+    spec, cpu = load_spec(path), torch.device("cpu")
+    samples = read_samples(spec, path.parent, arguments.samples)[: arguments.samples]
+    shape, lattice = samples[0][1].image.shape, LATTICES[samples[0][1].unit]
+    chosen = spec.victim
+    if arguments.second is not None:
+        chosen = victim_of_card(json.loads(arguments.second.read_text()), arguments.second, spec.victim)
+
+    def fresh() -> Victim:
+        return load_victim(chosen, spec.data.task, path.parent, device=cpu, sample_shape=shape)[0]
+
+    plain = fresh()
+    batches = list(as_batches(samples, plain, int(spec.execution.batch_size), cpu))
+    best = next(p for p in reversed(candidates(plain.module, "cpu")) if p.bf16 and not p.int8)
+    profiles = {"fp32": Profile(), "bf16": best, "8 bits": replace(best, int8=True)}
+    victims = {name: with_profile(fresh(), profile, shape) for name, profile in profiles.items()}
+    times: dict[str, list[float]] = {name: [] for name in victims}
+    for _ in range(ROUNDS + 1):
+        for name, victim in victims.items():
+            began = time.process_time()
+            attacked(victim, batches[0], "pgd", arguments.epsilon, TIMED_STEPS, lattice)
+            times[name].append((time.process_time() - began) / TIMED_STEPS)
+    print(f"{arguments.task}, {len(samples)} samples, batches of {tuple(batches[0].images.shape)}, epsilon {arguments.epsilon:g}\n")
+    print("| profile | ms a step | mean score after pgd | after smia |\n|---|---|---|---|")
+    for name, victim in victims.items():
+        scores = [mean_score(victim, batches, attack, arguments, lattice) for attack in ("pgd", "smia")]
+        # The first round warms up.
+        print(f"| {name} | {1e3 * statistics.median(times[name][1:]):.0f} | {scores[0]:.3f} | {scores[1]:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
