@@ -1,9 +1,27 @@
 """What every part of a run spec shares: frozen, and unknown keys are refused."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 
 class Settings(BaseModel):
-    """A frozen value that refuses keys it does not know."""
+    """A frozen value that refuses keys it does not know.
+
+    A key that is added once corpora exist would change their plans and make every one of them refuse to resume. So it stands in `ADDED`,
+    with a default that means what was done before there was such a key; while it has that value it is in no dump, and with that in no
+    plan, no hash, no manifest and no comparison.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_what_means_nothing_new(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for name in self.ADDED:
+            field = type(self).model_fields[name]
+            if getattr(self, name) == field.get_default(call_default_factory=True):
+                values.pop(name, None)
+                values.pop(field.alias or name, None)
+        return values
