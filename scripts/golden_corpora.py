@@ -105,7 +105,7 @@ def understood(other: Path, spec: Path, corpus: Path, name: str) -> list[str]:
     done = {
         "verify": medadv(other, "verify", str(corpus), "--deep"),
         "resume": medadv(other, "run", str(spec), "--out", str(corpus), "--json"),
-        "reproduce": medadv(other, "reproduce", str(corpus), "--json"),
+        "reproduce": medadv(other, "reproduce", str(corpus), "--all", "--json"),
     }
     failed = {verb: d for verb, d in done.items() if d.returncode}
     lines = [f"{verb} of the {name} side's corpus ended with {d.returncode}: {d.stderr.strip()}" for verb, d in failed.items()]
