@@ -22,14 +22,16 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
-from medadv import CorpusDataset, collate
-from medadv.answers import Boxes, Label
 from medadv.attacks.engine import perturb
-from medadv.datasets.read import Reader
-from medadv.plan.survey import list_samples
-from medadv.run import Options, run
+from medadv.datasets.labels import Boxes, Label
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
+from medadv.prepare.request import Options
+from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
-from medadv.spec.run import RunSpec, load_spec
+from medadv.spec.reading import load_spec
+from medadv.spec.run_spec import RunSpec
+from medadv.training.dataset import CorpusDataset, collate
 from medadv.victims.loading import load_victim
 from medadv_transforms.units import LATTICES
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from medadv.provenance.manifest import read_manifest
-from medadv.report.build import choose_window
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import read_manifest
 from medadv.report.cases import Look, choose, show
 from medadv.report.columns import read_columns
-from medadv.workspace import Workspace
+from medadv.report.page import choose_window
 
 CELL, GAP, COLOURS = 168, 6, 96
 

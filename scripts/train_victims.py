@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import victims_data
-from medadv.victims.networks import build_network
+from medadv.victims.sources.registry import build_network
 from victims_data import HELD_OUT, TRAIN, Labelled
 from victims_recipes import RECIPES, Recipe
 from victims_tasks import JUDGES, LOSSES, normalisation, trainee, without_mean

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from medadv.provenance.schema import SCHEMAS, json_schema
+from medadv.corpus.schema import SCHEMAS, json_schema
 from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
-from medadv.spec.run import ExecutionSettings, RunSpec
+from medadv.spec.execution import ExecutionSettings
+from medadv.spec.run_spec import RunSpec
 from medadv.spec.victim import NormalizeSettings, VictimSettings
 from medadv_transforms.errors import REASONS_AND_ADVICE
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from medadv.victims.networks import build_network
+from medadv.victims.sources.registry import build_network
 
 SIZE = 32
 CLASSIFIER = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4, "block_config": [2, 2]}
@@ -112,7 +112,7 @@ class InlinePool:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make shards in this process: what Dask adds is tested where it matters, and costs seconds a run."""
-    from medadv import cluster
+    from medadv.run import cluster
 
     monkeypatch.setattr(cluster, "connect", lambda *_, **__: nullcontext(InlinePool()))
 
@@ -120,7 +120,8 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished corpus of ten 32-pixel pictures in three shards; read only, copy it before changing it."""
-    from medadv.run import Options, run
+    from medadv.prepare.request import Options
+    from medadv.run.run import run
 
     folder = tmp_path_factory.mktemp("tiny")
     draw_pictures(folder / "data", 10)

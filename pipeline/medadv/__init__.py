@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medadv.corpus import CorpusDataset, collate
-    from medadv.inmemory import AdversarialPerturbd, as_victim, attack
-    from medadv.monai_reader import CorpusReader, datalist
-    from medadv.sampling import BalancedSampler
+    from medadv.training.dataset import CorpusDataset, collate
+    from medadv.training.in_memory import AdversarialPerturbd, as_victim, attack
+    from medadv.training.monai_reader import CorpusReader, datalist
+    from medadv.training.sampling import BalancedSampler
 
 __all__ = [
     "AdversarialPerturbd",
@@ -22,14 +22,14 @@ __all__ = [
 
 # Public name -> module that defines it. Imported on first use (PEP 562): `medadv --help` must not wait for torch.
 _HOMES = {
-    "AdversarialPerturbd": "inmemory",
-    "BalancedSampler": "sampling",
-    "CorpusDataset": "corpus",
-    "CorpusReader": "monai_reader",
-    "as_victim": "inmemory",
-    "attack": "inmemory",
-    "collate": "corpus",
-    "datalist": "monai_reader",
+    "AdversarialPerturbd": "training.in_memory",
+    "BalancedSampler": "training.sampling",
+    "CorpusDataset": "training.dataset",
+    "CorpusReader": "training.monai_reader",
+    "as_victim": "training.in_memory",
+    "attack": "training.in_memory",
+    "collate": "training.dataset",
+    "datalist": "training.monai_reader",
 }
 
 

@@ -1,5 +1,5 @@
 """python -m medadv"""
 
-from medadv.cli import main
+from medadv.cli.app import main
 
 main()

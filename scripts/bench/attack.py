@@ -26,11 +26,12 @@ from attack_victims import Case, build
 from torch import Tensor
 
 from medadv.attacks.engine import perturb
-from medadv.provenance.environment import environment
+from medadv.batches.trial import Trial
+from medadv.corpus.environment import environment
+from medadv.prepare.choose_profile import choose_profile
 from medadv.spec.attack import AttackSettings
-from medadv.tuning import Trial, choose_profile
-from medadv.victims.base import Victim
-from medadv.victims.profiles import exact_profile, with_profile
+from medadv.victims.speed.profiles import exact_profile, with_profile
+from medadv.victims.victim import Victim
 from medadv_transforms.units import LATTICES
 
 LIBRARIES = ("torchattacks", "foolbox", "adversarial-robustness-toolbox", "adv_lib")

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from medadv.attacks.engine import untouched
+from medadv.attacks.untouched import untouched
 from medadv.spec.attack import AttackSettings
 
 SIDE = {"cpu": 2048, "cuda": 8192}

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medadv.answers import Boxes, Label
-from medadv.datasets.read import Sample
+from medadv.batches.loading import Loaded
+from medadv.datasets.labels import Boxes, Label
+from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
-from medadv.inmemory import as_victim
-from medadv.inputs import Loaded
 from medadv.plan.model import PlannedSample
-from medadv.victims.base import Victim
-from medadv.victims.networks import build_network
+from medadv.training.in_memory import as_victim
+from medadv.victims.sources.registry import build_network
+from medadv.victims.victim import Victim
 from medadv_transforms.normalize import Normalize
 
 UNET = {"in_channels": 1, "out_channels": 3, "channels": [16, 32, 64, 128, 256], "strides": [2, 2, 2, 2], "num_res_units": 2}

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
-from medadv.compare.command import as_batches, read_samples
-from medadv.compare.measure import Bench, Row, passes
+from medadv.attacks.cost import passes
+from medadv.compare.compare import as_batches, read_samples
 from medadv.compare.scores import paired_difference
+from medadv.compare.table import Bench, Row
 from medadv.compare.write import as_records
 from medadv.spec.attack import AttackSettings
-from medadv.spec.run import load_spec
+from medadv.spec.reading import load_spec
 from medadv.spec.victim import VictimSettings
 from medadv.victims.loading import load_victim
 from medadv_transforms.units import LATTICES

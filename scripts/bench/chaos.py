@@ -28,9 +28,9 @@ from pathlib import Path
 import dask
 from small import TINY, draw, write_spec
 
-from medadv import cli, cluster
-from medadv import run as _  # noqa: F401 - imported before the forks
-from medadv.provenance.verify import verify
+from medadv.cli import app as cli
+from medadv.evidence.verify import verify
+from medadv.run import cluster
 
 PICTURES = 36
 MEAN_WAIT_S = 1.5

@@ -23,7 +23,8 @@ ATTACKS = {"fgsm-4": {"attack": "fgsm", "epsilon": 4}}
 
 def one(pictures: int) -> dict[str, float]:
     """Run a corpus of so many pictures here and say what it took."""
-    from medadv.run import Options, run
+    from medadv.prepare.request import Options
+    from medadv.run.run import run
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -28,14 +28,15 @@ import numpy as np
 import torch
 from small import draw, write_spec
 
-from medadv import inputs, shard
 from medadv.attacks.engine import perturb
-from medadv.attacks.norms import start_seed
+from medadv.attacks.feasible import start_seed
+from medadv.batches import loading as inputs
+from medadv.batches.equipment import Equipment, equip
+from medadv.corpus.folder import Workspace
 from medadv.plan.frozen import generations
 from medadv.plan.model import PlannedShard
+from medadv.run import shard
 from medadv.store import writer
-from medadv.worker import Equipment, equip
-from medadv.workspace import Workspace
 from medadv_transforms.units import LATTICES
 
 NETWORK = {"num_classes": 2}

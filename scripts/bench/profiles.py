@@ -21,13 +21,13 @@ import torch
 
 from attacks import CHECKOUT, SPECS, STEP_SHARE, victim_of_card
 from medadv.attacks.engine import perturb
-from medadv.compare.command import as_batches, read_samples
-from medadv.compare.measure import Batch
+from medadv.compare.compare import as_batches, read_samples
+from medadv.compare.table import Batch
 from medadv.spec.attack import AttackSettings
-from medadv.spec.run import load_spec
-from medadv.victims.base import Victim
+from medadv.spec.reading import load_spec
 from medadv.victims.loading import load_victim
-from medadv.victims.profiles import Profile, candidates, with_profile
+from medadv.victims.speed.profiles import Profile, candidates, with_profile
+from medadv.victims.victim import Victim
 from medadv_transforms.units import LATTICES, Lattice
 
 ROUNDS = 5

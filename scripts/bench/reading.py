@@ -27,11 +27,11 @@ import torch
 from monai.data import PersistentDataset
 from monai.transforms import Lambda
 
-from medadv import CorpusDataset
-from medadv.hashing import canonical_json
+from medadv.common.hashing import canonical_json
 from medadv.store.layout import ShardContent
 from medadv.store.reader import open_shard, read_content
 from medadv.store.writer import write_content
+from medadv.training.dataset import CorpusDataset
 
 Read = Callable[[list[int]], None]
 

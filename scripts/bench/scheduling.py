@@ -17,20 +17,20 @@ from typing import Any
 
 import psutil
 
-from medadv import cluster
+from medadv.common.hashing import hash_bytes
+from medadv.common.log import Log
+from medadv.common.stop import Stop
+from medadv.corpus.folder import Workspace
 from medadv.datasets.source import Source
-from medadv.drain import Stop
-from medadv.drive import drive
-from medadv.hashing import hash_bytes
-from medadv.lock import held
-from medadv.log import Log
 from medadv.plan.cut import cut
 from medadv.plan.frozen import freeze
 from medadv.plan.model import PlannedSample
-from medadv.spec.run import ExecutionSettings
-from medadv.watch import Watch
-from medadv.worker import Job
-from medadv.workspace import Workspace
+from medadv.run import cluster
+from medadv.run.drive import drive
+from medadv.run.job import Job
+from medadv.run.lock import held
+from medadv.run.watch import Watch
+from medadv.spec.execution import ExecutionSettings
 
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from medadv.victims.networks import build_network
+from medadv.victims.sources.registry import build_network
 
 TINY = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4, "block_config": [2, 2]}
 """A DenseNet of a few thousand weights."""

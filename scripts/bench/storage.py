@@ -19,10 +19,10 @@ import h5py
 import numpy as np
 import torch
 
-from medadv.datasets.read import Reader
-from medadv.plan.survey import list_samples
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
 from medadv.spec.attack import AttackSettings
-from medadv.spec.run import load_spec
+from medadv.spec.reading import load_spec
 from medadv.store.codecs import filters, is_packed, write_packed
 from medadv.store.layout import chunks_of, perturbation_dtype
 from medadv.store.reader import adversarial_image, open_shard

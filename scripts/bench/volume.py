@@ -19,10 +19,10 @@ import torch
 
 from medadv.attacks.engine import perturb
 from medadv.spec.attack import AttackSettings
-from medadv.victims.base import Normalized
-from medadv.victims.networks import build_network
-from medadv.victims.segmentation import Segmenter
-from medadv.victims.sliding import SlidingWindow
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.inputs.sliding import SlidingWindow
+from medadv.victims.sources.registry import build_network
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms import read_ct_volume, read_mask
 from medadv_transforms.normalize import Window
 from medadv_transforms.units import LATTICES

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from medadv.spec.attack import AttackSettings
-from medadv.victims.base import Normalized
-from medadv.victims.classification import Classifier
-from medadv.victims.segmentation import Segmenter
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Normalize
 from medadv_transforms.units import LATTICES
 

@@ -8,11 +8,12 @@ import torch
 from attack_cases import HU, LEVEL8, classifier, images, labels, segmenter, settings
 from torch import Tensor, nn
 
-from medadv.attacks.engine import _terms, perturb
-from medadv.attacks.norms import random_start
+from medadv.attacks.engine import perturb
+from medadv.attacks.feasible import random_start
 from medadv.attacks.smoothing import axis_kernels, smooth
-from medadv.victims.base import Normalized
-from medadv.victims.classification import Classifier
+from medadv.attacks.terms import loss_terms
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.tasks.classification import Classifier
 
 
 def linear_victim(shape: tuple[int, ...], weight: Tensor) -> Classifier:
@@ -61,7 +62,7 @@ def test_objective_gradient_equals_finite_differences(changes: dict[str, Any], h
     delta = torch.randn(1, 1, *spatial, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3
 
     def value(moved: Tensor) -> Tensor:
-        deviation, divergence = _terms(victim, batch, moved, truth, chosen, LEVEL8, kernels, None)
+        deviation, divergence = loss_terms(victim, batch, moved, truth, chosen, LEVEL8, kernels, None)
         return (deviation if divergence is None else deviation - chosen.weight * divergence).sum()
 
     assert torch.autograd.gradcheck(value, (delta.requires_grad_(),), eps=1e-4, atol=1e-9, rtol=1e-5)
@@ -73,7 +74,7 @@ def test_stopped_branch_is_a_constant() -> None:
     chosen = settings("smia", 8, weight=0.7, stop_gradient=True)
     kernels = axis_kernels(1.0, 3, None, 2)
     delta = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).mul(3).requires_grad_()
-    deviation, divergence = _terms(victim, batch, delta, truth, chosen, LEVEL8, kernels, None)
+    deviation, divergence = loss_terms(victim, batch, delta, truth, chosen, LEVEL8, kernels, None)
     assert divergence is not None
     (gradient,) = torch.autograd.grad((deviation - 0.7 * divergence).sum(), delta)
 
@@ -90,7 +91,7 @@ def test_stabilization_vanishes_at_zero(head: str) -> None:
     victim, batch = segmenter(2, head=head), images(2, 1, 9, 9)
     truth = labels(2, 3, 9, 9) if head == "softmax" else labels(2, 2, 3, 9, 9)
     delta = torch.zeros_like(batch).requires_grad_()
-    _, divergence = _terms(victim, batch, delta, truth, settings("smia"), LEVEL8, axis_kernels(1.0, 3, None, 2), None)
+    _, divergence = loss_terms(victim, batch, delta, truth, settings("smia"), LEVEL8, axis_kernels(1.0, 3, None, 2), None)
     assert divergence is not None
     assert divergence.abs().max() < 1e-15
     (gradient,) = torch.autograd.grad(divergence.sum(), delta)

@@ -3,6 +3,7 @@
 import doctest
 from typing import Any
 
+import medadv.training.in_memory
 import numpy as np
 import pytest
 import torch
@@ -11,17 +12,16 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 import medadv
-import medadv.inmemory
-from medadv.answers import Boxes
 from medadv.attacks.engine import perturb
-from medadv.victims.networks import fcos_resnet18_fpn_gn
+from medadv.datasets.labels import Boxes
+from medadv.victims.sources.registry import fcos_resnet18_fpn_gn
 from medadv_transforms.normalize import Normalize, Window
 
 PGD = {"attack": "pgd", "epsilon": 4, "step": 1, "steps": 2}
 
 
 def test_the_documented_example() -> None:
-    outcome = doctest.testmod(medadv.inmemory)
+    outcome = doctest.testmod(medadv.training.in_memory)
     assert outcome.attempted > 10
     assert outcome.failed == 0
 

@@ -9,8 +9,8 @@ import torch
 from attack_cases import LEVEL8, images, settings
 from torch import Tensor, nn
 
-from medadv.sanity import MAX_SAMPLES, sanity
-from medadv.victims.classification import Classifier
+from medadv.evidence.attack_strength import MAX_SAMPLES, sanity
+from medadv.victims.tasks.classification import Classifier
 
 
 def linear(scale: float = 0.02, weight_seed: int = 0) -> Classifier:

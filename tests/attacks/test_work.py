@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from medadv.attacks.engine import perturb, untouched
+from medadv.attacks.engine import perturb
 from medadv.attacks.objective import Objective
-from medadv.victims.base import Normalized
+from medadv.attacks.untouched import untouched
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import detector_of
-from medadv.victims.networks import build_network
+from medadv.victims.sources.registry import build_network
 from medadv_transforms.normalize import Normalize
 
 WAITING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero"}

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
-from medadv.answers import Boxes, Prediction
-from medadv.cli import app
+from medadv.attacks.cost import passes
+from medadv.cli.app import app
 from medadv.compare.curves import curve
 from medadv.compare.degrade import blur, degradations, jpeg, resample
-from medadv.compare.measure import Batch, Bench, passes, table
-from medadv.compare.scores import Scores, draws, interval, mean_interval, paired_difference
+from medadv.compare.scores import Scores, paired_difference
+from medadv.compare.table import Batch, Bench, table
 from medadv.compare.write import as_records, as_text
+from medadv.datasets.labels import Boxes, Prediction
+from medadv.scoring.intervals import draws, interval, mean_interval
 from medadv.spec.attack import AttackSettings
-from medadv.victims.base import Normalized
-from medadv.victims.classification import Classifier
-from medadv.victims.segmentation import Segmenter
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Normalize, Window
 from medadv_transforms.units import LATTICES
 

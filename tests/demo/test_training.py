@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medadv.answers import Boxes, Prediction
+from medadv.datasets.labels import Boxes, Prediction
 from medadv.demo.baselines import constant_answers, shuffled
-from medadv.demo.recipes import CLASSIFIER, DETECTOR, SEGMENTER
 from medadv.demo.training import _flip, _flip_boxes, train_classifier, train_detector, train_segmenter
+from medadv.demo.victims import CLASSIFIER, DETECTOR, SEGMENTER
 from medadv.demo.weights import write_victim
-from medadv.victims.networks import build_network
+from medadv.victims.sources.registry import build_network
 
 SIDE = 32
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 from documents import DOCUMENTS, ROOT, blocks, commands, read
 
-from medadv.cli import app
+from medadv.cli.app import app
 
 GLOBAL = {"--help", "--install-completion", "--show-completion"}
 VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from medadv.cli import app
+from medadv.cli.app import app
 
 VERBS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 HEAVY = ("torch", "monai", "dask", "distributed", "h5py", "torchvision", "matplotlib", "scipy", "nibabel", "pydicom")

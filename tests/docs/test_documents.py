@@ -14,10 +14,11 @@ import yaml
 from documents import DOCUMENTS, NO_COMMANDS, PYTHON, ROOT, Block, blocks, commands, read
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv.cli import app
+from medadv.cli.app import app
 from medadv.demo.dicom_series import write_dicom_series
-from medadv.run import Options, run
-from medadv.spec.run import parse_spec
+from medadv.prepare.request import Options
+from medadv.run.run import run
+from medadv.spec.reading import parse_spec
 
 ACCEPTED = (0, 3)
 """Exit codes of a command that did its work; 3 says that inputs were quarantined."""
@@ -73,7 +74,7 @@ def _inline(patch: pytest.MonkeyPatch) -> None:
 
     from tests.conftest import InlinePool
 
-    from medadv import cluster
+    from medadv.run import cluster
 
     patch.setattr(cluster, "connect", lambda *_, **__: nullcontext(InlinePool()))
 

@@ -11,11 +11,13 @@ from documents import ROOT
 from PIL import Image
 from tests.conftest import quiet, save_victim
 
-from medadv.datasets.read import Reader
-from medadv.errors import SpecError
-from medadv.plan.survey import list_samples
-from medadv.prepare import Options, describe
-from medadv.spec.run import RunSpec, load_spec
+from medadv.common.errors import SpecError
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
+from medadv.prepare.describe import describe
+from medadv.prepare.request import Options
+from medadv.spec.reading import load_spec
+from medadv.spec.run_spec import RunSpec
 
 SPECS = ROOT / "manifests" / "specs"
 

@@ -13,13 +13,15 @@ from monai.data import PersistentDataset
 from monai.transforms import LoadImaged
 from torch.utils.data import DataLoader
 
-from medadv import BalancedSampler, CorpusDataset, CorpusReader, collate, datalist
-from medadv.answers import Boxes
-from medadv.hashing import canonical_json, hash_file
+from medadv.common.hashing import canonical_json, hash_file
+from medadv.datasets.labels import Boxes
 from medadv.store.layout import ShardContent
 from medadv.store.patches import Window, crop_boxes
 from medadv.store.reader import open_files
 from medadv.store.writer import write_content
+from medadv.training.dataset import CorpusDataset, collate
+from medadv.training.monai_reader import CorpusReader, datalist
+from medadv.training.sampling import BalancedSampler
 
 
 @pytest.fixture(scope="module")

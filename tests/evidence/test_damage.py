@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from medadv import CorpusDataset
-from medadv.cli import main
-from medadv.errors import SpecError
-from medadv.hashing import hash_file
-from medadv.provenance.verify import find_damage, verify
+from medadv.cli.app import main
+from medadv.common.errors import SpecError
+from medadv.common.hashing import hash_file
+from medadv.evidence.verify import find_damage, verify
 from medadv.store import codecs
+from medadv.training.dataset import CorpusDataset
 
 DAMAGES = 1000
 PERTURBATION = "attacks/pgd-8/perturbation"
@@ -110,9 +110,9 @@ def test_a_value_changed_through_hdf5_is_named_with_sample_and_array(copy: Path)
 
 def forge(corpus: Path, change: object) -> None:
     """Rewrite every hash that a change of the first shard breaks, as a forger would."""
-    from medadv.hashing import canonical_json, hash_bytes, hash_file
-    from medadv.provenance.manifest import write_manifest
-    from medadv.workspace import Workspace
+    from medadv.common.hashing import canonical_json, hash_bytes, hash_file
+    from medadv.corpus.folder import Workspace
+    from medadv.corpus.manifest import write_manifest
 
     shard, receipt_path = corpus / "shards" / "shard-00000.h5", corpus / "shards" / "shard-00000.json"
     with h5py.File(shard, "r+") as file:
@@ -156,8 +156,8 @@ def test_an_image_pushed_off_the_lattice_is_named(copy: Path) -> None:
 
 def test_forged_manifests_never_end_in_a_traceback(copy: Path) -> None:
     """Values of every kind in every place of the manifest, under a fitting hash."""
-    from medadv.provenance.manifest import write_manifest
-    from medadv.workspace import Workspace
+    from medadv.corpus.folder import Workspace
+    from medadv.corpus.manifest import write_manifest
 
     original = json.loads((copy / "manifest.json").read_bytes())
     for key in original:

@@ -15,17 +15,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.conftest import CLASSIFIER, SIZE, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import CorpusDataset
-from medadv.answers import Boxes
-from medadv.errors import SpecError
+from medadv.common.errors import SpecError
+from medadv.datasets.labels import Boxes
 from medadv.export.dicom import write_dicom
+from medadv.export.export import Request, export
 from medadv.export.item import Item
 from medadv.export.native import to_native
 from medadv.export.nifti import write_nifti
 from medadv.export.png import write_labels, write_png
-from medadv.export.run import Request, export
-from medadv.run import Options, run
-from medadv.victims.networks import build_network
+from medadv.prepare.request import Options
+from medadv.run.run import run
+from medadv.training.dataset import CorpusDataset
+from medadv.victims.sources.registry import build_network
 from medadv_transforms.placement import Placement
 from medadv_transforms.resample import Grid, reoriented, resampling_facts, respaced
 

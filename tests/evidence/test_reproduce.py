@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from tests.conftest import SIZE, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv.errors import SpecError
-from medadv.hashing import canonical_json, hash_file
-from medadv.provenance.across import check_across
-from medadv.reproduce import TOLERANCE, reproduce
-from medadv.rescore import rescore
-from medadv.run import Options, run
+from medadv.common.errors import SpecError
+from medadv.common.hashing import canonical_json, hash_file
+from medadv.evidence.across import check_across
+from medadv.evidence.reproduce import TOLERANCE, reproduce
+from medadv.evidence.rescore import rescore
+from medadv.prepare.request import Options
+from medadv.run.run import run
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv.errors import SpecError
-from medadv.provenance.verify import verify
-from medadv.run import Options, run
+from medadv.common.errors import SpecError
+from medadv.evidence.verify import verify
+from medadv.prepare.request import Options
+from medadv.run.run import run
 from medadv.store.codecs import filters, fletcher32, require_codec, write_packed
 from medadv.store.extents import damaged_pieces, find_extents
 from medadv.store.layout import ShardContent, chunks_of

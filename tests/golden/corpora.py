@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from medadv.victims.networks import build_network
+from medadv.victims.sources.registry import build_network
 
 SIDE = 32
 ATTACKS = {

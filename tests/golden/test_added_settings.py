@@ -8,11 +8,12 @@ import pytest
 from tests.conftest import quiet
 from tests.golden.corpora import write_case
 
-from medadv.errors import SpecError
-from medadv.plan.settings import frozen_settings
-from medadv.run import Options, run
+from medadv.common.errors import SpecError
+from medadv.prepare.request import Options
+from medadv.prepare.settings import frozen_settings
+from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
-from medadv.spec.run import load_spec
+from medadv.spec.reading import load_spec
 
 EXPECTED = json.loads(Path(__file__).with_name("golden.json").read_text())
 IDENTITY = {"weights_sha256": "0" * 64, "program_sha256": None, "parameters": 1}
@@ -44,9 +45,9 @@ def test_a_setting_that_is_added_holds_the_plan_hash_and_the_comparison(tmp_path
     assert frozen_settings(later, IDENTITY, "level8", None) == before
     assert json.loads((corpus / ".medadv" / "plans" / "0000" / "plan.json").read_text())["hash"] == EXPECTED["classification"]["plan"]
     # The whole way, with a run that reads the later version's spec: nothing new at the old meaning, refused at another one.
-    monkeypatch.setattr("medadv.run.load_spec", lambda *_: later)
+    monkeypatch.setattr("medadv.run.run.load_spec", lambda *_: later)
     assert run(path, Options(), quiet).new_shards == 0
     more = later.model_copy(update={"attacks": {name: a.model_copy(update={"restarts": 2}) for name, a in later.attacks.items()}})
-    monkeypatch.setattr("medadv.run.load_spec", lambda *_: more)
+    monkeypatch.setattr("medadv.run.run.load_spec", lambda *_: more)
     with pytest.raises(SpecError, match=r"restarts: null -> 2"):
         run(path, Options(), quiet)

@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import quiet
 from tests.golden.corpora import SPECS, frozen_facts, write_case
 
-from medadv.run import Options, run
+from medadv.prepare.request import Options
+from medadv.run.run import run
 
 pytestmark = pytest.mark.usefixtures("inline")
 EXPECTED = json.loads(Path(__file__).with_name("golden.json").read_text())

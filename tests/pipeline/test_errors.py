@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 
-from medadv.cli import main
+from medadv.cli.app import main
 
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"data__modalty": "fundus"}, "unknown key data.modalty; did you mean modality?"),

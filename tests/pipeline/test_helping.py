@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import shard
-from medadv.ordered import SHARERS, helpers, in_order
-from medadv.run import Options, run
+from medadv.common.threads import SHARERS, helpers, in_order
+from medadv.prepare.request import Options
+from medadv.run import shard
+from medadv.run.run import run
 
 
 def test_results_come_in_order_and_few_items_are_taken_ahead() -> None:

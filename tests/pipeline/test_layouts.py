@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.conftest import draw_pictures
 
-from medadv.datasets.read import Reader
+from medadv.common.errors import MedadvError, SpecError
+from medadv.datasets.file_hashes import FileHashes
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
 from medadv.datasets.source import Listing
-from medadv.errors import MedadvError, SpecError
-from medadv.plan.files import FileHashes
-from medadv.plan.survey import list_samples, survey
+from medadv.prepare.survey import survey
 from medadv.spec.data import DataSettings, PreprocessSettings
-from medadv.spec.run import parse_spec
+from medadv.spec.reading import parse_spec
 
 
 def listed(folder: Path, **data: Any) -> Listing:

@@ -13,7 +13,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from tests.conftest import quiet, save_victim, tiny_spec
 
-from medadv.run import Options, run
+from medadv.prepare.request import Options
+from medadv.run.run import run
 
 UNET = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
 IDENTIFYING = {

@@ -12,10 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv.errors import SpecError
-from medadv.provenance.verify import verify
-from medadv.run import Options, run
-from medadv.victims.networks import build_network
+from medadv.common.errors import SpecError
+from medadv.evidence.verify import verify
+from medadv.prepare.request import Options
+from medadv.run.run import run
+from medadv.victims.sources.registry import build_network
 
 
 def prepared(folder: Path, count: int = 6, **changes: object) -> Path:

@@ -8,15 +8,16 @@ import h5py
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import run as run_module
-from medadv import selfcheck
-from medadv.drain import Stop
-from medadv.errors import StoppedError
+from medadv.common.errors import StoppedError
+from medadv.common.stop import Stop
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import read_manifest
+from medadv.evidence import stored_strength as selfcheck
+from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
-from medadv.provenance.manifest import read_manifest
-from medadv.provenance.verify import verify
-from medadv.run import Options, run
-from medadv.workspace import Workspace
+from medadv.prepare.request import Options
+from medadv.run import run as run_module
+from medadv.run.run import run
 
 pytestmark = pytest.mark.usefixtures("inline")
 

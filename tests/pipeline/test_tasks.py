@@ -12,12 +12,13 @@ import yaml
 from PIL import Image
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import worker
-from medadv.errors import SpecError
-from medadv.provenance.verify import verify
-from medadv.reproduce import reproduce
-from medadv.rescore import rescore
-from medadv.run import Options, Result, run
+from medadv.common.errors import SpecError
+from medadv.evidence.reproduce import reproduce
+from medadv.evidence.rescore import rescore
+from medadv.evidence.verify import verify
+from medadv.prepare.request import Options
+from medadv.run import worker
+from medadv.run.run import Result, run
 from medadv.victims.loading import load_victim
 
 pytestmark = pytest.mark.usefixtures("inline")

@@ -10,16 +10,18 @@ import pytest
 import torch
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import resolve, tuning
-from medadv.datasets.read import Sample
+from medadv.batches.loading import Loaded
+from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
-from medadv.inputs import Loaded
+from medadv.evidence.reproduce import reproduce
 from medadv.plan.frozen import thaw
 from medadv.plan.model import PlannedSample
-from medadv.reproduce import reproduce
-from medadv.run import Options, run
+from medadv.prepare import auto as resolve
+from medadv.prepare import choose_profile as tuning
+from medadv.prepare.request import Options
+from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
-from medadv.victims.profiles import Profile
+from medadv.victims.speed.profiles import Profile
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -84,7 +86,7 @@ def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(tmp_path: Path, mo
 
     monkeypatch.setattr(tuning.Trial, "step_seconds", timed)
     monkeypatch.setattr(tuning.Trial, "strength", weak)
-    monkeypatch.setattr("medadv.victims.profiles.fold_batch_norm", broken)
+    monkeypatch.setattr("medadv.victims.speed.profiles.fold_batch_norm", broken)
     told: list[str] = []
     spec = spec_in(tmp_path, execution__precision="auto")
     manifest = run(spec, Options(), lambda kind, _, __, text: told.append(text) if kind == "message" else None).manifest

@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import draw_pictures
-from medadv.cli import app
-from medadv.doctor import decoders, disk, handles, libraries, threads
-from medadv.errors import SpecError
-from medadv.init import guess, init
-from medadv.spec.run import load_spec
+from medadv.cli.app import app
+from medadv.cli.doctor import decoders, disk, handles, libraries, threads
+from medadv.cli.init import init
+from medadv.common.errors import SpecError
+from medadv.datasets.guess import guess
+from medadv.spec.reading import load_spec
 
 
 def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from monai.metrics.rocauc import compute_roc_auc
 from torch import from_numpy
 
-from medadv.errors import IntegrityError, SpecError
+from medadv.common.errors import IntegrityError, SpecError
 from medadv.report import checks, words
-from medadv.report.build import write_report
 from medadv.report.columns import read_columns
-from medadv.report.measure import auc, metrics
+from medadv.report.estimates import auc, metrics
+from medadv.report.page import write_report
 from medadv.report.paint import signed
 from medadv.report.view import Placing
 from medadv.spec.attack import AttackSettings
@@ -109,7 +109,7 @@ def test_the_signed_map_has_its_ends_and_its_middle() -> None:
 
 
 def test_boxes_move_with_the_picture() -> None:
-    from medadv.answers import Boxes
+    from medadv.datasets.labels import Boxes
 
     placing = Placing(transpose=True, flip_x=True, flip_y=True, width=10, height=6)
     stored = np.zeros((10, 6), np.uint8)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 
-from medadv import cluster
-from medadv.ordered import SHARERS
-from medadv.provenance.verify import verify
+from medadv.common.threads import SHARERS
+from medadv.evidence.verify import verify
+from medadv.run import cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAOS = ROOT / "scripts" / "bench" / "chaos.py"

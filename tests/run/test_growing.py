@@ -10,17 +10,20 @@ import h5py
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import estimate, plan, state
-from medadv.drain import Stop
-from medadv.errors import IntegrityError, RunError, SpecError
-from medadv.forget import forget
-from medadv.part import run_part
+from medadv import plan
+from medadv.common.errors import IntegrityError, RunError, SpecError
+from medadv.common.stop import Stop
+from medadv.corpus import private as state
+from medadv.corpus.folder import Workspace
+from medadv.evidence.verify import verify
 from medadv.plan.model import PlannedShard
-from medadv.prepare import describe
-from medadv.provenance.verify import verify
-from medadv.run import Options, run
-from medadv.spec.run import load_spec
-from medadv.workspace import Workspace
+from medadv.prepare import estimate
+from medadv.prepare.describe import describe
+from medadv.prepare.request import Options
+from medadv.run.forget import forget
+from medadv.run.part import run_part
+from medadv.run.run import run
+from medadv.spec.reading import load_spec
 
 pytestmark = pytest.mark.usefixtures("inline")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 
-from medadv.provenance.verify import verify
+from medadv.evidence.verify import verify
 
 SCHEDULE = Path(__file__).resolve().parents[2] / "scripts" / "schedule"
 

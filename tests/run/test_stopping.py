@@ -15,14 +15,20 @@ from pathlib import Path
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import commit, drain, failures, inputs, journal, lock, state
-from medadv.errors import LockedError, RunError
-from medadv.part import run_part
+from medadv.batches import loading as inputs
+from medadv.common import failures
+from medadv.common.errors import LockedError, RunError
+from medadv.corpus import private as state
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
-from medadv.provenance.verify import verify
-from medadv.run import Options, run
-from medadv.worker import Job, SuspectedError, make
-from medadv.workspace import Workspace, shard_name
+from medadv.prepare.request import Options
+from medadv.run import commit, journal, lock
+from medadv.run import signals as drain
+from medadv.run.job import Job, SuspectedError
+from medadv.run.part import run_part
+from medadv.run.run import run
+from medadv.run.worker import make
 from medadv_transforms import InputError
 
 

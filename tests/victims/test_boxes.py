@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medadv.answers import Boxes
-from medadv.victims.boxes import AveragePrecision, confident, counts, found, image_score
+from medadv.datasets.labels import Boxes
+from medadv.scoring.boxes import AveragePrecision, confident, counts, found, image_score
 
 A, B, C = (0, 0, 10, 10), (20, 20, 40, 40), (50, 0, 60, 30)
 

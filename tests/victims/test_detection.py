@@ -15,17 +15,18 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from medadv.answers import Boxes, Prediction
 from medadv.attacks.engine import perturb
-from medadv.errors import SpecError
-from medadv.hashing import seed_of
+from medadv.common.errors import SpecError
+from medadv.common.hashing import seed_of
+from medadv.datasets.labels import Boxes, Prediction
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
-from medadv.victims.base import Normalized
-from medadv.victims.detection import NORMALISERS, Detector, reversed_axes
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import load_victim
-from medadv.victims.networks import fcos_resnet18_fpn_gn, retinanet_resnet18_fpn_gn
-from medadv.victims.retinanet import MonaiDetector, retinanet
+from medadv.victims.sources.registry import fcos_resnet18_fpn_gn, retinanet_resnet18_fpn_gn
+from medadv.victims.sources.retinanet import retinanet
+from medadv.victims.tasks.detection import NORMALISERS, Detector, reversed_axes
+from medadv.victims.tasks.detection_monai import MonaiDetector
 from medadv_transforms.normalize import Normalize, Window
 from medadv_transforms.units import LATTICES
 

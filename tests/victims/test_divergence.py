@@ -7,12 +7,12 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from medadv.answers import Prediction
+from medadv.datasets.labels import Prediction
 from medadv.spec.attack import AttackSettings
-from medadv.victims import divergence
-from medadv.victims.classification import Classifier
-from medadv.victims.divergence import bernoulli_kl, hard_cross_entropy, prediction_divergence, softmax_kl
-from medadv.victims.segmentation import IGNORE, Segmenter
+from medadv.victims.tasks import divergence
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy, prediction_divergence, softmax_kl
+from medadv.victims.tasks.segmentation import IGNORE, Segmenter
 
 CE = AttackSettings(attack="pgd", epsilon=1, step=1)
 DICE_CE = AttackSettings(attack="pgd", epsilon=1, step=1, loss="dice_ce")

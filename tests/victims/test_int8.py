@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medadv.victims import int8
-from medadv.victims.base import Normalized
-from medadv.victims.classification import Classifier
-from medadv.victims.int8 import Int8Convolution, has_int8_products, is_quantizable
-from medadv.victims.layout import FORMATS
-from medadv.victims.networks import build_network
-from medadv.victims.profiles import Profile, candidates, with_profile
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.sources.registry import build_network
+from medadv.victims.speed import int8
+from medadv.victims.speed.int8 import Int8Convolution, has_int8_products, is_quantizable
+from medadv.victims.speed.memory_format import FORMATS
+from medadv.victims.speed.profiles import Profile, candidates, with_profile
+from medadv.victims.tasks.classification import Classifier
 from medadv_transforms.normalize import Normalize
 
 KINDS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medadv.spec.attack import AttackSettings
-from medadv.victims.base import Normalized
-from medadv.victims.layout import FORMATS, SettledSlices, leave_half
-from medadv.victims.networks import build_network
-from medadv.victims.profiles import Profile, with_profile
-from medadv.victims.segmentation import Segmenter
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.sources.registry import build_network
+from medadv.victims.speed.memory_format import FORMATS, SettledSlices, leave_half
+from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Normalize
 
 PAIRED = ("add", "add_", "mul", "leaky_relu_backward", "threshold_backward")

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from medadv.spec.attack import AttackSettings
-from medadv.victims.base import Normalized
-from medadv.victims.lean import ChannelsLastNorm, ChannelwiseAffine, lighten
-from medadv.victims.networks import build_network
-from medadv.victims.profiles import FORMATS, Profile, with_profile
-from medadv.victims.segmentation import Segmenter
-from medadv.victims.stem import SpaceToDepth, is_thin
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.sources.registry import build_network
+from medadv.victims.speed.memory_format import FORMATS
+from medadv.victims.speed.norms import ChannelsLastNorm, ChannelwiseAffine
+from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.speed.replacing import lighten
+from medadv.victims.speed.space_to_depth import SpaceToDepth, is_thin
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Normalize
 
 

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from medadv.attacks.engine import perturb
 from medadv.spec.attack import AttackSettings
-from medadv.victims.base import Normalized, Victim
-from medadv.victims.classification import Classifier
-from medadv.victims.folding import fold_batch_norm
-from medadv.victims.lean import freeze_slopes
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.inputs.sliding import SlidingWindow
 from medadv.victims.loading import detector_of
-from medadv.victims.networks import build_network
-from medadv.victims.profiles import Profile, Tuned, candidates, exact_profile, with_profile
-from medadv.victims.segmentation import Segmenter
-from medadv.victims.sliding import SlidingWindow
+from medadv.victims.sources.registry import build_network
+from medadv.victims.speed.folding import fold_batch_norm
+from medadv.victims.speed.profiles import Profile, Tuned, candidates, exact_profile, with_profile
+from medadv.victims.speed.replacing import freeze_slopes
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.segmentation import Segmenter
+from medadv.victims.victim import Victim
 from medadv_transforms.normalize import Normalize
 from medadv_transforms.units import LATTICES
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from medadv.attacks.engine import perturb
-from medadv.errors import SpecError
+from medadv.common.errors import SpecError
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
-from medadv.victims.base import Normalized
-from medadv.victims.classification import Classifier
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import load_victim
+from medadv.victims.tasks.classification import Classifier
 from medadv_transforms.normalize import Normalize
 from medadv_transforms.units import LATTICES
 

@@ -9,16 +9,17 @@ from monai.inferers import sliding_window_inference
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from medadv.attacks.engine import _terms, perturb
+from medadv.attacks.engine import perturb
 from medadv.attacks.smoothing import axis_kernels
-from medadv.errors import SpecError
+from medadv.attacks.terms import loss_terms
+from medadv.common.errors import SpecError
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
-from medadv.victims.base import Normalized
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.inputs.sliding import SlidingWindow
 from medadv.victims.loading import load_victim
-from medadv.victims.networks import build_network
-from medadv.victims.segmentation import Segmenter
-from medadv.victims.sliding import SlidingWindow
+from medadv.victims.sources.registry import build_network
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Window
 from medadv_transforms.units import LATTICES
 
@@ -50,7 +51,7 @@ def gradient(module: nn.Module, images: Tensor, delta: Tensor, truth: Tensor) ->
     victim = Segmenter(Normalized(Window(-1000, 400), module), "softmax", 3, images.ndim - 2)
     delta = delta.clone().requires_grad_()
     kernels = axis_kernels(SMIA.sigma, SMIA.kernel_size, None, images.ndim - 2)
-    deviation, divergence = _terms(victim, images, delta, truth, SMIA, HU, kernels, None)
+    deviation, divergence = loss_terms(victim, images, delta, truth, SMIA, HU, kernels, None)
     assert divergence is not None
     value = (deviation - SMIA.weight * divergence).sum()
     return value.detach(), torch.autograd.grad(value, delta)[0]

@@ -1,1 +1,1 @@
-"""One sign-gradient engine; the named attacks are settings of it."""
+"""How does an image move? One sign-gradient engine on the lattice; it knows no task."""

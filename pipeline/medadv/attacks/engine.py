@@ -7,24 +7,24 @@
 Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks, ICLR 2021 (arXiv 2103.05232). With weight 0 it is PGD (arXiv 1706.06083).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medadv.attacks.norms import feasible_box, random_start, to_integers
+from medadv.attacks.feasible import feasible_box, random_start, to_integers
 from medadv.attacks.objective import Objective
-from medadv.attacks.smoothing import axis_kernels, smooth
+from medadv.attacks.rules import step_along
+from medadv.attacks.smoothing import axis_kernels
+from medadv.attacks.terms import Trail, loss_terms
+from medadv.attacks.untouched import untouched
 from medadv.spec.attack import AttackSettings
 from medadv_transforms.units import Lattice
 
 # Called after each gradient with the step's number, the perturbation it was taken at, and both detached terms (n,), the second None when
 # the attack has no such term.
 Watch = Callable[[int, Tensor, Tensor, Tensor | None], None]
-# The perturbation before the last step, and that step before projection.
-Trail = tuple[Tensor, Tensor]
 
 
 def perturb(
@@ -89,7 +89,7 @@ def _ascend(
     trail: Trail | None = None
     delta.requires_grad_()
     for number in range(settings.steps):
-        deviation, divergence = _terms(objective, images, delta, targets, settings, lattice, kernels, trail)
+        deviation, divergence = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
         value = deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
         (gradient,) = torch.autograd.grad(value, delta)
         del value
@@ -97,96 +97,12 @@ def _ascend(
             if watch is not None:
                 # A copy, since the iterate itself moves on in place.
                 watch(number, delta.clone(), deviation.detach(), None if divergence is None else divergence.detach())
-            move = _move(gradient, settings, gradient_kernels, momentum)
+            move = step_along(gradient, settings, gradient_kernels, momentum)
             del gradient
             trail = (delta.clone(), move) if settings.weight and settings.smooth == "last_step" else None
             delta.add_(move)
             torch.clamp(delta, low, high, out=delta)
     return delta.detach()
-
-
-def _move(gradient: Tensor, settings: AttackSettings, kernels: Sequence[Tensor], momentum: Tensor | None) -> Tensor:
-    """One step's length along the gradient's signs; `momentum` takes the gradient in."""
-    # What is not finite has no direction: it counts as zero here, before it could reach its neighbours or the momentum. The result is a
-    # tensor of our own, which may be written to; the gradient need not be one.
-    gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-    if settings.gradient_sigma is not None:
-        gradient = smooth(gradient, kernels)
-    if momentum is not None:
-        # Each sample's gradient is scaled by its own mean size before it joins the running sum (MI-FGSM, equation 6).
-        size = gradient.abs().flatten(1).mean(1).clamp_(min=torch.finfo(gradient.dtype).tiny)
-        momentum.mul_(settings.momentum).add_(gradient.div_(size.reshape(-1, *[1] * (gradient.ndim - 1))))
-        gradient.copy_(momentum)
-    return gradient.sign_().mul_(settings.step)
-
-
-def _terms(
-    objective: Objective,
-    images: Tensor,
-    delta: Tensor,
-    targets: Any,
-    settings: AttackSettings,
-    lattice: Lattice,
-    kernels: Sequence[Tensor],
-    trail: Trail | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Both loss terms at x = image + delta, each (n,)."""
-    example = images + delta
-    smoothed = _smoothed(images, delta, settings, lattice, kernels, trail) if settings.weight else None
-    if smoothed is None:
-        return objective.deviation(objective.forward(example), targets, settings), None
-    if settings.stop_gradient:
-        with torch.no_grad():
-            target = objective.reference(objective.forward(smoothed.detach()))
-        outputs = objective.forward(example)
-        return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
-    # Both branches in one pass: twice the batch costs less than two passes.
-    pair = torch.cat([example, smoothed])
-    del example, smoothed  # whole volumes, not needed any more
-    both = objective.forward(pair)
-    del pair
-    outputs, target = objective.split(both, len(images))
-    return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
-
-
-def _smoothed(
-    images: Tensor, delta: Tensor, settings: AttackSettings, lattice: Lattice, kernels: Sequence[Tensor], trail: Trail | None
-) -> Tensor | None:
-    if settings.smooth == "image":
-        return smooth(images + delta, kernels)
-    if settings.smooth == "last_step":
-        # See `smia-listing` in spec/attack.py: the example before its last step, moved by that step smoothed. There is none at first.
-        if trail is None:
-            return None
-        before, move = trail
-        return (images + before + smooth(move, kernels)).clamp(lattice.low, lattice.high)
-    return (images + smooth(delta, kernels)).clamp(lattice.low, lattice.high)
-
-
-def set_evaluation(module: nn.Module) -> None:
-    """Evaluation mode for every part. Exported programs, whose mode was fixed on export, refuse `eval()`."""
-    for part in module.modules():
-        part.training = False
-
-
-@contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters for a while; modes, requires_grad and the global generators are put back."""
-    modes = [(part, part.training) for part in module.modules()]
-    frozen = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    # The caller may have switched gradients off; an attack needs them all the same.
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
-        try:
-            set_evaluation(module)
-            for parameter, _ in frozen:
-                parameter.requires_grad_(False)
-            yield
-        finally:
-            for parameter, needed in frozen:
-                parameter.requires_grad_(needed)
-            for part, training in modes:
-                part.training = training
 
 
 def _check(images: Tensor, seeds: Sequence[int], lattice: Lattice, settings: AttackSettings, spacing_mm: Sequence[float] | None) -> None:

@@ -1,1 +1,1 @@
-"""Attacks side by side on one model: as stored, after everyday processing, on a second model, and between random starts."""
+"""Who compares? Attacks side by side under blur, JPEG, resampling and another victim."""

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medadv.attacks.engine import untouched
 from medadv.attacks.smoothing import axis_kernels, smooth
-from medadv.compare.measure import Batch, Bench
+from medadv.attacks.untouched import untouched
+from medadv.compare.table import Batch, Bench
 from medadv.spec.attack import AttackSettings
 
 REFERENCE = AttackSettings(attack="smia", epsilon=1, step=1, weight=1, sigma=1.0, kernel_size=3)

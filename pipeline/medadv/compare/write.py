@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medadv.compare.curves import Curve
-from medadv.compare.measure import Row
+from medadv.compare.table import Row
 
 PANEL = (4.2, 3.4)
 DPI = 120

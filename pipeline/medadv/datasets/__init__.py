@@ -1,1 +1,1 @@
-"""Dataset layouts: where samples lie and what their labels say, before any pixel is read."""
+"""What is there? From a data set's layout to its samples, and from files to stored units."""

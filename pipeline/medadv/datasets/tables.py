@@ -6,8 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from medadv.common.errors import SpecError
 from medadv.datasets.source import MAX_LABEL_FILE_BYTES, Listing, Source
-from medadv.errors import SpecError
 from medadv.spec.data import DataSettings
 
 IMAGE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path")

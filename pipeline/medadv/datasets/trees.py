@@ -5,8 +5,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from medadv.common.errors import SpecError
 from medadv.datasets.source import Listing, Problem, Source
-from medadv.errors import SpecError
 from medadv.spec.data import DataSettings
 from medadv_transforms import InputError, find_series
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from monai.data.box_utils import box_iou
 
-from medadv.answers import Boxes, Label, Prediction
-from medadv.victims.boxes import MATCH_IOU
+from medadv.datasets.labels import Boxes, Label, Prediction
+from medadv.scoring.boxes import MATCH_IOU
 
 
 def constant_answers(task: str, training: Sequence[Label], count: int) -> list[Prediction]:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from medadv.datasets.read import Reader, Sample
-from medadv.demo.recipes import CLASSIFIER, DETECTOR, SEGMENTER, SIZE, Recipe
-from medadv.plan.survey import list_samples
-from medadv.spec.run import RunSpec, load_spec
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
+from medadv.datasets.sample import Sample
+from medadv.demo.victims import CLASSIFIER, DETECTOR, SEGMENTER, SIZE, Recipe
+from medadv.spec.reading import load_spec
+from medadv.spec.run_spec import RunSpec
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medadv.answers import Boxes, Label
+from medadv.datasets.labels import Boxes, Label
 from medadv.demo.baselines import constant_answers, shuffled
-from medadv.demo.recipes import CLASSIFIER, DETECTOR, SEGMENTER, Recipe
-from medadv.metrics import corpus_metrics
-from medadv.victims.base import Normalized, Victim
-from medadv.victims.classification import Classifier
-from medadv.victims.detection import Detector
-from medadv.victims.networks import build_network
-from medadv.victims.segmentation import Segmenter
+from medadv.demo.victims import CLASSIFIER, DETECTOR, SEGMENTER, Recipe
+from medadv.scoring.metrics import corpus_metrics
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.sources.registry import build_network
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.detection import Detector
+from medadv.victims.tasks.segmentation import Segmenter
+from medadv.victims.victim import Victim
 from medadv_transforms.normalize import Normalize, Window
 
 Progress = Callable[[float, str], None]

@@ -7,8 +7,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medadv.demo.recipes import SIZE, Recipe
-from medadv.hashing import hash_file
+from medadv.common.hashing import hash_file
+from medadv.demo.victims import SIZE, Recipe
 
 MODALITIES = {"classification": "fundus", "segmentation": "ct", "detection": "endoscopy"}
 

@@ -1,1 +1,1 @@
-"""Samples as files for whole-system tests: NIfTI, DICOM and PNG, marked as derived and synthetic."""
+"""Who hands on? Stored samples as DICOM, NIfTI and PNG for other software, marked as derived."""

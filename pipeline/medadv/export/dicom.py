@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from medadv.answers import Array
+from medadv.datasets.labels import Array
 from medadv.export.item import Item
 from medadv.export.marks import CLEAN_SERIES, MANUFACTURER, SERIES, derivation
 

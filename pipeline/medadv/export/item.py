@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from medadv.answers import Array, Label
+from medadv.datasets.labels import Array, Label
 
 
 @dataclass(frozen=True)

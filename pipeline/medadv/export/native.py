@@ -8,8 +8,8 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from medadv.answers import Array, Boxes, Label
-from medadv.errors import SpecError
+from medadv.common.errors import SpecError
+from medadv.datasets.labels import Array, Boxes, Label
 from medadv.export.item import Item
 from medadv_transforms.placement import Placement
 from medadv_transforms.resample import Grid, restore_grid, sampled

@@ -6,7 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from medadv.errors import SpecError
+from medadv.common.errors import SpecError
 from medadv.export.item import Item
 from medadv.export.marks import derivation
 

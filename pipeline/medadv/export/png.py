@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from medadv.answers import Array, Boxes, Label
-from medadv.errors import SpecError
+from medadv.common.errors import SpecError
+from medadv.datasets.labels import Array, Boxes, Label
 from medadv.export.item import Item
 from medadv.export.marks import CLEAN_SERIES, SERIES, derivation
 

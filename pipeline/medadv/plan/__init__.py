@@ -1,1 +1,1 @@
-"""From samples to shards, batches and seeds: everything that decides bits, settled before any attack runs."""
+"""What was decided? Samples, shards, batches and seeds: everything that decides bits, settled before any attack runs."""

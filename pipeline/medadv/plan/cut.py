@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from medadv.plan.model import MAX_SHARD_VALUES, PlannedSample, PlannedShard
-from medadv.spec.run import ExecutionSettings
+from medadv.spec.execution import ExecutionSettings
 
 
 def cut(samples: Iterable[tuple[tuple[int, ...], PlannedSample]], execution: ExecutionSettings, first_index: int = 0) -> list[PlannedShard]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medadv.errors import IntegrityError, SpecError
-from medadv.hashing import canonical_json
+from medadv.common.errors import IntegrityError, SpecError
+from medadv.common.hashing import canonical_json
 from medadv.plan.model import PlannedShard, plan_hash
 
 

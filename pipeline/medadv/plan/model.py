@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medadv.common.hashing import hash_value
 from medadv.datasets.source import Source
-from medadv.hashing import hash_value
 
 MEANING_VERSION = 4
 """Raised whenever the same settings would give other bits, so that old shards are never taken for new ones."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from medadv.answers import Boxes
+from medadv.datasets.labels import Boxes
 from medadv.report import paint
 from medadv.report.columns import AttackColumns, Columns
-from medadv.report.measure import class_name
+from medadv.report.estimates import class_name
 from medadv.report.view import View, load_view
 from medadv.store.reader import adversarial_image, open_shard
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup, escape
 
-from medadv.answers import Array
-from medadv.report.measure import Estimate
+from medadv.datasets.labels import Array
+from medadv.report.estimates import Estimate
 
 WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 34, 12, 10, 34

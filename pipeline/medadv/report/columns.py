@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medadv.answers import Array, Label
+from medadv.datasets.labels import Array, Label
 from medadv.store.layout import answer_at
 from medadv.store.reader import read_small
 

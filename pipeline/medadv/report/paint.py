@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from medadv.answers import Array, Boxes
+from medadv.datasets.labels import Array, Boxes
 
 WINDOWS = {"lung": (-1350.0, 150.0), "soft-tissue": (-160.0, 240.0), "bone": (-450.0, 1050.0)}
 """Named CT windows, HU."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from monai.metrics.regression import SSIMMetric
 
-from medadv.answers import Array
+from medadv.datasets.labels import Array
 from medadv.report.columns import Columns
-from medadv.report.measure import ClassRow, class_name
+from medadv.report.estimates import ClassRow, class_name
 from medadv.report.view import chosen_slice, slabs
 from medadv.store.reader import adversarial_image, open_shard
 from medadv_transforms.units import LATTICES

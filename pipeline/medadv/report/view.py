@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medadv.answers import Array, Boxes
+from medadv.datasets.labels import Array, Boxes
 from medadv.store.reader import dataset_names, read_answer
 
 SLAB = 32

@@ -1,1 +1,1 @@
-"""Run specs: typed, strict, parsed once at the edge."""
+"""What was asked? The run spec as typed, frozen settings."""

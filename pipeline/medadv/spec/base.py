@@ -1,8 +1,8 @@
 """What every part of a run spec shares: frozen, and unknown keys are refused."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 class Settings(BaseModel):
@@ -25,3 +25,6 @@ class Settings(BaseModel):
                 values.pop(name, None)
                 values.pop(field.alias or name, None)
         return values
+
+
+Count = Annotated[int, Field(ge=1)]

@@ -1,1 +1,1 @@
-"""HDF5 shards: the only place that opens HDF5 files."""
+"""How does it lie in HDF5? Layout, codecs, reading and writing; nobody else imports h5py."""

@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from medadv.answers import Array
-from medadv.errors import SpecError
-from medadv.ordered import in_order
+from medadv.common.errors import SpecError
+from medadv.common.threads import in_order
+from medadv.datasets.labels import Array
 
 # Registers its filters with HDF5 where it is installed.
 with contextlib.suppress(ImportError):

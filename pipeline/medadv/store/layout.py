@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medadv.answers import Boxes, Label
-from medadv.hashing import hash_array
+from medadv.common.hashing import hash_array
+from medadv.datasets.labels import Boxes, Label
 
 Array = npt.NDArray[Any]
 

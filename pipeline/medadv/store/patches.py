@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medadv.answers import Array, Boxes, Label
+from medadv.datasets.labels import Array, Boxes, Label
 from medadv.store.reader import read_answer
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from medadv.answers import Boxes, Label
-from medadv.store import codecs as codecs  # registers the filters of hdf5plugin, where it is installed
+from medadv.datasets.labels import Boxes, Label
+from medadv.store import codecs as codecs
 from medadv.store.layout import Array, ShardContent
 
 CHUNK_CACHE = 4 << 20

@@ -1,13 +1,12 @@
 """Write shards so that what is on disk is what was meant, whatever happens on the way."""
 
-import os
-import secrets
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from medadv.common.files import sync
 from medadv.store.codecs import filters, is_packed, write_packed
 from medadv.store.layout import Array, ShardContent, chunks_of
 
@@ -84,31 +83,3 @@ def _write_rows(name: str, dataset: Any, first: int, rows: Array, threads: int =
         write_packed(dataset, first, rows, threads)
     elif rows.size:
         dataset[first : first + len(rows)] = rows
-
-
-def sync(path: Path) -> None:
-    """fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def publish(temporary: Path, final: Path) -> None:
-    """Give a finished file its name; an existing file of that name is replaced in one step, and the folder is flushed."""
-    temporary.replace(final)
-    sync(final.parent)
-
-
-def write_file(final: Path, data: bytes) -> None:
-    """Write a small file atomically: temporary name beside it, fsync, rename."""
-    temporary = final.with_name(f".tmp-{final.name}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        publish(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)

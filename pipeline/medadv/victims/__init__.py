@@ -1,1 +1,1 @@
-"""Models under attack: one class per task, the same surface for all."""
+"""Against whom? Models with their normalisation: where they come from, what they answer, how fast they run."""

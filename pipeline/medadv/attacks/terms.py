@@ -1,0 +1,58 @@
+"""What does a step follow? Loss deviation at the example, loss stabilization between it and its smoothed version."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medadv.attacks.objective import Objective
+from medadv.attacks.smoothing import smooth
+from medadv.spec.attack import AttackSettings
+from medadv_transforms.units import Lattice
+
+# The perturbation before the last step, and that step before projection.
+Trail = tuple[Tensor, Tensor]
+
+
+def loss_terms(
+    objective: Objective,
+    images: Tensor,
+    delta: Tensor,
+    targets: Any,
+    settings: AttackSettings,
+    lattice: Lattice,
+    kernels: Sequence[Tensor],
+    trail: Trail | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Both loss terms at x = image + delta, each (n,)."""
+    example = images + delta
+    smoothed = _smoothed(images, delta, settings, lattice, kernels, trail) if settings.weight else None
+    if smoothed is None:
+        return objective.deviation(objective.forward(example), targets, settings), None
+    if settings.stop_gradient:
+        with torch.no_grad():
+            target = objective.reference(objective.forward(smoothed.detach()))
+        outputs = objective.forward(example)
+        return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
+    # Both branches in one pass: twice the batch costs less than two passes.
+    pair = torch.cat([example, smoothed])
+    del example, smoothed  # whole volumes, not needed any more
+    both = objective.forward(pair)
+    del pair
+    outputs, target = objective.split(both, len(images))
+    return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings)
+
+
+def _smoothed(
+    images: Tensor, delta: Tensor, settings: AttackSettings, lattice: Lattice, kernels: Sequence[Tensor], trail: Trail | None
+) -> Tensor | None:
+    if settings.smooth == "image":
+        return smooth(images + delta, kernels)
+    if settings.smooth == "last_step":
+        # See `smia-listing` in spec/attack.py: the example before its last step, moved by that step smoothed. There is none at first.
+        if trail is None:
+            return None
+        before, move = trail
+        return (images + before + smooth(move, kernels)).clamp(lattice.low, lattice.high)
+    return (images + smooth(delta, kernels)).clamp(lattice.low, lattice.high)

@@ -1,0 +1,1 @@
+"""What goes through together? Samples in their planned batches: loaded, attacked, judged."""

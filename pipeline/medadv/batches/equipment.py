@@ -1,0 +1,59 @@
+"""What does a worker hold for a plan? Victim, reader and recipe, loaded once."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from medadv.common.errors import IntegrityError, RunError
+from medadv.corpus.folder import Workspace
+from medadv.datasets.reader import Reader
+from medadv.plan.frozen import thaw
+from medadv.plan.recipe import Recipe, plan_spec, reader_of, recipe_of
+from medadv.spec.victim import VictimSettings
+from medadv.victims.loading import classes_for, load_victim
+from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.victim import Victim
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """Loaded once per worker and plan."""
+
+    recipe: Recipe
+    reader: Reader
+    victim: Victim
+    settings: VictimSettings
+    shapes: set[tuple[int, ...]]
+    """Shapes of images that the victim was seen to take."""
+
+
+def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool) -> Equipment:
+    """Victim, reader and recipe of a plan. Volumes have shapes of their own: the victim stays, and is only tried on each."""
+    equipment = _loaded(root, generation, trust_code)
+    if shape not in equipment.shapes:
+        victim, device = equipment.victim, torch.device(equipment.recipe.device)
+        if victim.task != "detection":  # detectors scale images of every shape
+            classes_for(victim.module, equipment.settings, victim.task, shape, device)
+        equipment.shapes.add(shape)
+    return equipment
+
+
+@lru_cache(maxsize=1)
+def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
+    plan = thaw(Workspace(root).plan(generation))
+    spec = plan_spec(plan)
+    # Thread counts change bits, so the plan sets them, whatever the environment says.
+    torch.set_num_threads(plan.settings["execution"]["threads"])
+    device = plan.settings["execution"]["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("the plan was made for a GPU, and this worker sees none")
+    shape = next(plan.lines()).shape
+    victim, identity = load_victim(
+        spec.victim, spec.data.task, Path(plan.base), device=torch.device(device), sample_shape=shape, trust_code=trust_code
+    )
+    if identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
+        raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
+    victim = with_profile(victim, Profile.of(plan.settings["execution"].get("profile")), shape)
+    return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape})

@@ -1,0 +1,112 @@
+"""Load a shard's samples batch by batch, one batch ahead of the attack, and tell inputs that are bad from disks that fail."""
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from medadv.common.errors import RunError
+from medadv.common.threads import in_order
+from medadv.datasets.blame import raise_unless_input
+from medadv.datasets.file_hashes import FileHashes
+from medadv.datasets.identity import content_of
+from medadv.datasets.labels import Label
+from medadv.datasets.reader import Reader
+from medadv.datasets.sample import Sample
+from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.victims.victim import Victim
+from medadv_transforms import InputError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A sample in its place: batch and position in the batch are the plan's."""
+
+    planned: PlannedSample
+    sample: Sample
+    label: Label | None
+    place: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What could be loaded of a planned batch, and why the rest could not."""
+
+    loaded: list[Loaded]
+    quarantined: list[dict[str, Any]]
+
+
+def batches(
+    shard: PlannedShard, reader: Reader, victim: Victim, excluded: Collection[str] = (), threads: int = 1
+) -> Iterator[Batch]:
+    """The shard's batches in order. A batch is loaded ahead: at most two batches of decoded samples wait in memory.
+
+    excluded: samples that are known to kill workers; they are not touched.  threads: that load a batch together.
+
+    Raises:
+        OSError: the disk failed, not the input.  RunError: the data root vanished.
+    """
+    hashes = FileHashes(None)
+    with ThreadPoolExecutor(1, thread_name_prefix="loading") as pool:
+        planned = iter(enumerate(shard.batches))
+        first = next(planned, None)
+        ahead = pool.submit(_load, *first, shard, reader, victim, hashes, excluded, threads) if first else None
+        while ahead is not None:
+            batch = ahead.result()
+            following = next(planned, None)
+            ahead = pool.submit(_load, *following, shard, reader, victim, hashes, excluded, threads) if following else None
+            yield batch
+
+
+def _load(
+    number: int,
+    batch: Sequence[PlannedSample],
+    shard: PlannedShard,
+    reader: Reader,
+    victim: Victim,
+    hashes: FileHashes,
+    excluded: Collection[str],
+    threads: int,
+) -> Batch:
+    def one(place: tuple[int, PlannedSample]) -> Loaded | dict[str, Any]:
+        position, planned = place
+        try:
+            if planned.id in excluded:
+                raise InputError("kills-worker")
+            sample = _read(planned, shard, reader, hashes)
+            return Loaded(planned, sample, _label(sample, victim), (number, position))
+        except InputError as error:
+            raise_unless_input(error)
+            if error.code == "changed-input" and not _there(reader):
+                raise RunError(f"{reader.root} vanished or is empty: is it mounted? Every finished shard is kept") from None
+            return {"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice}
+
+    found = list(in_order(one, enumerate(batch), threads))
+    return Batch([f for f in found if isinstance(f, Loaded)], [f for f in found if isinstance(f, dict)])
+
+
+def _read(planned: PlannedSample, shard: PlannedShard, reader: Reader, hashes: FileHashes) -> Sample:
+    """A sample whose files still are what the plan says: their content, not their names, is the sample's identity."""
+    try:
+        content = content_of(planned.source, reader, hashes)
+    except FileNotFoundError:
+        raise InputError("changed-input", "The file vanished after the plan was made.") from None
+    if content != (planned.id, planned.label_sha256):
+        raise InputError("changed-input", "The file's content changed after the plan was made.")
+    sample = reader.read(planned.source)
+    if sample.image.shape != shard.shape:
+        raise InputError("changed-input", "The image has another shape than when the plan was made.")
+    return sample
+
+
+def _label(sample: Sample, victim: Victim) -> Label | None:
+    if sample.label is None:
+        return None
+    try:
+        return victim.as_label(sample.label)
+    except ValueError as error:
+        raise InputError("label-values", str(error)) from None
+
+
+def _there(reader: Reader) -> bool:
+    return reader.root.is_dir() and any(reader.root.iterdir())

@@ -1,0 +1,50 @@
+"""The command line. Verbs import what they need when they run, so that --help answers at once."""
+
+import sys
+import warnings
+
+import typer
+
+from medadv.cli.compare import compare
+from medadv.cli.console import say
+from medadv.cli.demo import demo
+from medadv.cli.doctor import doctor
+from medadv.cli.export import export
+from medadv.cli.forget import forget
+from medadv.cli.init import init
+from medadv.cli.plan import plan
+from medadv.cli.report import report
+from medadv.cli.reproduce import reproduce
+from medadv.cli.run import run
+from medadv.cli.verify import verify
+from medadv.common.errors import MedadvError
+
+app = typer.Typer(
+    name="medadv",
+    help=(
+        "Adversarial medical datasets that stay adversarial after they are stored.\n\n\b\n"
+        "First steps:\n"
+        "  medadv demo                          phantoms, small victims, three corpora with reports\n"
+        "  medadv init data --out polyps.yaml   guess a run spec from a folder of images\n"
+        "  medadv plan polyps.yaml              what a run would do\n"
+        "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"
+        "  medadv report corpora/polyps         one offline HTML page about it\n"
+        "  medadv COMMAND --help                each with an example"
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _verb in (run, plan, forget, verify, reproduce, export, compare, report, doctor, init, demo):
+    app.command()(_verb)
+
+
+def main() -> None:
+    """Entry point: expected failures become one line and an exit code."""
+    # Libraries warn about themselves; what concerns the user is an error or a line of our own.
+    warnings.filterwarnings("ignore")
+    try:
+        app()
+    except MedadvError as error:
+        say(f"medadv: {error}")
+        sys.exit(error.exit_code)

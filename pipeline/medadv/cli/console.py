@@ -1,0 +1,76 @@
+"""Messages and progress on standard error: a bar in a terminal, plain lines elsewhere; results alone go to standard output."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 10.0
+PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "checking the attack", "verify": "verifying"}
+
+
+def stderr() -> Console:
+    """rich on standard error; it leaves colours out of pipes and files by itself."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One plain line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Reporter:
+    """Turns (phase, done, total, text) into a bar or into lines."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self.bar = bar
+        self.tasks: dict[str, int] = {}
+        self.last = time.monotonic()
+
+    def __call__(self, phase: str, done: int, total: int, text: str = "") -> None:
+        """Show progress, or a line of its own (`message`); in a pipe at most every ten seconds, and at the end of a long phase."""
+        if phase == "message":
+            # rich keeps such lines above its bar.
+            say(text)
+            return
+        label = PHASES.get(phase, phase)
+        if self.bar is not None:
+            if phase not in self.tasks:
+                self.tasks[phase] = self.bar.add_task(label, total=total, text="")
+            self.bar.update(self.tasks[phase], completed=done, total=total, text=text)  # type: ignore[arg-type]
+            return
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY_S or (done == total and now - self.last > 2):
+            self.last = now
+            say(f"{label}: {done} of {total}{f' ({text})' if text else ''}")
+
+
+@contextmanager
+def reporter() -> Iterator[Reporter]:
+    """A reporter for the time of a command."""
+    console = stderr()
+    if not console.is_terminal:
+        yield Reporter(None)
+        return
+    what, beside = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
+    with Progress(what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), beside, console=console, transient=True) as bar:
+        yield Reporter(bar)
+
+
+def tell_result(result: dict[str, Any]) -> None:
+    new = f"{result['new_shards']} new shards" if result["new_shards"] else "nothing new"
+    print(f"{result['corpus']}: {result['samples']} samples, {result['quarantined']} quarantined, {new}")
+    for name, attack in result["attacks"].items():
+        print(
+            f"  {name}: {attack['metric']} {_number(attack['clean'])} clean, {_number(attack['adversarial'])} adversarial "
+            f"(re-read), success {attack['success']:.0%}"
+        )
+    print(f"  content root {result['content_root']}")
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

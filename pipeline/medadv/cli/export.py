@@ -1,0 +1,57 @@
+"""`medadv export`."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medadv.cli.console import reporter
+from medadv.cli.options import Corpus, Json, TrustCode, Weights
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    NIFTI = "nifti"
+    DICOM = "dicom"
+    PNG = "png"
+
+
+class Grid(StrEnum):
+    """The voxel grid of exported images."""
+
+    STORED = "stored"
+    NATIVE = "native"
+
+
+def export(
+    corpus: Corpus,
+    kind: Annotated[Format, typer.Option("--format", help="file format")],
+    out: Annotated[Path, typer.Option("--out", help="new folder for the files")],
+    attack: Annotated[str | None, typer.Option(help="attack whose examples to write; the corpus's first otherwise")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="write the clean images too")] = False,
+    sample: Annotated[list[str] | None, typer.Option("--sample", help="only this sample; may be given several times")] = None,
+    grid: Annotated[Grid, typer.Option(help="stored: exactly what is stored; native: crops undone")] = Grid.STORED,
+    lossy: Annotated[bool, typer.Option("--lossy", help="resample for --grid native, and score the result again")] = False,
+    weights: Weights = None,
+    trust_code: TrustCode = False,
+    as_json: Json = False,
+) -> None:
+    """Write adversarial images as files for whole-system tests, marked as derived and synthetic.
+
+    Example: medadv export corpora/lung --format dicom --out /tmp/series --attack smia-20
+    """
+    from medadv.export.export import Request
+    from medadv.export.export import export as write
+
+    with reporter() as show:
+        request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code)
+        summary = write(corpus, request, lambda done, total: show("export", done, total))
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        print(f"{out}: {summary['files']} files of {summary['samples']} samples, not for clinical use")
+        if "metrics" in summary:
+            print(f"  scored again after resampling: {summary['metrics']}")

@@ -1,0 +1,37 @@
+"""`medadv init`: guess a run spec from a folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medadv.datasets.guess import guess, spec_text, way_between
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="data folder to look at")],
+    out: Annotated[Path, typer.Option("--out", help="spec to write")] = Path("medadv.yaml"),
+    modality: Annotated[str | None, typer.Option(help="ct, fundus or endoscopy, where the guess is wrong")] = None,
+) -> None:
+    """Look at a data folder, guess its layout, and write a commented run spec.
+
+    Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
+    """
+    from medadv.common.errors import SpecError
+    from medadv.spec.reading import load_spec
+
+    if not folder.is_dir():
+        raise SpecError(f"{folder}: no such folder; name the one that holds the images")
+    if out.exists():
+        raise SpecError(f"{out}: exists already; name another file with --out")
+    if modality not in (None, "ct", "fundus", "endoscopy"):
+        raise SpecError(f"--modality {modality}: take ct, fundus or endoscopy")
+    found = guess(folder, modality)
+    if found is None:
+        raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")
+    base = way_between(out.resolve().parent, folder.resolve())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(spec_text(found, base, out.stem), encoding="utf-8")
+    load_spec(out)
+    print(f"{out}: {found.layout} layout, {found.modality}, {found.task}")
+    print(f"Set the lines marked with `<-`, then: medadv plan {out}")

@@ -1,0 +1,15 @@
+"""Arguments and options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Spec = Annotated[Path, typer.Argument(help="run spec (YAML); see manifests/specs/ for specs to copy")]
+Corpus = Annotated[Path, typer.Argument(help="corpus folder")]
+Out = Annotated[Path | None, typer.Option("--out", help="corpus folder, instead of the spec's `output`")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as execution.batch_size=4")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="allow a victim that is a python: factory")]
+Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand")]

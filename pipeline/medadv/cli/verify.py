@@ -1,0 +1,49 @@
+"""`medadv verify`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from medadv.cli.console import reporter
+from medadv.cli.options import Corpora, Json, TrustCode, Weights
+
+
+def verify(
+    corpora: Corpora,
+    deep: Annotated[bool, typer.Option("--deep", help="also score every sample again with the victim")] = False,
+    weights: Weights = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; one per core for a large corpus otherwise")] = None,
+    trust_code: TrustCode = False,
+    as_json: Json = False,
+) -> None:
+    """Check hashes, bounds in stored units, receipts and manifest; names the sample that is wrong. Exit code 5 when something is.
+
+    Example: medadv verify corpora/train corpora/test --deep
+    """
+    from medadv.common.errors import IntegrityError
+    from medadv.evidence.across import check_across
+    from medadv.evidence.verify import find_damage
+
+    answers, count = [], 0
+    for corpus in corpora:
+        with reporter() as show:
+            findings = find_damage(corpus, lambda done, total, show=show: show("verify", done, total), workers)  # type: ignore[misc]
+            if deep and not findings:
+                from medadv.evidence.rescore import rescore
+
+                findings = rescore(corpus, weights, trust_code, lambda done, total, show=show: show("verify", done, total))  # type: ignore[misc]
+        count += len(findings)
+        answers.append({"corpus": str(corpus), "problems": [finding.as_dict() for finding in findings]})
+        if not as_json:
+            for finding in findings:
+                print(finding)
+            print(f"{corpus}: {len(findings)} problems")
+    crossing, notes = check_across(corpora) if len(corpora) > 1 and not count else ([], [])
+    if as_json:
+        print(json.dumps(answers[0] if len(answers) == 1 else {"corpora": answers, "problems": crossing, "notes": notes}))
+    else:
+        for line in [*crossing, *notes]:
+            print(line)
+    if count or crossing:
+        raise typer.Exit(IntegrityError.exit_code)

@@ -1,0 +1,150 @@
+"""Run attacks on a set of samples and measure every column of the table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics.regression import SSIMMetric
+from torch import Tensor
+
+from medadv.attacks.cost import passes
+from medadv.attacks.engine import Watch, perturb
+from medadv.attacks.feasible import start_seed
+from medadv.compare.degrade import degradations
+from medadv.compare.scores import Scores
+from medadv.datasets.labels import Array, Label, Prediction
+from medadv.scoring.intervals import Interval, mean_interval
+from medadv.spec.attack import AttackSettings
+from medadv.victims.victim import Victim
+from medadv_transforms.units import Lattice
+
+SSIM_WINDOW = 11
+SECOND = "second_victim"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that go through the victim together. images: (n, C, *spatial) float32, stored units."""
+
+    images: Tensor
+    labels: list[Label]
+    names: list[str]
+    region: Tensor | None = None
+    spacing_mm: tuple[float, ...] | None = None
+
+
+@dataclass
+class Row:
+    """One attack's line of the table; `clean` is a line too, without perturbation."""
+
+    attack: str
+    settings: AttackSettings | None
+    passes: tuple[int, int]
+    """Forward and backward passes of the victim per sample."""
+    scores: dict[str, Scores] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    """By condition: the headline metric; lower is a stronger attack."""
+    further: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, Interval] = field(default_factory=dict)
+    """success, linf, l2 (stored units), ssim, cosine and variance (stored units squared) between random starts."""
+
+
+class Bench:
+    """A victim, perhaps a second one, and the samples that every attack is measured on."""
+
+    def __init__(self, victim: Victim, second: Victim | None, batches: Sequence[Batch], lattice: Lattice, seed: int = 0) -> None:
+        self.victim, self.second, self.batches, self.lattice, self.seed = victim, second, list(batches), lattice, seed
+        self.labels = [label for batch in self.batches for label in batch.labels]
+        self.conditions = degradations(lattice)
+        self.clean = self.answers(self._unchanged(), "as_is")
+
+    def attack(self, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> list[Tensor]:
+        """Perturbations of every batch, int16, from the random start number `restart`."""
+        return [self.attack_batch(batch, name, settings, restart, watch) for batch in self.batches]
+
+    def attack_batch(self, batch: Batch, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> Tensor:
+        """Perturbation of one batch."""
+        return perturb(
+            self.victim,
+            batch.images,
+            self.victim.targets(batch.labels, batch.images.device),
+            settings,
+            lattice=self.lattice,
+            seeds=[start_seed(self.seed, sample, name, restart) for sample in batch.names],
+            region=batch.region,
+            spacing_mm=batch.spacing_mm,
+            watch=watch,
+        )
+
+    def answers(self, deltas: Sequence[Tensor], condition: str) -> list[Prediction]:
+        """What a victim says to the perturbed samples under one condition."""
+        victim = self.second if condition == SECOND else self.victim
+        assert victim is not None
+        degrade = self.conditions["as_is" if condition == SECOND else condition]
+        found: list[Prediction] = []
+        for batch, delta in zip(self.batches, deltas, strict=True):
+            found += victim.predict(degrade(batch.images + delta))
+        return found
+
+    def row(self, name: str, settings: AttackSettings | None) -> Row:
+        """Every column of one attack; None measures the clean samples."""
+        if settings is None:
+            row, deltas = Row(name, None, (0, 0)), self._unchanged()
+        else:
+            row, deltas = Row(name, settings, passes(settings)), self.attack(name, settings)
+        for condition in [*self.conditions, *([SECOND] if self.second else [])]:
+            judge = self.second if condition == SECOND and self.second else self.victim
+            answers = self.answers(deltas, condition)
+            row.scores[condition] = Scores(judge, answers, self.labels)
+            row.metrics[condition] = row.scores[condition].interval()
+            if condition == "as_is":
+                row.further = row.scores[condition].further(self.victim)
+                if settings is not None:
+                    triples = zip(self.clean, answers, self.labels, strict=True)
+                    success = np.array([self.victim.succeeded(c, a, y) for c, a, y in triples], float)
+                    row.sizes["success"] = mean_interval(success)
+        if settings is not None:
+            row.sizes |= self._sizes(deltas) | self._starts(name, settings, deltas)
+        return row
+
+    def _unchanged(self) -> list[Tensor]:
+        return [torch.zeros_like(batch.images) for batch in self.batches]
+
+    def _sizes(self, deltas: Sequence[Tensor]) -> dict[str, Interval]:
+        flat = [delta.flatten(1).double() for delta in deltas]
+        ssim = []
+        for batch, delta in zip(self.batches, deltas, strict=True):
+            shortest = min(batch.images.shape[2:])
+            window = min(SSIM_WINDOW, shortest - (shortest + 1) % 2)
+            metric = SSIMMetric(batch.images.ndim - 2, data_range=float(self.lattice.high - self.lattice.low), win_size=window)
+            ssim.append(metric(batch.images, batch.images + delta).flatten(1).mean(1).cpu().numpy())
+        return {
+            "linf": mean_interval(torch.cat([d.abs().amax(1) for d in flat]).cpu().numpy()),
+            "l2": mean_interval(torch.cat([d.norm(dim=1) for d in flat]).cpu().numpy()),
+            "ssim": mean_interval(np.concatenate(ssim).astype(float)),
+        }
+
+    def _starts(self, name: str, settings: AttackSettings, deltas: Sequence[Tensor]) -> dict[str, Interval]:
+        """Two random starts of every attack, also of one that has none by itself: else it would look stable for want of a test."""
+        started = settings.model_copy(update={"random_start": True})
+        first = deltas if settings.random_start else self.attack(name, started, 0)
+        second = self.attack(name, started, 1)
+        cosines: list[Array] = []
+        variances: list[Array] = []
+        for a, b in zip(first, second, strict=True):
+            x, y = a.flatten(1).double(), b.flatten(1).double()
+            cosines.append(torch.nn.functional.cosine_similarity(x, y).cpu().numpy())
+            variances.append(((x - y) ** 2 / 2).mean(1).cpu().numpy())
+        return {"cosine": mean_interval(np.concatenate(cosines)), "variance": mean_interval(np.concatenate(variances))}
+
+
+def table(bench: Bench, attacks: Mapping[str, AttackSettings], tell: Any = None) -> list[Row]:
+    """The clean samples, then every attack."""
+    rows = []
+    for name, settings in {"clean": None, **attacks}.items():
+        rows.append(bench.row(name, settings))
+        if tell is not None:
+            tell(name, len(rows), len(attacks) + 1)
+    return rows

@@ -1,0 +1,65 @@
+"""Small private records of a corpus that outlive a run: the key, what was quarantined, what kills workers, what must not come back."""
+
+import json
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from medadv.common.files import write_file
+from medadv.common.hashing import canonical_json
+from medadv.corpus.folder import Workspace
+
+KEY_BYTES = 32
+
+
+def ensure_key(workspace: Workspace) -> bytes:
+    """The secret key of the group hashes, made when missing."""
+    if not workspace.key.exists():
+        write_file(workspace.key, secrets.token_bytes(KEY_BYTES))
+        workspace.key.chmod(0o600)
+    return workspace.key.read_bytes()
+
+
+def sweep(workspace: Workspace) -> None:
+    """Remove what killed processes left behind. Safe under the lock: nobody else writes here."""
+    for folder, pattern in ((workspace.root, ".tmp-*"), (workspace.shards, ".tmp-*"), (workspace.private, "**/.tmp-*")):
+        for stray in folder.glob(pattern):
+            stray.unlink(missing_ok=True)
+
+
+def known_sources(workspace: Workspace) -> dict[str, str]:
+    """Public name -> private path of every input that was ever quarantined."""
+    return _read(workspace.sources, {})
+
+
+def remember_sources(workspace: Workspace, paths: dict[str, str]) -> None:
+    """Add to them."""
+    write_file(workspace.sources, canonical_json({**known_sources(workspace), **paths}))
+
+
+def poison(workspace: Workspace) -> list[str]:
+    """Samples that killed a worker twice, tried alone."""
+    return _read(workspace.poison, [])
+
+
+def remember_poison(workspace: Workspace, samples: Iterable[str]) -> None:
+    """Add to them."""
+    write_file(workspace.poison, canonical_json(sorted({*poison(workspace), *samples})))
+
+
+def forgotten_groups(workspace: Workspace) -> list[str]:
+    """Group hashes of patients that were removed."""
+    return _read(workspace.forgotten, [])
+
+
+def remember_forgotten(workspace: Workspace, group: str) -> None:
+    """Add to them."""
+    write_file(workspace.forgotten, canonical_json(sorted({*forgotten_groups(workspace), group})))
+
+
+def _read(path: Path, default: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default

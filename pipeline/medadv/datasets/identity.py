@@ -1,0 +1,17 @@
+"""What makes a sample the one it is? The content of its files."""
+
+from medadv.common.hashing import hash_value
+from medadv.datasets.file_hashes import FileHashes
+from medadv.datasets.reader import Reader
+from medadv.datasets.source import Source
+
+ID_LENGTH = 32
+
+
+def content_of(source: Source, reader: Reader, hashes: FileHashes) -> tuple[str, str]:
+    """Sample id: hash of the image files' content, and the slice. Label hash: the label's value or its files' content."""
+    images = sorted(hashes.of(reader.root / name) for name in source.images)
+    content = images[0] if len(images) == 1 else hash_value(images)
+    identity = content[:ID_LENGTH] + ("" if source.index is None else f"-{source.index:04d}")
+    label = [hashes.of(reader.root / name) for name in source.masks] or source.label
+    return identity, hash_value(label)

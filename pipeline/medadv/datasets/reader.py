@@ -1,0 +1,135 @@
+"""From a source to stored units: the one place that chooses a reader, so that planning, runs and reproduction read alike."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medadv.datasets.labels import Boxes
+from medadv.datasets.sample import Sample, Shape, spacing_of
+from medadv.datasets.source import Source
+from medadv.spec.data import DataSettings, PreprocessSettings
+from medadv_transforms import (
+    InputError,
+    LoadedImage,
+    count_slices,
+    inspect_ct,
+    read_colour,
+    read_ct_slice,
+    read_ct_volume,
+    read_mask,
+)
+from medadv_transforms.nifti import is_nifti
+from medadv_transforms.picture import opened
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the samples of one data set."""
+
+    root: Path
+    data: DataSettings
+    preprocess: PreprocessSettings
+    overlapping: bool = False
+    """Masks of a sigmoid head: with a label_map, one per class, which may overlap."""
+
+    def expand(self, source: Source) -> list[Source]:
+        """A volume that is to be read as slices becomes its slices; anything else stays. Raises InputError."""
+        if self.preprocess.as_ != "slices" or self._is_picture(source) or source.index is not None:
+            return [source]
+        return [replace(source, index=i) for i in range(count_slices(self._paths(source)))]
+
+    def inspect(self, source: Source) -> Shape:
+        """Shape and unit from headers alone. Raises InputError."""
+        if self._is_picture(source):
+            channels = 1 if self.data.modality == "ct" else 3
+            with opened(self._paths(source)[0]) as (_, header):
+                size = header.upright_size
+            return Shape((channels, *(self.preprocess.size or size)), "level8", "yx")
+        if self.preprocess.size is not None:
+            raise InputError("wrong-unit", "preprocess.size resizes 8-bit images; CT in HU keeps its grid, or takes preprocess.spacing.")
+        facts = _inspect(self._paths(source), self.preprocess.spacing, self.preprocess.orientation, source.index is None)
+        return Shape((1, *(facts if source.index is None else facts[:2])), "hu", "xyz" if source.index is None else "xy")
+
+    def read(self, source: Source) -> Sample:
+        """Decode, preprocess and bring the label onto the stored grid. Raises InputError; OSError where a disk fails."""
+        paths = self._paths(source)
+        for path in paths:
+            if not path.is_file():
+                raise InputError("changed-input")
+        if self._is_picture(source):
+            image = self._picture(paths[0])
+        elif source.index is None:
+            image = read_ct_volume(paths, spacing=self.preprocess.spacing, orientation=self.preprocess.orientation)
+        else:
+            image = read_ct_slice(paths, source.index)
+        facts = dict(image.facts)
+        label, notes = self._label(source, image)
+        if notes:
+            facts["label_warnings"] = notes
+        if image.placement is not None:
+            facts["placement"] = image.placement.as_dict()
+        return Sample(image.image, image.unit, image.spatial_axes, label, image.affine, spacing_of(image), image.region, facts)
+
+    def files(self, source: Source) -> Iterator[Path]:
+        """Every file that decides the sample's content: images first, then label files."""
+        yield from self._paths(source)
+        yield from (self.root / name for name in source.masks)
+
+    def _paths(self, source: Source) -> tuple[Path, ...]:
+        return tuple(self.root / name for name in source.images)
+
+    def _is_picture(self, source: Source) -> bool:
+        return Path(source.images[0]).suffix.lower() in PICTURES
+
+    def _picture(self, path: Path) -> LoadedImage:
+        settings, modality = self.preprocess, self.data.modality
+        return read_colour(
+            path,
+            modality=modality,
+            size=settings.size,
+            fit=settings.fit,
+            crop=settings.crop,
+            restrict_to_field=settings.region,
+            exclude_overlay=settings.region and modality == "endoscopy",
+        )
+
+    def _label(self, source: Source, image: LoadedImage) -> tuple[Any, list[str]]:
+        label = source.label
+        if source.masks:
+            files, label_map = [self.root / name for name in source.masks], self.data.label_map
+            return read_mask(files, image, label_map, multilabel=self.overlapping and label_map is not None)
+        if isinstance(label, dict):
+            return self._boxes(label, image)
+        return label, []
+
+    def _boxes(self, label: dict[str, Any], image: LoadedImage) -> tuple[Boxes, list[str]]:
+        """Boxes on the stored grid; those that a crop cut away are dropped and named in a warning."""
+        assert image.placement is not None
+        if "relative" in label:
+            height, width = image.placement.source_size
+            rows = np.asarray(label["relative"], np.float64).reshape(-1, 5)
+            centre, half = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height) / 2
+            raw, classes = np.concatenate([centre - half, centre + half], 1), rows[:, 0].astype(np.int64)
+        else:
+            raw, classes = np.asarray(label["boxes"], np.float64).reshape(-1, 4), np.asarray(label["classes"], np.int64)
+        boxes, kept = image.placement.boxes(raw.astype(np.float32))
+        lost = len(raw) - len(boxes)
+        return Boxes.of(boxes, classes[kept]), [f"{lost} boxes lie outside the stored image"] if lost else []
+
+
+@lru_cache(maxsize=4096)
+def _inspect(
+    paths: tuple[Path, ...], spacing: tuple[float, float, float] | None, orientation: str | None, whole: bool
+) -> tuple[int, int, int]:
+    """Shape (x, y, z); the slices of one volume ask for it once."""
+    if whole or is_nifti(paths[0]):
+        return inspect_ct(paths, spacing=spacing, orientation=orientation).shape
+    # Slices of a series need no even spacing, which inspect_ct would ask for: the first slice speaks for its plane.
+    _, x, y = read_ct_slice(paths, 0).image.shape
+    return x, y, 1

@@ -1,0 +1,138 @@
+"""`medadv demo`: phantoms, victims trained on the spot, three corpora through the same code as any run, their reports, and one table."""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import numpy as np
+import torch
+
+from medadv.common.errors import IntegrityError
+from medadv.demo.phantoms import write_phantoms
+from medadv.demo.specs import PARTS, Part, samples, stacked, write_spec
+from medadv.demo.training import train_classifier, train_detector, train_segmenter
+from medadv.demo.weights import write_victim
+from medadv.evidence.verify import verify
+from medadv.prepare.request import Options
+from medadv.report.page import write_report
+from medadv.run.run import run
+
+Progress = Callable[[str, int, int, str], None]
+SEED = 0
+POLL_S = 0.5
+BAR = 100
+"""Parts of a bar for what is told as a fraction."""
+
+
+def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
+    """Make the demo under `root`; what is there already is kept. Returns one result per corpus, as `medadv run --json` gives it,
+    with modality, task, epsilon, unit, the trivial baseline, the report's path and seconds added.
+
+    Raises IntegrityError when a corpus made here does not verify.
+    """
+    if not (root / "phantoms" / "endoscopy" / "annotations_coco.json").exists():
+        write_phantoms(root / "phantoms", seed=SEED, progress=lambda share, text: progress("phantoms", round(BAR * share), BAR, text))
+    specs = {part.name: write_spec(root, part) for part in PARTS}
+    _train(root, specs, progress)
+    return [_corpus(root, part, specs[part.name], progress) for part in PARTS]
+
+
+def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> dict[str, Any]:
+    started = time.monotonic()
+
+    def show(phase: str, done: int, total: int, text: str) -> None:
+        progress(phase if phase == "message" else f"corpus {part.name}", done, total, text)
+
+    result = run(spec, Options(command="medadv demo"), show)
+    if problems := verify(result.corpus):
+        raise IntegrityError(f"the demo's corpus does not verify: {problems[0]}")
+    progress(f"corpus {part.name}", BAR, BAR, "writing the report")
+    return {
+        **result.as_dict(),
+        "modality": part.name,
+        "task": part.recipe.task,
+        "epsilon": part.epsilon,
+        "unit": "HU" if part.name == "ct" else "grey levels",
+        "baseline": _baseline(root, part),
+        "report": str(write_report(result.corpus)),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _baseline(root: Path, part: Part) -> dict[str, float]:
+    """What answers that ignore the image reach, from the victim's card."""
+    card = json.loads((root / "victims" / f"{part.recipe.name}.json").read_text())
+    return {key.removeprefix("baseline_"): value for key, value in card["metrics"].items() if key.startswith("baseline_")}
+
+
+def _train(root: Path, specs: dict[str, Path], progress: Progress) -> None:
+    """Train the victims that are missing, side by side in single-threaded processes: that repeats exactly, and two cores are used."""
+    missing = [part for part in PARTS if not (root / "victims" / f"{part.recipe.name}.json").exists()]
+    if not missing:
+        return
+    # The detector takes longest, so it comes first.
+    missing.sort(key=lambda part: part.recipe.task != "detection")
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
+        told = manager.Queue()
+        futures = [pool.submit(train_part, str(root), part, str(specs[part.name]), told) for part in missing]
+        running = set(futures)
+        while running:
+            running = wait_for(running, timeout=POLL_S).not_done
+            try:
+                while True:
+                    name, share, text = told.get_nowait()
+                    progress(f"training the {name} victim", round(BAR * share), BAR, text)
+            except Empty:
+                pass
+        for future in futures:
+            future.result()
+
+
+def train_part(root: str, part: Part, spec: str, told: Any) -> None:
+    """Train one victim and write its weights and card; progress goes to the queue `told`."""
+    torch.set_num_threads(1)
+    images, labels = stacked(samples(Path(spec), part.train))
+    unseen, truths = stacked(samples(Path(spec), part.held_out))
+
+    def tell(share: float, text: str) -> None:
+        told.put((part.name, share, text))
+
+    if part.recipe.task == "classification":
+        state, metrics = train_classifier(images, labels, (unseen, truths), recipe=part.recipe, seed=SEED, progress=tell)
+    elif part.recipe.task == "segmentation":
+        masks = (np.stack(labels), np.stack(truths))
+        state, metrics = train_segmenter(images, masks[0], (unseen, masks[1]), recipe=part.recipe, seed=SEED, progress=tell)
+    else:
+        boxes = ([label.boxes for label in labels], [label.boxes for label in truths])
+        state, metrics = train_detector(images, boxes[0], (unseen, boxes[1]), recipe=part.recipe, seed=SEED, progress=tell)
+    write_victim(Path(root) / "victims", part.recipe, state, metrics, trained_on=len(images), held_out=len(unseen), seed=SEED)
+
+
+def rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The table: one row per corpus and attack, the header first."""
+    head = ("modality", "task", "samples", "epsilon", "attack", "metric", "trivial", "clean", "adversarial (re-read)")
+    table: list[tuple[str, ...]] = [head]
+    for result in results:
+        for name, attack in result["attacks"].items():
+            trivial = result["baseline"].get(attack["metric"])
+            table.append(
+                (
+                    result["modality"],
+                    result["task"],
+                    str(result["samples"]),
+                    f"{result['epsilon']} {result['unit']}",
+                    name,
+                    attack["metric"],
+                    "n/a" if trivial is None else f"{trivial:.3f}",
+                    f"{attack['clean']:.3f}",
+                    f"{attack['adversarial']:.3f}",
+                )
+            )
+    return table

@@ -1,0 +1,96 @@
+"""What do the sources say now? Inputs and labels read again, beside what is stored."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medadv.batches.loading import Loaded
+from medadv.common.errors import RunError, SpecError
+from medadv.corpus.folder import Workspace
+from medadv.datasets.labels import Boxes, Label
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.sample import Sample
+from medadv.datasets.source import Source
+from medadv.plan.frozen import FrozenPlan, generations
+from medadv.plan.model import PlannedShard
+from medadv.plan.recipe import plan_spec, reader_of
+from medadv.spec.data import DataSettings
+from medadv.victims.victim import Victim
+from medadv_transforms import InputError
+
+TABLES = ("csv", "decathlon", "coco", "yolo")
+"""Layouts whose labels stand in text files. Those of the others follow from the files' names, which the plan knows."""
+Listed = dict[tuple[str, ...], Source] | None
+"""What such files say now, by images; None where there are none to ask."""
+
+
+def read_again(
+    workspace: Workspace,
+    receipt: dict[str, Any],
+    stored: list[Loaded],
+    labels: list[Label],
+    data: Path,
+    victim: Victim,
+    listings: dict[int, Listed],
+) -> tuple[list[Loaded], list[str]]:
+    """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
+    plans = generations(workspace.private / "plans")
+    if len(plans) <= receipt["generation"]:
+        raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
+    plan = plans[receipt["generation"]]
+    spec = plan_spec(plan)
+    reader = replace(reader_of(plan, spec), root=data)
+    planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt["shard"]).samples}
+    if plan.generation not in listings:
+        listings[plan.generation] = _listed(plan, spec.data, data)
+    listed = listings[plan.generation]
+    again, changed = [], []
+    for item, label in zip(stored, labels, strict=True):
+        source = planned[item.planned.id]
+        # Without a table under `data`, the plan remembers what it said. A row that is gone is another one, too.
+        now = source.source if listed is None else listed.get(source.source.images)
+        try:
+            sample = reader.read(source.source if now is None else replace(source.source, label=now.label))
+        except (InputError, OSError) as error:
+            raise RunError(f"the input of sample {source.id} cannot be read from {data}: {error}") from None
+        if now is None or not _same(sample, item.sample) or not _same_label(sample, label, victim):
+            changed.append(source.id)
+        again.append(Loaded(source, sample, None, item.place))
+    return again, changed
+
+
+def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
+    """What the label files say that lie under `data` as they did under the plan's root. SpecError where they cannot be read."""
+    path = os.path.relpath(Path(plan.base, settings.path), plan.root)
+    if settings.unlabelled or settings.layout not in TABLES or path.startswith("..") or not (data / path).exists():
+        return None
+    listing = list_samples(settings.model_copy(update={"path": path}), data)
+    return {source.images: source for source in listing.sources}
+
+
+def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
+    return next(shard for shard in lines if f"shard-{shard.index:05d}" == name)
+
+
+def _same(new: Sample, stored: Sample) -> bool:
+    everywhere = np.ones(stored.image.shape[1:], bool)
+    first, second = (everywhere if sample.region is None else sample.region for sample in (new, stored))
+    here, there = (np.zeros(0) if sample.affine is None else sample.affine for sample in (new, stored))
+    return np.array_equal(new.image, stored.image) and np.array_equal(first, second) and np.array_equal(here, there)
+
+
+def _same_label(new: Sample, stored: Label, victim: Victim) -> bool:
+    """Whether the truth that was read again is the stored one; unlabelled data holds none to compare."""
+    if new.label is None:
+        return True
+    try:
+        label = victim.as_label(new.label)
+    except ValueError:
+        return False
+    if isinstance(label, Boxes) and isinstance(stored, Boxes):
+        return np.array_equal(label.boxes, stored.boxes) and np.array_equal(label.classes, stored.classes)
+    return not isinstance(label, Boxes) and not isinstance(stored, Boxes) and np.array_equal(label, stored)

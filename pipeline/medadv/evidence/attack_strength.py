@@ -1,0 +1,154 @@
+"""Signs that an attack is as strong as it says, measured on a few samples. They warn; they never fail a run.
+
+After Carlini et al., On Evaluating Adversarial Robustness (arXiv 1902.06705), section 5: a larger ball and more steps may not do worse, an
+unbounded attack succeeds, gradients beat noise and white box beats transfer, gradients are not zero.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from medadv.batches.bench import AttackBench
+from medadv.datasets.labels import Array, Label
+from medadv.spec.attack import AttackSettings
+from medadv.victims.victim import Victim
+from medadv_transforms.units import Lattice
+
+MAX_SAMPLES = 32
+MAX_VALUES = 1 << 24
+"""Voxels times channels in all: whole volumes beyond it would cost more than the corpus itself."""
+EPSILON_LADDER = (0.0, 0.5, 1.0, 2.0)
+STEPS_LADDER = (0.2, 0.5, 1.0, 2.0)
+HUGE_SHARE = 0.25
+"""An epsilon of this share of the whole range leaves little of an image."""
+NEARLY_ALL = 0.9
+SLACK = 0.1
+SLACK_SAMPLES = 2.5
+"""Differences in success below `SLACK`, or below this many samples, say nothing on so few."""
+ZERO_SHARE = 0.5
+
+
+def sanity(
+    victim: Victim,
+    images: Array,
+    labels: Sequence[Label],
+    attacks: Mapping[str, AttackSettings],
+    *,
+    lattice: Lattice,
+    seeds: Sequence[int],
+    device: torch.device,
+    regions: Array | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    batch_size: int = 8,
+    limit: int = MAX_SAMPLES,
+    second: Victim | None = None,
+    made: Mapping[str, Array] | None = None,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Check the first attack of a run, and the worst over all of them, on at most `MAX_SAMPLES` samples.
+
+    Args:
+        victim: under attack.
+        images: (n, C, *spatial), stored units. The first `limit` of those on which the victim is right are used: on the others
+            an attack has nothing to destroy, and even the strongest would look weak.
+        labels: their truths.
+        attacks: name -> settings; the ladders climb with the first.
+        lattice: range of the stored units.
+        seeds: one per sample.
+        device: where the victim runs.
+        regions: (n, *spatial), nonzero where perturbing is allowed.
+        spacing_mm: voxel spacing, when known.
+        batch_size: samples per pass.
+        limit: at most this many samples.
+        second: another model of the same task, for transfer.
+        made: name -> (n, C, *spatial) perturbations that exist already, so that those attacks are not run again.
+        tick: called before each attack with how many are done and how many there are; may raise to stop.
+
+    Returns:
+        JSON-able: `samples`, `rows` (which of the images), `attack`, `epsilon_ladder` and `steps_ladder` (lists with `success`),
+        `epsilon_zero_is_identity`, `huge_epsilon`, `noise`, `transfer`, `zero_gradients`, `worst_case`, `warnings`; or `samples` 0 and
+        the reason in `warnings`.
+    """
+    budget = MAX_VALUES // max(1, int(np.prod(images.shape[1:])))
+    if not budget or not attacks:
+        return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
+    rows = _vulnerable(victim, images[:budget], labels, device, batch_size)[: min(limit, MAX_SAMPLES)]
+    if not rows:
+        return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: the victim is right on none of the samples looked at"]}
+    labels, seeds = [labels[i] for i in rows], [seeds[i] for i in rows]
+    regions = None if regions is None else regions[rows]
+    made = {name: deltas[rows] for name, deltas in (made or {}).items()}
+    bench = AttackBench(victim, images[rows], labels, lattice, seeds, device, regions, spacing_mm, batch_size)
+    name, settings = next(iter(attacks.items()))
+    rungs = {k: settings.epsilon * k for k in EPSILON_LADDER}
+    steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
+    # The rung of the attack itself and the step count of the attack itself are not run a second time.
+    bench.expect(len(attacks) + len(rungs) + sum(n != settings.steps for n in steps), tick)
+    found = {key: bench.known(made[key]) if key in made else bench.attack(chosen) for key, chosen in attacks.items()}
+    white = bench.success(found[name])
+    # Epsilon 0 allows nothing in any step, so one step shows as much as all.
+    identity = bench.attack(_scaled(settings, epsilon=0.0, steps=1))
+    ready = {0.0: identity, 1.0: found[name]}
+    result: dict[str, Any] = {"samples": len(rows), "rows": rows, "attack": name, "epsilon_ladder": [], "steps_ladder": []}
+    for k, epsilon in rungs.items():
+        delta = ready[k] if k in ready else bench.attack(_scaled(settings, epsilon=epsilon))
+        result["epsilon_ladder"].append({"epsilon": epsilon, "success": bench.success(delta)})
+    for n in steps:
+        success = white if n == settings.steps else bench.success(bench.attack(_scaled(settings, steps=n)))
+        result["steps_ladder"].append({"steps": n, "success": success})
+    result["epsilon_zero_is_identity"] = not identity.any()
+    huge = float(round(HUGE_SHARE * (lattice.high - lattice.low)))
+    result["huge_epsilon"] = {"epsilon": huge, "success": bench.success(bench.attack(_scaled(settings, epsilon=huge)))}
+    noise = bench.success(bench.noise(settings.epsilon))
+    result["noise"] = {"success": noise, "white_box": white}
+    result["transfer"] = None if second is None else {"success": bench.success(found[name], second), "white_box": white}
+    result["zero_gradients"] = bench.zero_gradients(settings)
+    result["worst_case"] = {"success": bench.worst(list(found.values())), "attacks": list(found)}
+    result["warnings"] = _warnings(result)
+    return result
+
+
+def _vulnerable(victim: Victim, images: Array, labels: Sequence[Label], device: torch.device, batch_size: int) -> list[int]:
+    """Indices of the images whose clean answer an attack could destroy."""
+    found: list[int] = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32)).to(device)
+        answers = victim.predict(batch)
+        found += [start + i for i, answer in enumerate(answers) if victim.vulnerable(answer, labels[start + i])]
+    return found
+
+
+def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
+    """The same attack with another ball or length. The step grows with a larger ball, so that it can be crossed in the same steps."""
+    values = {**settings.model_dump(), **changes}
+    if changes.get("epsilon", 0) > settings.epsilon > 0:
+        values["step"] = settings.step * changes["epsilon"] / settings.epsilon
+    return AttackSettings.model_validate(values)
+
+
+def _warnings(result: dict[str, Any]) -> list[str]:
+    """What a reader should be told, one sentence each."""
+    texts = []
+    slack = max(SLACK, SLACK_SAMPLES / result["samples"])
+    ladder = [rung["success"] for rung in result["epsilon_ladder"]]
+    if any(later < earlier - slack for earlier, later in itertools.pairwise(ladder)):
+        texts.append("A larger epsilon succeeds less often: the attack may be caught by masked gradients.")
+    steps = [rung["success"] for rung in result["steps_ladder"]]
+    if any(later < earlier - slack for earlier, later in itertools.pairwise(steps)):
+        texts.append("More steps succeed less often: the step may be too long for the ball.")
+    if len(steps) > 1 and steps[-1] > steps[-2] + slack:
+        texts.append("Twice the steps succeed clearly more often: the attack has not converged; take more steps.")
+    if not result["epsilon_zero_is_identity"]:
+        texts.append("Epsilon 0 changed images: this is a defect.")
+    if result["huge_epsilon"]["success"] < NEARLY_ALL:
+        texts.append(f"Even epsilon {result['huge_epsilon']['epsilon']:g} fails on some samples: gradients may be masked.")
+    if result["noise"]["success"] > result["noise"]["white_box"] - slack and result["noise"]["success"] > 0:
+        texts.append("Random noise of the same size succeeds about as often as the attack.")
+    if result["transfer"] and result["transfer"]["success"] > result["transfer"]["white_box"]:
+        texts.append("The second model is fooled more often than the victim: its gradients may be masked.")
+    if result["zero_gradients"] > ZERO_SHARE:
+        texts.append(f"{result['zero_gradients']:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
+    return texts

@@ -1,0 +1,148 @@
+"""The manifest and the small files: hashes, shape, what is missing and what is too many."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from medadv.common.errors import IntegrityError
+from medadv.common.hashing import hash_bytes, hash_file, hash_value
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.quarantine import QuarantineRecord
+from medadv.corpus.receipt import Receipt, receipt_name
+from medadv.corpus.record import shape_problem
+from medadv.evidence.finding import Finding
+from medadv_transforms.errors import REASONS
+
+HASH_FILE = "manifest.json.sha256"
+UNCOVERED = ("report.html",)
+"""May be made again at any time."""
+
+
+def load_manifest(root: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The manifest, None when nothing can be checked against it, and what is wrong with it or its hash file.
+
+    Raises IntegrityError where there is none at all.
+    """
+    path = root / "manifest.json"
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise IntegrityError(f"{root}: no manifest.json; not a corpus, or its first run is not finished") from None
+    findings = list(_own_hash(root, data))
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError):
+        return None, [*findings, Finding("manifest.json", "is no JSON; nothing else can be checked")]
+    if problem := shape_problem(Manifest, manifest):
+        return None, [*findings, Finding("manifest.json", f"is no manifest: {problem}; nothing else can be checked")]
+    return manifest, findings
+
+
+def _own_hash(root: Path, data: bytes) -> Iterator[Finding]:
+    """The hash file byte for byte: there is one way to write it."""
+    try:
+        stated = (root / HASH_FILE).read_bytes()
+    except OSError:
+        yield Finding(HASH_FILE, "missing")
+        return
+    if stated != f"{hash_bytes(data)}  manifest.json\n".encode():
+        yield Finding("manifest.json", f"does not fit {HASH_FILE}: one of the two was changed")
+
+
+def check_files(root: Path, manifest: dict[str, Any]) -> Iterator[Finding]:
+    """Small published files by hash, and published files that the manifest does not name."""
+    named = {"manifest.json", HASH_FILE, *UNCOVERED, *manifest["files"]}
+    for entry in manifest["shards"]:
+        named |= {entry["path"], receipt_name(entry)}
+    for name, expected in manifest["files"].items():
+        path = root / name
+        if not path.is_file():
+            yield Finding(name, "missing")
+        elif hash_file(path) != expected:
+            yield Finding(name, "bytes differ from the manifest")
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if relative.parts[0] != ".medadv" and (path.is_file() or path.is_symlink()) and relative.as_posix() not in named:
+            yield Finding(relative.as_posix(), "not in the manifest")
+
+
+def check_quarantine(root: Path, manifest: dict[str, Any]) -> Iterator[Finding]:
+    """Each line a record with a known code, and as many as the manifest says."""
+    name = Workspace(root).quarantine.name
+    path = root / name
+    if name not in manifest["files"]:
+        yield Finding("manifest.json", f"covers no {name}")
+    if not path.is_file():
+        return
+    count = 0
+    with path.open("rb") as stream:
+        for count, line in enumerate(stream, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                yield Finding(name, f"line {count} is no JSON")
+                continue
+            if problem := shape_problem(QuarantineRecord, record):
+                yield Finding(name, f"line {count} is no quarantine record: {problem}")
+            elif record["code"] not in REASONS:
+                yield Finding(name, f"line {count} has an unknown reason code {record['code']!r}")
+    if count != manifest["quarantined"]:
+        yield Finding(name, f"holds {count} records, the manifest says {manifest['quarantined']}")
+
+
+def check_totals(root: Path, manifest: dict[str, Any], samples: int, successes: dict[str, int]) -> Iterator[Finding]:
+    """Sums and the content root, which the manifest states and the shards imply."""
+    if samples != manifest["samples"]:
+        yield Finding("manifest.json", f"says {manifest['samples']} samples, the receipts hold {samples}")
+    for attack, count in successes.items():
+        stated = manifest["metrics"][attack]["success"] if attack in manifest["metrics"] else None
+        if stated is None or abs(stated - count / max(1, samples)) > 1e-9:
+            yield Finding("manifest.json", f"says {stated} of the samples of {attack} are successes, the receipts {count} of {samples}")
+    missing, root_value = _chain(root, manifest)
+    if missing != manifest["run"]["shards_missing"] or (missing > 0) != (manifest["run"]["status"] == "partial"):
+        yield Finding("manifest.json", f"status {manifest['run']['status']!r}, but {missing} planned shards have no receipt")
+    if root_value != manifest["content_root"]:
+        yield Finding("manifest.json", "content root does not follow from the shards'")
+
+
+def _chain(root: Path, manifest: dict[str, Any]) -> tuple[int, str]:
+    """Planned shards without a receipt, and the content root as it follows from the generations' shards in order."""
+    listed = {entry["path"]: entry["content_root"] for entry in manifest["shards"]}
+    gone = {number for generation in manifest["generations"] for number in generation.get("replaces", ())}
+    value, index, missing = "", 0, 0
+    for generation in manifest["generations"]:
+        roots: list[str] = []
+        for number in range(index, index + generation["shards"]):
+            if number in gone:
+                continue
+            name = shard_name(number)
+            known = listed.get(f"shards/{name}.h5") or _empty_root(root, name)
+            if known is None:
+                missing += 1
+            else:
+                roots.append(known)
+        index += generation["shards"]
+        value = hash_value({"before": value, "plan": generation["plan"], "shards": roots})
+    return missing, value
+
+
+def _empty_root(root: Path, name: str) -> str | None:
+    """Content root of a shard all of whose samples were quarantined: a receipt without a file."""
+    try:
+        receipt = json.loads((root / "shards" / f"{name}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    fits = shape_problem(Receipt, receipt) is None and receipt["samples"] == 0
+    return str(receipt["content_root"]) if fits else None
+
+
+def first_crossing(sequences: Iterable[str]) -> str | None:
+    """The first value that stands twice in a row in a sorted stream."""
+    previous: str | None = None
+    for value in sequences:
+        if value == previous:
+            return value
+        previous = value
+    return None

@@ -1,0 +1,141 @@
+"""One shard against the manifest: hashes of its files first; only files with the right hash are opened in this process.
+
+A damaged file is never handed to HDF5 here, which may crash on it or hang: its receipt knows which bytes belong to which sample, and what
+that leaves open is asked of a process of its own (`python -m medadv.evidence.probe`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from medadv.common.hashing import hash_file, hash_value
+from medadv.corpus.receipt import load_receipt, receipt_name
+from medadv.evidence.content import UNREADABLE, check_content
+from medadv.evidence.finding import Finding
+from medadv.store.extents import damaged_pieces
+from medadv.store.reader import open_shard
+
+PROBE_SECONDS = 120
+SHOWN = 20
+"""Findings per shard that are spelt out; a shard that is wrong everywhere needs no million lines."""
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What one shard's check leaves behind: small, however large the shard."""
+
+    findings: list[Finding]
+    ids: int
+    rising: bool
+    """Whether the ids of its samples rise strictly, as planned shards' do."""
+    first: str
+    last: str
+    successes: dict[str, int]
+
+
+def check_shard(root: Path, entry: dict[str, Any], manifest: dict[str, Any]) -> ShardReport:
+    """Check a shard that the manifest lists. root: the corpus."""
+    findings: list[Finding] = []
+    receipt = _receipt(root, entry, findings)
+    path, name = root / entry["path"], entry["path"]
+    whole = _same_bytes(path, entry)
+    if receipt is not None:
+        findings += list(_agreement(entry, receipt, manifest))
+    if not path.is_file():
+        findings.append(Finding(name, "missing"))
+    elif not whole:
+        findings += _located(path, name, receipt, manifest)
+    elif receipt is not None:
+        with open_shard(path) as file:
+            findings += list(check_content(name, file, receipt, manifest))
+    return _report(findings, receipt, manifest)
+
+
+def _receipt(root: Path, entry: dict[str, Any], findings: list[Finding]) -> dict[str, Any] | None:
+    receipt, problem = load_receipt(root, entry)
+    if problem:
+        findings.append(Finding(receipt_name(entry), problem))
+    return receipt
+
+
+def _same_bytes(path: Path, entry: dict[str, Any]) -> bool:
+    try:
+        return path.stat().st_size == entry["bytes"] and hash_file(path) == entry["sha256"]
+    except OSError:
+        return False
+
+
+def _agreement(entry: dict[str, Any], receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
+    """Receipt against manifest and against itself."""
+    name = receipt_name(entry)
+    for key in ("bytes", "sha256", "samples", "content_root", "generation"):
+        if receipt[key] != entry[key]:
+            yield Finding(name, f"{key} differs from the manifest")
+    generations = manifest["generations"]
+    if receipt["generation"] >= len(generations) or receipt["plan"] != generations[receipt["generation"]]["plan"]:
+        yield Finding(name, "was made by another plan than its generation's")
+    if Path(name).stem != receipt["shard"]:
+        yield Finding(name, f"is the receipt of {receipt['shard']}")
+    ids = [record["id"] for record in receipt["records"]]
+    if len(ids) != receipt["samples"] or len(set(ids)) != len(ids):
+        yield Finding(name, f"{len(set(ids))} different records for {receipt['samples']} samples")
+    if receipt["content_root"] != hash_value({"arrays": receipt["arrays"], "records": receipt["records"]}):
+        yield Finding(name, "content root does not follow from the arrays' hashes and the records")
+    places = {tuple(record["place"]): record["id"] for record in receipt["records"]}
+    planned = {(b, p): sample for b, batch in enumerate(receipt["batches"]) for p, sample in enumerate(batch) if sample is not None}
+    if places != planned:
+        yield Finding(name, "the records' places differ from the batches")
+    for record in receipt["records"]:
+        if record["attacks"].keys() != manifest["attacks"].keys():
+            yield Finding(name, "attacks differ from the manifest's", record["id"])
+
+
+def _located(path: Path, name: str, receipt: dict[str, Any] | None, manifest: dict[str, Any]) -> list[Finding]:
+    """Where a file with the wrong bytes is damaged, as far as that can be said."""
+    findings = [Finding(name, "bytes differ from the manifest")]
+    if receipt is None:
+        return findings
+    ids = [record["id"] for record in receipt["records"]]
+    for array, index in damaged_pieces(path, receipt["extents"]):
+        sample = ids[index] if index is not None and index < len(ids) else None
+        findings.append(Finding(name, "stored bytes changed or are gone", sample, array))
+    return findings if len(findings) > 1 else findings + _probed(path, name, receipt, manifest)
+
+
+def _probed(path: Path, name: str, receipt: dict[str, Any], manifest: dict[str, Any]) -> list[Finding]:
+    """Let another process open the damaged file and compare what it decodes to."""
+    facts = {key: manifest[key] for key in ("data", "attacks")}
+    question = json.dumps({"path": str(path), "name": name, "receipt": receipt, "manifest": facts})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "medadv.evidence.probe"],
+            input=question,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=True,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+        found = [Finding(**finding) for finding in json.loads(done.stdout)]
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError):
+        found = [Finding(name, "HDF5 cannot read it")]
+    return found or [Finding(name, "every array still decodes to what its receipt says: the damage lies in the file's structure")]
+
+
+def _report(findings: list[Finding], receipt: dict[str, Any] | None, manifest: dict[str, Any]) -> ShardReport:
+    if len(findings) > SHOWN:
+        findings = [*findings[:SHOWN], Finding(findings[0].file, f"and {len(findings) - SHOWN} findings more")]
+    records = receipt["records"] if receipt else []
+    ids = [record["id"] for record in records]
+    try:
+        successes = {attack: sum(record["attacks"][attack]["success"] for record in records) for attack in manifest["attacks"]}
+    except UNREADABLE:
+        successes = {}
+    rising = all(a < b for a, b in pairwise(ids))
+    return ShardReport(findings, len(ids), rising, ids[0] if ids else "", ids[-1] if ids else "", successes)

@@ -1,0 +1,130 @@
+"""Hold a corpus against its manifest and receipts; name what is wrong. Any damage becomes a finding, never a traceback."""
+
+import heapq
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from medadv.corpus.receipt import load_receipt
+from medadv.evidence.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
+from medadv.evidence.check_shard import ShardReport, check_shard
+from medadv.evidence.finding import Finding
+from medadv.store.codecs import require_codec
+
+Progress = Callable[[int, int], None]
+AHEAD = 4
+"""Shards handed to each process in advance."""
+KILLED = "was not checked: a process of the check was killed; see that there is memory enough"
+WORTH_A_POOL = 64 << 20
+"""Bytes of shards from which several processes are faster than one."""
+
+
+def verify(root: Path, progress: Progress | None = None, workers: int | None = None) -> list[str]:
+    """`find_damage` as lines of text, empty when the corpus is whole."""
+    return [str(finding) for finding in find_damage(root, progress, workers)]
+
+
+def find_damage(root: Path, progress: Progress | None = None, workers: int | None = None) -> list[Finding]:
+    """Everything that is wrong with a corpus.
+
+    Shards are checked in parallel and piece by piece, so that memory depends neither on the corpus nor on the size of a volume.
+
+    Args:
+        root: the corpus.
+        progress: called with shards done and shards in all.
+        workers: processes; None takes one per core where the corpus is large enough, else none besides this one.
+
+    Raises:
+        IntegrityError: there is no manifest.
+        SpecError: the corpus needs hdf5plugin.
+    """
+    manifest, findings = load_manifest(root)
+    if manifest is None:
+        return findings
+    if not findings:
+        # Without its codec no shard can be read, which would look like damage. A manifest that was changed may name any codec.
+        require_codec(manifest["execution"]["codec"])
+    findings += check_files(root, manifest)
+    findings += check_quarantine(root, manifest)
+    entries = manifest["shards"]
+    reports: dict[int, ShardReport] = {}
+    for number, report in _reports(root, manifest, _processes(workers, entries)):
+        reports[number] = report
+        if progress is not None:
+            progress(len(reports), len(entries))
+    ordered = [reports[number] for number in range(len(entries))]
+    findings += [finding for report in ordered for finding in report.findings]
+    readable = [report for report in ordered if report.ids]
+    if len(readable) == len(ordered):
+        # Sums say nothing where a receipt, already named, could not be read.
+        successes = {name: sum(report.successes.get(name, 0) for report in ordered) for name in manifest["attacks"]}
+        findings += check_totals(root, manifest, sum(report.ids for report in ordered), successes)
+        findings += _repeated(root, entries, ordered)
+    return findings
+
+
+def _processes(workers: int | None, entries: list[dict[str, Any]]) -> int:
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if sum(entry["bytes"] for entry in entries) >= WORTH_A_POOL else 1
+    return max(1, min(workers, len(entries)))
+
+
+def _reports(root: Path, manifest: dict[str, Any], workers: int) -> Iterator[tuple[int, ShardReport]]:
+    entries = manifest["shards"]
+    # A worker needs little of the manifest: the list of shards may be long.
+    facts = {key: value for key, value in manifest.items() if key != "shards"}
+    if workers == 1:
+        for number, entry in enumerate(entries):
+            yield number, _checked(root, entry, facts)
+        return
+    # Spawned, not forked: this process may run threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = iter(enumerate(entries))
+        running: dict[Future[ShardReport], int] = {}
+        alive = True
+        while alive:
+            for number, entry in islice(waiting, AHEAD * workers - len(running)):
+                running[pool.submit(_checked, root, entry, facts)] = number
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                number = running.pop(future)
+                alive = alive and future.exception() is None
+                yield number, future.result() if future.exception() is None else _lost(entries[number], KILLED)
+        for number, entry in [*((number, entries[number]) for number in running.values()), *waiting]:
+            yield number, _lost(entry, KILLED)
+
+
+def _checked(root: Path, entry: dict[str, Any], facts: dict[str, Any]) -> ShardReport:
+    try:
+        return check_shard(root, entry, facts)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+        return _lost(entry, f"cannot be checked ({type(error).__name__})")
+
+
+def _lost(entry: dict[str, Any], what: str) -> ShardReport:
+    return ShardReport([Finding(entry["path"], what)], 0, True, "", "", {})
+
+
+def _repeated(root: Path, entries: list[dict[str, Any]], reports: list[ShardReport]) -> Iterator[Finding]:
+    """Sample ids that stand in two shards. Planned shards are sorted, so runs of them are merged instead of holding every id."""
+    runs: list[list[int]] = []
+    for number, report in enumerate(reports):
+        follows = runs and report.rising and reports[runs[-1][-1]].rising and reports[runs[-1][-1]].last < report.first
+        if follows:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    if len(runs) > 1 and (sample := first_crossing(heapq.merge(*(_ids(root, [entries[n] for n in run]) for run in runs)))):
+        yield Finding("manifest.json", "stands in the corpus more than once", sample)
+
+
+def _ids(root: Path, entries: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        receipt, _ = load_receipt(root, entry)
+        yield from sorted(record["id"] for record in (receipt or {"records": []})["records"])

@@ -1,0 +1,122 @@
+"""`medadv export`: stored samples into files that other software reads."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.uid import UID
+
+from medadv.common.errors import IntegrityError, SpecError
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import read_manifest
+from medadv.corpus.receipt import load_receipt
+from medadv.evidence.published import load_published_victim
+from medadv.evidence.rescore import predict
+from medadv.export.dicom import write_dicom
+from medadv.export.item import Item
+from medadv.export.marks import SERIES
+from medadv.export.native import Native, to_native
+from medadv.export.nifti import write_nifti
+from medadv.export.png import write_labels, write_png
+from medadv.store.codecs import require_codec
+from medadv.store.reader import adversarial_image, open_shard, read_answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write. samples: ids, all when empty; attack: the corpus's first when None."""
+
+    kind: str
+    out: Path
+    attack: str | None = None
+    clean: bool = False
+    samples: tuple[str, ...] = ()
+    grid: str = "stored"
+    lossy: bool = False
+    weights: Path | None = None
+    trust_code: bool = False
+
+
+def export(root: Path, request: Request, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the files; returns counts, and for --lossy the scores of what was written.
+
+    Raises:
+        SpecError: an unknown attack or sample, a format that cannot hold the images, resampling without --lossy, an `out` in use, or
+            the corpus needs hdf5plugin.
+        IntegrityError: a damaged shard.
+    """
+    manifest = read_manifest(Workspace(root))
+    require_codec(manifest["execution"]["codec"])
+    attack = request.attack or next(iter(manifest["attacks"]))
+    if attack not in manifest["attacks"]:
+        raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest['attacks'])}")
+    if request.out.exists() and any(request.out.iterdir()):
+        raise SpecError(f"{request.out} is not empty; give a new folder")
+    request.out.mkdir(parents=True, exist_ok=True)
+    kinds = [attack, None] if request.clean else [attack]
+    files: list[Path] = []
+    rows: list[dict[str, Any]] = []
+    uids: dict[str, UID] = {}
+    scored: list[tuple[Item, Native]] = []
+    written: set[str] = set()
+    for item in _items(root, manifest, kinds, set(request.samples), progress):
+        native = to_native(item, request.lossy) if request.grid == "native" else Native(item, None)
+        made = _write(request, native.item, manifest, uids)
+        files += made
+        written.add(item.sample)
+        size = (native.item.image.shape[-1], native.item.image.shape[-2])
+        name = made[0].relative_to(request.out).as_posix()
+        rows.append({"file": name, "sample": item.sample, "attack": item.attack, "label": native.item.label, "size": size})
+        if native.back is not None and item.attack is not None:
+            scored.append((item, native))
+    if missing := sorted(set(request.samples) - written):
+        raise SpecError(f"no sample {missing[0]} in this corpus; the ids stand in shards/*.json")
+    if request.kind == "png":
+        files += write_labels(request.out, rows, manifest)
+    summary: dict[str, Any] = {"samples": len(written), "attack": attack, "grid": request.grid, "notice": SERIES}
+    if scored:
+        summary["metrics"] = _scores(root, manifest, scored, request)
+    (request.out / "export.json").write_text(json.dumps({**summary, "corpus_content_root": manifest["content_root"]}, indent=1))
+    return {**summary, "files": len(files) + 1, "out": str(request.out)}
+
+
+def _write(request: Request, item: Item, manifest: dict[str, Any], uids: dict[str, UID]) -> list[Path]:
+    if request.kind == "dicom":
+        return write_dicom(request.out, item, manifest, uids)
+    return write_nifti(request.out, item, manifest) if request.kind == "nifti" else write_png(request.out, item, manifest)
+
+
+def _items(
+    root: Path, manifest: dict[str, Any], kinds: list[str | None], wanted: set[str], progress: Callable[[int, int], None]
+) -> Iterator[Item]:
+    for number, entry in enumerate(manifest["shards"]):
+        receipt, problem = load_receipt(root, entry)
+        if receipt is None:
+            raise IntegrityError(f"{entry['path']}: {problem}; run `medadv verify`")
+        with open_shard(root / entry["path"]) as file:
+            for row, record in enumerate(receipt["records"]):
+                if wanted and record["id"] not in wanted:
+                    continue
+                image = np.asarray(file["image"][row])
+                affine = np.asarray(file["affine"][row]) if "affine" in file else None
+                for kind in kinds:
+                    shown = image if kind is None else adversarial_image(image, np.asarray(file[f"attacks/{kind}/perturbation"][row]))
+                    axes, unit = str(file.attrs["spatial_axes"]), str(file.attrs["unit"])
+                    yield Item(record["id"], kind, shown, unit, axes, read_answer(file, "label", row), affine, record["facts"])
+        progress(number + 1, len(manifest["shards"]))
+
+
+def _scores(root: Path, manifest: dict[str, Any], scored: list[tuple[Item, Native]], request: Request) -> dict[str, float]:
+    """Mean score of the adversarial samples as stored, and as the victim sees the exported files after its own preprocessing."""
+    victim = load_published_victim(manifest, Workspace(root), scored[0][0].image.shape, request.weights, request.trust_code)
+    stored, exported = [], []
+    for item, native in scored:
+        assert native.back is not None
+        pair = np.stack([item.image, native.back(native.item.image)])
+        first, second = (victim.score(answer, item.label) for answer in predict(victim, pair, manifest))
+        stored.append(first)
+        exported.append(second)
+    return {"score_stored": float(np.mean(stored)), "score_exported": float(np.mean(exported))}

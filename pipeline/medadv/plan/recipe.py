@@ -1,0 +1,55 @@
+"""What are a plan's shards made by? Attacks, seed, device and reader, as it froze them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medadv.datasets.reader import Reader
+from medadv.plan.frozen import FrozenPlan
+from medadv.spec.attack import AttackSettings
+from medadv.spec.execution import ExecutionSettings
+from medadv.spec.reading import parse_spec
+from medadv.spec.run_spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a shard is made by, the same for all shards of a plan."""
+
+    plan: str
+    generation: int
+    modality: str
+    attacks: dict[str, AttackSettings]
+    seed: int
+    device: str
+    first_shard: int
+    """Index of the plan's first shard, one batch of which is run twice."""
+    codec: str = "gzip"
+
+
+def plan_spec(plan: FrozenPlan) -> RunSpec:
+    """The run spec that a plan was made from."""
+    return parse_spec(plan.spec, "frozen plan")
+
+
+def planned_execution(plan: FrozenPlan) -> ExecutionSettings:
+    """Execution settings of a plan, with the batch size that was found for `auto`."""
+    return plan_spec(plan).execution.model_copy(update={"batch_size": plan.settings["execution"]["batch_size"]})
+
+
+def recipe_of(plan: FrozenPlan, spec: RunSpec) -> Recipe:
+    """What the plan's shards are made by."""
+    return Recipe(
+        plan=plan.hash,
+        generation=plan.generation,
+        modality=spec.data.modality,
+        attacks=dict(spec.attacks),
+        seed=spec.execution.seed,
+        device=plan.settings["execution"]["device"],
+        first_shard=plan.first_shard,
+        codec=spec.execution.codec,
+    )
+
+
+def reader_of(plan: FrozenPlan, spec: RunSpec) -> Reader:
+    """The reader of the plan's sources."""
+    return Reader(Path(plan.root), spec.data, spec.preprocess, spec.victim.head == "sigmoid")

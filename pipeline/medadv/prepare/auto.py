@@ -1,0 +1,79 @@
+"""What `auto` stands for in a new plan: batch size and execution profile, measured on its own first samples and frozen with it."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medadv.batches.loading import Loaded, batches
+from medadv.batches.trial import Trial
+from medadv.common.machine import default_workers, worker_memory
+from medadv.datasets.reader import Reader
+from medadv.plan.cut import cut
+from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.prepare.batch_size import largest_batch
+from medadv.prepare.choose_profile import Tell, choose_profile
+from medadv.spec.run_spec import RunSpec
+from medadv.victims.loading import load_victim
+from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.victim import Victim
+
+Fresh = Sequence[tuple[tuple[int, ...], PlannedSample]]
+
+
+def as_planned(spec: RunSpec, execution: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Frozen execution settings of a spec whose corpus has a plan: what was measured then is not measured again."""
+    kept = {"profile": before.get("profile")}
+    if spec.execution.batch_size == "auto":
+        kept["batch_size"] = before["batch_size"]
+    return {**execution, **kept}
+
+
+def measured(
+    spec: RunSpec, execution: dict[str, Any], exact: Profile, fresh: Fresh, base: Path, root: Path, trust_code: bool, tell: Tell
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Frozen execution settings with everything that is `auto` resolved, and the record of the profiles tried.
+
+    spec: of a corpus without a plan.  execution: its settings so far.  exact: its fp32 profile.  fresh: shape and sample of all that is to
+    be planned.  base, root: folders of the spec and of the data.  tell: receives a line for each profile that is dropped.
+    """
+    wanted = spec.execution
+    execution = {**execution, "profile": exact.as_dict()}
+    if "auto" not in (wanted.batch_size, wanted.precision):
+        return execution, []
+    device = torch.device(execution["device"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(wanted.threads)
+    reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+
+    def victim_in(profile: Profile, shape: tuple[int, ...]) -> Victim:
+        victim, _ = load_victim(spec.victim, spec.data.task, base, device=device, sample_shape=shape, trust_code=trust_code)
+        return with_profile(victim, profile, shape)
+
+    try:
+        if wanted.batch_size == "auto":
+            largest = max(cut(fresh, wanted), key=lambda shard: math.prod(shard.shape))
+            victim = victim_in(exact, largest.shape)
+            if loaded := _first(largest, reader, victim):
+                workers = default_workers(wanted.threads, device.type) if wanted.workers == "auto" else wanted.workers
+                memory = worker_memory(workers) if wanted.memory_gib is None else int(wanted.memory_gib * (1 << 30))
+                trial = Trial(loaded[:1], spec.attacks, wanted.seed, device)
+                execution["batch_size"] = largest_batch(victim, trial, wanted.shard_size, memory)
+                tell(f"batches of {execution['batch_size']} fit")
+        if wanted.precision == "auto":
+            shard = cut(fresh, wanted.model_copy(update={"batch_size": execution["batch_size"]}))[0]
+            if loaded := _first(shard, reader, victim_in(exact, shard.shape)):
+                trial = Trial(loaded, spec.attacks, wanted.seed, device)
+                profile, records = choose_profile(lambda p: victim_in(p, shard.shape), exact, trial, tell)
+                tell(f"attacks run {profile.name}")
+                return {**execution, "profile": profile.as_dict()}, records
+        return execution, []
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _first(shard: PlannedShard, reader: Reader, victim: Victim) -> list[Loaded]:
+    """The first batch of which anything can be loaded."""
+    return next((batch.loaded for batch in batches(shard, reader, victim) if batch.loaded), [])

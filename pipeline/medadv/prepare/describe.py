@@ -1,0 +1,43 @@
+"""`medadv plan`: what a run would do."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from medadv.common.machine import default_workers
+from medadv.common.progress import Progress
+from medadv.common.stop import Stop
+from medadv.corpus.folder import shard_name
+from medadv.corpus.receipt import committed
+from medadv.plan.frozen import live_lines
+from medadv.prepare.estimate import seconds_to_make
+from medadv.prepare.prepare import prepare
+from medadv.prepare.request import Options, locate
+from medadv.spec.reading import load_spec
+
+
+def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, Any]:
+    """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
+    spec, base = load_spec(spec_path, options.overrides), spec_path.resolve().parent
+    workspace = locate(spec, spec_path, options.out)
+    prepared = prepare(spec, base, workspace, options, progress, stop, measure=False)
+    values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
+    width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
+    per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())
+    passes = sum(a.steps * (2 if a.weight else 1) for a in spec.attacks.values())
+    missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
+    execution, to_make = prepared.settings["execution"], missing + prepared.new
+    workers = default_workers(spec.execution.threads, execution["device"]) if spec.execution.workers == "auto" else spec.execution.workers
+    seconds = seconds_to_make(spec, execution, to_make, base, prepared.survey.root, workers, options.trust_code) if to_make else 0.0
+    return {
+        "corpus": str(workspace.root),
+        "samples": len(prepared.survey.found),
+        "new_samples": sum(len(shard.samples) for shard in prepared.new),
+        "new_shards": len(prepared.new),
+        "shards_to_make": len(to_make),
+        "quarantined": len(prepared.survey.problems) + len(prepared.gone),
+        "bytes_before_compression": values * per_value,
+        "gradient_passes_per_sample": passes,
+        "workers": workers,
+        "estimated_seconds": None if seconds is None else float(f"{seconds:.2g}"),  # a guess deserves two digits
+    }

@@ -1,0 +1,47 @@
+"""Do spec, inputs and victim fit each other? Said before any work."""
+
+from pathlib import Path
+
+import torch
+
+from medadv.common.errors import SpecError
+from medadv.prepare.settings import resolve_device
+from medadv.prepare.survey import Survey
+from medadv.spec.run_spec import RunSpec
+from medadv.victims.loading import load_victim
+from medadv.victims.speed.profiles import Profile, exact_profile
+from medadv.victims.victim import Identity
+
+
+def check_kernels(spec: RunSpec, seen: Survey) -> None:
+    """Reflection at the edges needs axes longer than half a kernel; axes of one voxel are not smoothed."""
+    for name, attack in spec.attacks.items():
+        # Kernels in mm are as long as each image's spacing asks for, at most as long as in voxels.
+        sizes = {"kernel_size": attack.kernel_size if attack.weight and attack.sigma_unit == "voxel" else 0}
+        sizes["gradient_kernel_size"] = attack.gradient_kernel_size if attack.gradient_sigma else 0
+        for key, size in sizes.items():
+            for item in seen.found:
+                if any(1 < length <= size // 2 for length in item.shape.shape[1:]):
+                    raise SpecError(
+                        f"attacks.{name}.{key}={size} does not fit {item.sample.source.images[0]} of {list(item.shape.shape[1:])} voxels: "
+                        "take a smaller kernel, or leave that image out"
+                    )
+
+
+def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile]:
+    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile."""
+    victim, identity = load_victim(
+        spec.victim,
+        spec.data.task,
+        base,
+        device=torch.device("cpu"),
+        sample_shape=seen.found[0].shape.shape,
+        trust_code=trust_code,
+    )
+    if spec.data.task == "classification" and not spec.data.unlabelled:
+        for item in seen.found:
+            try:
+                victim.as_label(item.sample.source.label)
+            except ValueError as error:
+                raise SpecError(f"data.label: {error}") from None
+    return identity, exact_profile(victim.module, resolve_device(spec.execution.device))

@@ -1,0 +1,130 @@
+"""What a run would do: look at the inputs and at what the corpus holds already. Writes nothing."""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medadv.common.errors import RunError
+from medadv.common.hashing import keyed_hash
+from medadv.common.progress import Progress
+from medadv.common.stop import Stop
+from medadv.corpus.folder import Workspace
+from medadv.corpus.private import KEY_BYTES, forgotten_groups
+from medadv.datasets.file_hashes import FileHashes
+from medadv.plan.cut import cut
+from medadv.plan.frozen import FrozenPlan, generations, next_shard, refuse_change, retired
+from medadv.plan.model import PlannedShard
+from medadv.prepare import auto as resolve
+from medadv.prepare.fit import check_kernels, check_victim
+from medadv.prepare.request import Options
+from medadv.prepare.settings import frozen_settings
+from medadv.prepare.survey import NothingFoundError, Survey, survey
+from medadv.spec.run_spec import RunSpec
+from medadv.store.codecs import require_codec
+from medadv_transforms import InputError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything known before work begins. `new` are the shards that no plan holds yet."""
+
+    spec: RunSpec
+    base: Path
+    workspace: Workspace
+    survey: Survey
+    settings: dict[str, Any]
+    plans: list[FrozenPlan]
+    new: list[PlannedShard]
+    gone: dict[str, str]
+    """Ids of planned samples that the inputs no longer hold as planned: `removed`, `changed` or `given another label`."""
+    hashes: FileHashes
+    tuning: list[dict[str, Any]]
+    """The execution profiles that were tried for a first plan."""
+
+    def problems(self, key: bytes) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Quarantine records of inputs, and the private path (or what happened) behind each record's public name.
+
+        `source` is a keyed hash of the path: the maker finds the file through .medadv/sources.json, nobody else does.
+        """
+        records, paths = [], {}
+        for problem in self.survey.problems:
+            name = keyed_hash(key, problem.path)
+            paths[name] = problem.path
+            records.append({"source": name, "code": problem.code, "message": problem.message, "advice": problem.advice})
+        for sample, how in sorted(self.gone.items()):
+            paths[sample] = how
+            reason = InputError("changed-input", f"The input was {how} after the plan was made; what is stored of it stays.")
+            records.append({"sample": sample, "code": reason.code, "message": reason.message, "advice": reason.advice})
+        return records, paths
+
+
+def prepare(
+    spec: RunSpec,
+    base: Path,
+    workspace: Workspace,
+    options: Options,
+    progress: Progress,
+    stop: Stop | None = None,
+    *,
+    measure: bool = True,
+) -> Prepared:
+    """Survey the inputs, hold the settings against the corpus, and cut what is new into shards.
+
+    measure: whether to find out what `auto` stands for in a first plan, which attacks a batch several times.
+
+    Raises:
+        SpecError: wrong spec, or settings other than the corpus was made with.
+        RunError: the inputs of an existing corpus are all gone.
+        StoppedError: a signal came.
+    """
+    require_codec(spec.execution.codec)
+    plans = generations(workspace.private / "plans")
+    source = base / spec.data.path
+    vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
+    if plans and not source.exists():
+        raise vanished
+    hashes = FileHashes(workspace.file_cache, rehash=options.rehash)
+    # Without a key nothing was planned, so nothing depends on it yet.
+    key = workspace.key.read_bytes() if workspace.key.exists() else secrets.token_bytes(KEY_BYTES)
+
+    def show(done: int, total: int) -> None:
+        if stop is not None:
+            stop.check("nothing was changed")
+        progress("inputs", done, total, "")
+
+    try:
+        seen = survey(spec, base, hashes, key, show, forgotten_groups(workspace))
+    except NothingFoundError:
+        if plans and any(plan.samples for plan in plans):
+            raise vanished from None
+        raise
+    check_kernels(spec, seen)
+    identity, exact = check_victim(spec, base, seen, options.trust_code)
+    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
+    if plans:
+        settings["execution"] = resolve.as_planned(spec, settings["execution"], plans[0].settings["execution"])
+        refuse_change(plans[0].settings, settings, workspace.root)
+        # The column is no public setting, but other labels are another corpus.
+        label = plans[0].spec["data"].get("label")
+        refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
+    stand = retired(plans)
+    samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
+    planned = {name: sample.source.images for name, sample in samples.items()}
+    found = {item.sample.id: item.sample.label_sha256 for item in seen.found}
+    paths = {item.sample.source.images for item in seen.found}
+    if planned and not found.keys() & planned.keys() and not paths & set(planned.values()):
+        raise vanished
+    gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
+    gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
+    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
+    tuning: list[dict[str, Any]] = []
+    if not plans and not measure:
+        settings["execution"] = {**settings["execution"], "profile": exact.as_dict()}
+    elif not plans:
+        settings["execution"], tuning = resolve.measured(
+            spec, settings["execution"], exact, fresh, base, seen.root, options.trust_code, lambda text: progress("message", 0, 0, text)
+        )
+    execution = spec.execution.model_copy(update={"batch_size": settings["execution"]["batch_size"]})
+    new = cut(fresh, execution, first_index=next_shard(plans))
+    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning)

@@ -1,0 +1,40 @@
+"""What did the user ask for beside the spec? Options, the address of a scheduler, the corpus's folder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medadv.corpus.folder import Workspace
+from medadv.spec.run_spec import RunSpec
+
+GRACE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """A scheduler that runs already: its address or the file it wrote, and TLS files (PEM) where it asks for them."""
+
+    address: str | None = None
+    file: Path | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to the spec."""
+
+    out: Path | None = None
+    overrides: list[str] = field(default_factory=list)
+    scheduler: Address = field(default_factory=Address)
+    trust_code: bool = False
+    rehash: bool = False
+    command: str = "medadv run"
+    grace_s: float = GRACE_S
+    """How long running shards may go on after a signal."""
+
+
+def locate(spec: RunSpec, spec_path: Path, out: Path | None) -> Workspace:
+    """The corpus folder of a spec: --out, else `output` beside the spec, else corpora/NAME there."""
+    base = spec_path.resolve().parent
+    return Workspace((out or base / (spec.output or f"corpora/{spec.name}")).resolve())

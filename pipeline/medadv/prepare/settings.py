@@ -1,0 +1,46 @@
+"""The settings that decide bits, resolved: frozen into the plan, published in the manifest, compared on every later run."""
+
+from typing import Any
+
+import torch
+
+from medadv.common.errors import SpecError
+from medadv.plan.model import MEANING_VERSION
+from medadv.spec.run_spec import RunSpec
+
+
+def resolve_device(wanted: str) -> str:
+    """cpu or cuda; `auto` takes a GPU where torch sees one."""
+    seen = torch.cuda.is_available()
+    if wanted == "cuda" and not seen:
+        raise SpecError("execution.device=cuda, but torch sees no GPU here; use device: cpu or run `medadv doctor`")
+    return "cuda" if seen and wanted != "cpu" else "cpu"
+
+
+def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes: list[str] | None) -> dict[str, Any]:
+    """Everything public that the content follows from, apart from the samples themselves. No paths.
+
+    identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
+    """
+    victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
+    execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
+    program = identity["program_sha256"] is not None
+    return {
+        "meaning": MEANING_VERSION,
+        "name": spec.name,
+        "data": {
+            "modality": spec.data.modality,
+            "task": spec.data.task,
+            "unit": unit,
+            "label": "prediction" if spec.data.unlabelled else "given",
+            "label_map": spec.data.label_map,
+            "classes": classes,
+            "licence": spec.data.licence,
+            "split": spec.data.split.use if spec.data.split else None,
+        },
+        "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
+        "victim": {"network": "program" if program else spec.victim.network, **victim, **identity},
+        "attacks": {name: attack.model_dump(mode="json") for name, attack in spec.attacks.items()},
+        # What `auto` stands for is put in by whoever measures it.
+        "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},
+    }

@@ -1,0 +1,139 @@
+"""Look at every input before anything is planned: which samples there are, what shape they have, and what cannot be used."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from medadv.common.errors import SpecError
+from medadv.common.hashing import keyed_hash
+from medadv.datasets.blame import raise_unless_input
+from medadv.datasets.file_hashes import FileHashes
+from medadv.datasets.identity import content_of
+from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
+from medadv.datasets.sample import Shape
+from medadv.datasets.source import Listing, Problem, Source
+from medadv.plan.model import PlannedSample
+from medadv.spec.data import DataSettings
+from medadv.spec.run_spec import RunSpec
+from medadv_transforms import InputError
+
+Progress = Callable[[int, int], None]
+
+
+class NothingFoundError(SpecError):
+    """The data set holds no sample that can be used."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sample that can be planned."""
+
+    sample: PlannedSample
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the data set holds, in an order that does not depend on how it was listed."""
+
+    root: Path
+    found: list[Found]
+    problems: list[Problem]
+    classes: list[str] | None
+
+
+def survey(
+    spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: Progress | None = None, forgotten: Collection[str] = ()
+) -> Survey:
+    """Inspect and identify every sample of the chosen split.
+
+    Args:
+        spec: the run spec.
+        base: folder that its paths start from.
+        hashes: remembered file hashes.
+        key: secret of the group hashes.
+        progress: called with samples done and samples in all.
+        forgotten: group hashes of patients that were removed: their samples are passed over, without a record.
+
+    Raises:
+        SpecError: a group crosses splits.  NothingFoundError: no sample can be used.  OSError: the disk failed, not an input.
+    """
+    listing = list_samples(spec.data, base)
+    reader = Reader(listing.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+    _drop_crossing(listing, spec.data)
+    problems = list(listing.problems)
+    found: list[Found] = []
+    for number, source in enumerate(listing.sources):
+        try:
+            for part in reader.expand(source):
+                shape = reader.inspect(part)
+                sample = _identify(part, reader, hashes, key)
+                if sample.group not in forgotten:
+                    found.append(Found(sample, shape))
+        except InputError as error:
+            raise_unless_input(error)
+            problems.append(Problem.of(source.images[0], error))
+        except OSError as error:
+            raise_unless_input(error)
+            problems.append(Problem.of(source.images[0], InputError("not-found", "The file cannot be opened.")))
+        if progress is not None:
+            progress(number + 1, len(listing.sources))
+    found, repeated = _without_duplicates(found)
+    found, odd = _one_unit(found)
+    problems += repeated + odd
+    if not found:
+        hint = f": {problems[0].message} {problems[0].advice}" if problems else ""
+        raise NothingFoundError(f"no usable sample in {base / spec.data.path} ({len(problems)} cannot be used{hint})")
+    found.sort(key=lambda f: f.sample.id)
+    return Survey(listing.root, found, sorted(problems, key=lambda p: (p.path, p.code)), listing.classes)
+
+
+def _identify(source: Source, reader: Reader, hashes: FileHashes, key: bytes) -> PlannedSample:
+    identity, label = content_of(source, reader, hashes)
+    group = keyed_hash(key, source.group if source.group is not None else f"sample {identity}")
+    return PlannedSample(identity, group, label, source)
+
+
+def _drop_crossing(listing: Listing, data: DataSettings) -> None:
+    crossing = {s.group for s in listing.sources if s.group in listing.other_groups}
+    if not crossing:
+        return
+    inside = sum(s.group in crossing for s in listing.sources)
+    if data.group_conflict == "error":
+        raise SpecError(
+            f"{len(crossing)} groups ({inside} samples) of split {data.split.use if data.split else ''!r} also stand in other splits: "
+            "correct the splits, or set data.group_conflict: drop"
+        )
+    listing.sources = [s for s in listing.sources if s.group not in crossing]
+
+
+def _without_duplicates(found: list[Found]) -> tuple[list[Found], list[Problem]]:
+    """Of equal images the first by path stays; where their labels differ, none does."""
+    by_id: dict[str, list[Found]] = defaultdict(list)
+    for item in sorted(found, key=lambda f: f.sample.source.images):
+        by_id[item.sample.id].append(item)
+    kept: list[Found] = []
+    problems: list[Problem] = []
+    for same in by_id.values():
+        if len({item.sample.label_sha256 for item in same}) > 1:
+            problems += [Problem.of(item.sample.source.images[0], InputError("duplicate-conflict")) for item in same]
+        else:
+            kept.append(same[0])
+            problems += [Problem.of(item.sample.source.images[0], InputError("duplicate")) for item in same[1:]]
+    return kept, problems
+
+
+def _one_unit(found: list[Found]) -> tuple[list[Found], list[Problem]]:
+    """A corpus has one unit and one order of axes: the more frequent one."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for item in found:
+        counts[item.shape.unit, item.shape.spatial_axes] += 1
+    if len(counts) < 2:
+        return found, []
+    main = max(sorted(counts), key=lambda k: counts[k])
+    fits = [(f.shape.unit, f.shape.spatial_axes) == main for f in found]
+    odd = [f for f, fit in zip(found, fits, strict=True) if not fit]
+    kept = [f for f, fit in zip(found, fits, strict=True) if fit]
+    return kept, [Problem.of(f.sample.source.images[0], InputError("wrong-unit")) for f in odd]

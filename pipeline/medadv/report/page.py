@@ -1,0 +1,160 @@
+"""Put the report together: facts from the manifest, columns from the shards, pictures of a few samples, one HTML file."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from medadv.common.errors import IntegrityError, SpecError
+from medadv.common.files import write_file
+from medadv.common.hashing import hash_file
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import read_manifest
+from medadv.report import charts, checks
+from medadv.report.cases import Look, choose, show
+from medadv.report.columns import Columns, read_columns
+from medadv.report.estimates import NAMES, Estimate, metrics, per_class, resamples_for, success
+from medadv.report.paint import WINDOWS
+from medadv.report.readback import ReadBack, read_back
+from medadv.report.words import MODALITIES, RESPONSIBLE, citations, methods
+from medadv.store.reader import open_shard
+
+UNITS = {"hu": "HU", "level8": "grey levels"}
+QUARANTINE_SHOWN = 200
+
+
+def write_report(corpus: Path, out: Path | None = None, window: str | None = None) -> Path:
+    """Write one self-contained HTML file about a finished corpus; the same corpus gives the same bytes.
+
+    Args:
+        corpus: folder that holds manifest.json.
+        out: file to write, `report.html` in the corpus by default.
+        window: name of the CT window to look through; the victim's own by default.
+
+    Raises:
+        IntegrityError: the manifest or a shard cannot be read, or the manifest is not the one that was hashed.
+        SpecError: unknown window, or nothing to report on.
+    """
+    workspace = Workspace(corpus)
+    manifest = read_manifest(workspace)
+    _check(workspace, manifest)
+    try:
+        columns = read_columns(corpus, manifest)
+        page = _page(workspace, manifest, columns, window)
+    except (OSError, KeyError) as error:
+        raise IntegrityError(f"{corpus}: a shard cannot be read ({error}); `medadv verify {corpus}` names it") from None
+    target = out or corpus / "report.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, page.encode())
+    return target
+
+
+def _check(workspace: Workspace, manifest: dict[str, Any]) -> None:
+    if not manifest["samples"]:
+        raise SpecError(f"{workspace.root}: holds no sample to report on")
+    recorded = workspace.manifest.with_name("manifest.json.sha256")
+    if not recorded.exists() or recorded.read_text().split()[0] != hash_file(workspace.manifest):
+        raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {workspace.root}`")
+
+
+def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, window: str | None) -> str:
+    data = manifest["data"]
+    unit, names = UNITS[data["unit"]], data["classes"] or (list(data["label_map"]) if data["label_map"] else None)
+    shown_window, window_text = choose_window(manifest, window)
+    threshold = manifest["victim"].get("score_threshold", 0.5)
+    seed = int(manifest["content_root"][:8], 16)
+    corpus = workspace.root.name
+    attacks = []
+    clean: dict[str, Estimate] = {}
+    for name, settings in manifest["attacks"].items():
+        found = columns.attacks[name]
+        clean = clean or metrics(columns, found.clean, found.score_clean)
+        adversarial = metrics(columns, found.adversarial, found.score_adversarial)
+        stored = read_back(columns, name, settings["epsilon"], names)
+        look = Look(shown_window, settings["epsilon"], threshold, names)
+        metric, counted, rows = per_class(columns, found, names)
+        attacks.append(
+            {
+                "name": name,
+                "settings": settings,
+                "metrics": [(NAMES[key], clean[key], value) for key, value in adversarial.items()],
+                "success": success(found),
+                "plot": charts.intervals(
+                    [line for key in clean for line in _lines(NAMES[key], clean[key], adversarial[key])], f"Metrics of {name}"
+                ),
+                "charts": _charts(found, stored, unit, settings["epsilon"]),
+                "stored": stored,
+                "class_metric": metric,
+                "class_counted": counted,
+                "classes": rows or stored.dice,
+                "cases": [show(columns, name, kind, number, look, corpus) for kind, number in choose(found, seed)],
+            }
+        )
+    quarantined = _quarantine(workspace)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["short"] = charts.short
+    here = files("medadv.report")
+    return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
+        style=(here / "style.css").read_text(encoding="utf-8"),
+        manifest=manifest,
+        # Volumes and slices are a choice for CT alone, and without a size nothing is fitted.
+        preprocess={
+            key: value
+            for key, value in manifest["preprocess"].items()
+            if (key != "as" or data["modality"] == "ct") and (key != "fit" or manifest["preprocess"]["size"])
+        },
+        manifest_sha256=hash_file(workspace.manifest),
+        unit=unit,
+        modality=MODALITIES[data["modality"]],
+        attacks=attacks,
+        level=f"{resamples_for(columns.task, len(columns.ids))} resamples of the samples",
+        rule=_rule(columns, manifest),
+        window=window_text,
+        quarantined=quarantined[:QUARANTINE_SHOWN],
+        left_out=max(0, len(quarantined) - QUARANTINE_SHOWN),
+        sanity=checks.rows(manifest.get("sanity"), unit),
+        methods=methods(manifest, unit),
+        citations=citations(manifest["attacks"]),
+        responsible=RESPONSIBLE,
+    )
+
+
+def _lines(name: str, clean: Estimate, adversarial: Estimate) -> list[tuple[str, Estimate, str]]:
+    return [(f"{name}, clean", clean, charts.BLUE), (f"{name}, adv.", adversarial, charts.ORANGE)]
+
+
+def _charts(found: Any, stored: ReadBack, unit: str, epsilon: float) -> list[tuple[str, Any]]:
+    ssim = "SSIM of the slices shown" if stored.per_slice else "SSIM"
+    return [
+        (f"L-infinity, {unit}", charts.histogram(found.linf, "L-infinity norms", limits=(0.0, epsilon))),
+        (f"L2, {unit}", charts.histogram(found.l2, "L2 norms")),
+        (f"{ssim}, {stored.count} samples", charts.histogram(stored.ssim, "SSIM")),  # type: ignore[arg-type]
+        ("score drop, clean minus adversarial", charts.histogram(found.drop, "score drops", charts.ORANGE, (-1.0, 1.0))),
+    ]
+
+
+def choose_window(manifest: dict[str, Any], window: str | None) -> tuple[tuple[float, float] | None, str]:
+    """Bounds of the CT window in HU and what to call it; None and no name for 8-bit images."""
+    if window is not None and window not in WINDOWS:
+        raise SpecError(f"--window {window}: take one of {', '.join(WINDOWS)}")
+    if manifest["data"]["unit"] != "hu":
+        return None, ""
+    own = manifest["victim"]["normalize"].get("window")
+    name, bounds = (window, WINDOWS[window]) if window else ("the victim's window", tuple(own)) if own else ("lung", WINDOWS["lung"])
+    return (float(bounds[0]), float(bounds[1])), f"{name}, {bounds[0]:g} to {bounds[1]:g} HU"
+
+
+def _rule(columns: Columns, manifest: dict[str, Any]) -> str:
+    with open_shard(columns.places[0][0]) as file:
+        rule = json.loads(str(file[f"attacks/{next(iter(manifest['attacks']))}"].attrs["success_rule"]))
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in rule.items())
+
+
+def _quarantine(workspace: Workspace) -> list[dict[str, Any]]:
+    if not workspace.quarantine.exists():
+        return []
+    return [json.loads(line) for line in workspace.quarantine.read_text(encoding="utf-8").splitlines() if line]

@@ -1,0 +1,232 @@
+"""Dask: a local cluster, or a scheduler that runs already. The scheduler decides who makes a shard and when, never how."""
+
+import multiprocessing
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask
+from dask.utils import format_bytes, parse_timedelta
+from distributed import Client, Future, LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed.scheduler import KilledWorker
+from distributed.security import Security
+from distributed.utils import get_mp_context
+
+from medadv.common.errors import RunError, SpecError
+from medadv.common.machine import visible_gpus, worker_memory
+from medadv.common.threads import SHARERS
+from medadv.prepare.request import Address
+
+# A task whose worker never comes would wait for ever; this turns it into an error.
+NO_WORKERS_TIMEOUT = "5 minutes"
+# glibc keeps what a tensor leaves for the next one. By default it gives large blocks back to the kernel, which clears every page again
+# before the next step of an attack may use it: a third of the time at 384 x 384 pixels. Dask's own MALLOC_TRIM_THRESHOLD_ makes it worse.
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 1 << 40}
+AHEAD = 3
+"""Shards submitted per worker: enough to keep it busy, few enough that a million shards do not live in the scheduler."""
+STARTS = 3
+LOOK_EVERY_S = 2.0
+CONNECT_TIMEOUT = "30s"
+
+
+class WorkersDiedError(Exception):
+    """The scheduler gave a shard up because workers died on it."""
+
+
+@dataclass
+class Pool:
+    """Workers behind a client. Results come back in whatever order they are ready."""
+
+    client: Client
+    about: str
+    """What the pool is, for the user: workers, threads, memory, dashboard."""
+    finished: "queue.SimpleQueue[tuple[str, Future]]" = field(default_factory=queue.SimpleQueue)
+    futures: dict[str, Future] = field(default_factory=dict)
+    submitted: int = 0
+    workers: int = 0
+    looked: float = float("-inf")
+    missing_since: float | None = None
+
+    def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have a worker call a function; `name` identifies its result."""
+        self.submitted += 1
+        # Not pure, and a key of its own: a shard made again after its receipt was lost is a new task.
+        future = self.client.submit(function, *arguments, pure=False, key=f"{name}-{self.submitted}")
+        self.futures[name] = future
+        future.add_done_callback(lambda done: self.finished.put((name, done)))
+
+    def wait(self, seconds: float) -> tuple[str, Any, BaseException | None] | None:
+        """The next result: name, value and error; None when none came in time.
+
+        Raises:
+            RunError: the scheduler is lost, or no worker has been there for `distributed.scheduler.no-workers-timeout`.
+        """
+        try:
+            name, future = self.finished.get(timeout=seconds)
+        except queue.Empty:
+            self._look()
+            return None
+        if self.futures.pop(name, None) is None:
+            return None
+        status = future.status
+        if status == "finished":
+            return name, future.result(), None
+        if status == "error":
+            return name, None, _translated(future.exception())
+        raise RunError("the connection to the Dask scheduler was lost; every finished shard is kept, run again to go on")
+
+    def window(self) -> int:
+        """How many shards may be known to the scheduler at a time."""
+        if time.monotonic() - self.looked > LOOK_EVERY_S:
+            self._look()
+        return AHEAD * max(1, self.workers)
+
+    def _look(self) -> None:
+        self.looked = time.monotonic()
+        if self.client.status != "running":
+            raise RunError("the connection to the Dask scheduler was lost; every finished shard is kept, run again to go on")
+        self.workers = len(self.client.scheduler_info(n_workers=0).get("workers", ())) or len(self.client.nthreads())
+        if self.workers or not self.futures:
+            self.missing_since = None
+            return
+        self.missing_since = self.missing_since or self.looked
+        limit = parse_timedelta(dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT)
+        if self.looked - self.missing_since > limit:
+            raise RunError(f"no Dask worker has been there for {limit:g} s; start workers and run again")
+
+
+def _translated(error: BaseException) -> BaseException:
+    if isinstance(error, KilledWorker):
+        return WorkersDiedError(str(error.task))
+    if type(error).__name__ in ("NoValidWorkerError", "NoWorkerError"):
+        return RunError("no Dask worker came in time; start workers and run again")
+    return error
+
+
+@contextmanager
+def connect(workers: int, threads: int, device: str, scheduler: Address) -> Iterator[Pool]:
+    """A pool of local processes on loopback, or of the scheduler at an address.
+
+    workers: how many local processes, at most one per GPU when `device` is cuda.  threads: what one of them computes with.
+    """
+    if scheduler.address is not None or scheduler.file is not None:
+        with _remote(scheduler) as client:
+            yield Pool(client, f"Dask scheduler {client.scheduler.address}, dashboard {client.dashboard_link}")
+        return
+    method = "spawn" if device == "cuda" else "forkserver"
+    with dask.config.set({**_settings(), "distributed.worker.multiprocessing-method": method}):
+        if device != "cuda":
+            _fork_from_one_import()
+        gpus = visible_gpus() if device == "cuda" else []
+        workers = min(workers, len(gpus)) if gpus else workers
+        limit = worker_memory(workers)
+        kind = f"on GPU {', '.join(gpus[:workers])}" if gpus else f"with {threads} thread{'s' * (threads > 1)} each"
+        about = f"{workers} worker{'s' * (workers > 1)} {kind}, at most {format_bytes(limit)} of memory each"
+        with (
+            _started(lambda: _gpu_cluster(gpus[:workers], limit) if gpus else _cpu_cluster(workers, limit)) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            yield Pool(client, f"{about}, dashboard {cluster.dashboard_link}")
+
+
+@contextmanager
+def _remote(scheduler: Address) -> Iterator[Client]:
+    security = _security(scheduler)
+    try:
+        if scheduler.file is not None:
+            if not scheduler.file.is_file():
+                raise SpecError(f"{scheduler.file}: no such scheduler file")
+            client = Client(
+                scheduler_file=str(scheduler.file), security=security, timeout=CONNECT_TIMEOUT, set_as_default=False
+            )
+        else:
+            client = Client(scheduler.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, TypeError, ValueError) as error:
+        raise RunError(f"no scheduler answers at {scheduler.address or scheduler.file} ({error})") from None
+    with client:
+        yield client
+
+
+def _security(scheduler: Address) -> Security | None:
+    """TLS with mutual authentication, or what Dask's own configuration says."""
+    given = (scheduler.tls_ca, scheduler.tls_cert, scheduler.tls_key)
+    if not any(given):
+        return None
+    if not all(given):
+        raise SpecError("TLS needs all three files: --tls-ca, --tls-cert and --tls-key")
+    for path in given:
+        if path is not None and not path.is_file():
+            raise SpecError(f"{path}: no such file (TLS)")
+    ca, cert, key = map(str, given)
+    return Security(tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "distributed.scheduler.no-workers-timeout": dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT,
+        # The journal counts the deaths on each shard; Dask blames whatever else lay on the dead worker as well.
+        "distributed.scheduler.allowed-failures": 20,
+        # A worker has one shard at a time: a second one would wait behind it while other workers are idle.
+        "distributed.scheduler.worker-saturation": 1.0,
+        # Torch's memory is not Dask's to spill, and a paused worker would wait for ever; one beyond its limit is ended by its nanny.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 0.95,
+        "distributed.worker.preload": ["medadv.run.signals"],
+        # Dask's own watching (stacks every 10 ms, a tick every 20 ms, the interpreter lock every 1 ms) costs a single-threaded worker a
+        # tenth of its time; a shard takes seconds, so a look every few seconds shows as much.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "5s",
+        "distributed.admin.system-monitor.gil.enabled": False,
+        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, **KEEP_MEMORY},
+    }
+
+
+def _fork_from_one_import() -> None:
+    """Have local workers forked from a process that imported torch once: a worker that died is back at once, and cores start together.
+
+    Only for workers on the CPU: CUDA does not outlive a fork.
+    """
+    get_mp_context()  # sets Dask's own list the first time; ours must come after
+    multiprocessing.set_forkserver_preload(["medadv.run.forkserver", "distributed", "medadv.run.worker"])
+
+
+def _started(start: Callable[[], SpecCluster]) -> SpecCluster:
+    """A cluster whose workers came up: one that is killed in the moment of its start fails the whole cluster, so try again."""
+    for _ in range(STARTS - 1):
+        try:
+            return start()
+        except (RuntimeError, OSError, TimeoutError):
+            time.sleep(1.0)
+    try:
+        return start()
+    except (RuntimeError, TimeoutError) as error:
+        raise RunError(f"the workers do not start ({error.__cause__ or error}); is there memory for them?") from None
+
+
+def _cpu_cluster(workers: int, limit: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        memory_limit=limit,
+    )
+
+
+def _gpu_cluster(gpus: list[str], limit: int) -> SpecCluster:
+    """One nanny per GPU, which sees that one alone."""
+    options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": limit, "silence_logs": 50}
+    environments = [{"CUDA_VISIBLE_DEVICES": gpu, SHARERS: str(len(gpus))} for gpu in gpus]
+    return SpecCluster(
+        workers={number: {"cls": Nanny, "options": {**options, "env": env}} for number, env in enumerate(environments)},
+        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}},
+        silence_logs=50,
+    )

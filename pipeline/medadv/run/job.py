@@ -1,0 +1,37 @@
+"""What is a worker asked for? One shard, and whose run it belongs to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from medadv.corpus.folder import shard_name
+from medadv.run import journal
+
+
+class NotWantedError(Exception):
+    """The run that asked for this shard stops, or lost the corpus to another run."""
+
+
+class SuspectedError(Exception):
+    """Workers died on this shard: its samples are to be looked at one by one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to make. `lock` and `token` tell whether the run that asks still holds the corpus."""
+
+    corpus: str
+    generation: int
+    shard: dict[str, Any]
+    trust_code: bool
+    lock: str
+    token: str
+    excluded: tuple[str, ...] = ()
+    deaths: int = journal.DEATHS
+    """How many workers may die on the shard before it is suspected."""
+    diary: str = ""
+    """Under what the deaths are counted: the run's token unless set."""
+
+    @property
+    def name(self) -> str:
+        """Name of the shard."""
+        return shard_name(self.shard["index"])

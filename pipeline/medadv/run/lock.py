@@ -1,0 +1,204 @@
+"""One run per corpus: a lock file that names its holder, shows that it is alive, and tells its workers whether to go on."""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medadv.common.errors import LockedError, RunError
+from medadv.common.failures import passing
+
+HEARTBEAT_S = 10.0
+STALE_S = 120.0
+"""A holder on another host that has been silent for this long is taken for dead."""
+PAUSES_S = (0.1, 0.2, 0.4)
+"""Waits before a lock file is read again that a network disk failed to give."""
+State = Literal["working", "draining", "halting"]
+"""working: go on; draining: begin no other shard; halting: leave the running shard at its next batch."""
+
+
+@dataclass
+class Hold:
+    """A lock that is held. `path` and `token` are what a worker needs to see whether it still is."""
+
+    path: Path
+    token: str
+    purpose: str
+    state: State = "working"
+    writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def tell(self, state: State) -> None:
+        """Let the workers know; they read it before a shard, between batches and before a commit."""
+        self.state = state
+        self.beat()
+
+    def beat(self) -> bool:
+        """Write the lock file anew; False when somebody else took it. A disk that is full or fails is no reason to stop beating."""
+        with self.writing:
+            with suppress(OSError):
+                # While nobody can say whose lock it is, it must not be written: this beat is left out, and the next one looks again.
+                if read_lock(self.path).get("token") != self.token:
+                    return False
+                temporary = _written(self.path, self.content())
+                temporary.replace(self.path)
+            return True
+
+    def content(self) -> dict[str, Any]:
+        """Holder, heartbeat and state."""
+        return {
+            "token": self.token,
+            "purpose": self.purpose,
+            "state": self.state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_time(os.getpid()),
+            "heartbeat": time.time(),
+        }
+
+
+@contextmanager
+def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
+    """Hold the lock, beating while inside. LockedError names the holder when another run is alive.
+
+    RunError: the lock file that lies there cannot be read, so its holder may be alive.
+    """
+    hold = Hold(path, secrets.token_hex(8), purpose)
+    _take(hold)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(hold, stop), daemon=True)
+    beat.start()
+    try:
+        yield hold
+    finally:
+        stop.set()
+        beat.join()
+        with suppress(OSError):
+            if read_lock(path).get("token") == hold.token:
+                path.unlink(missing_ok=True)
+
+
+def alive_holder(path: Path) -> dict[str, Any] | None:
+    """Content of a lock whose holder is alive, else None. RunError when the file cannot be read."""
+    holder = _holder(path)
+    return holder if holder and _alive(holder) else None
+
+
+def state_of(path: Path, token: str) -> State | None:
+    """What the holder of `token` wants of its workers; None when it is dead or lost the lock. OSError when the file cannot be read."""
+    content = read_lock(path)
+    return content.get("state", "working") if content.get("token") == token else None
+
+
+def describe_holder(holder: dict[str, Any]) -> str:
+    """Host, process and heartbeat."""
+    age = max(0.0, time.time() - float(holder.get("heartbeat", 0)))
+    return f"host {holder.get('host')}, process {holder.get('pid')}, last heartbeat {age:.0f} s ago"
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """A lock file's content, empty when there is none. OSError when it cannot be read: then nobody knows whether it is held."""
+    try:
+        content = json.loads(_text(path))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    for pause in PAUSES_S:
+        try:
+            return path.read_text()
+        except OSError as error:
+            if not passing(error):
+                raise
+            time.sleep(pause)
+    return path.read_text()
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        return read_lock(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RunError(f"{path}: the lock cannot be read ({reason}), so another run may be alive; nothing was changed, try again") from None
+
+
+@contextmanager
+def exclusive(path: Path, offset: int = 0) -> Iterator[None]:
+    """Keep other processes out for a moment, by a POSIX lock on one byte of a file: it ends with the process, and works over NFS.
+
+    On a file system without such locks nobody is kept out; what is done inside must then be harmless when done twice.
+    """
+    with _threads, path.open("a") as stream:
+        with suppress(OSError):
+            fcntl.lockf(stream, fcntl.LOCK_EX, 1, offset)
+        # Closing the file lets go.
+        yield
+
+
+# POSIX locks do not keep threads of one process apart.
+_threads = threading.Lock()
+
+
+def _take(hold: Hold) -> None:
+    path = hold.path
+    # Looking at a dead holder and taking its place must be one step: of two takers, the slower would remove the faster one's lock.
+    with exclusive(path.with_name(f"{path.name}.guard")):
+        holder = _holder(path)
+        if holder and _alive(holder):
+            raise LockedError(f"another {holder.get('purpose', 'run')} holds this corpus: {describe_holder(holder)}")
+        path.unlink(missing_ok=True)
+        temporary = _written(path, hold.content())
+        try:
+            os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
+        except FileExistsError:
+            raise LockedError(f"another run took this corpus at the same moment: {describe_holder(_holder(path))}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _written(path: Path, content: dict[str, Any]) -> Path:
+    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(json.dumps(content))
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    if holder.get("host") == socket.gethostname():
+        pid = holder.get("pid")
+        # The start time tells the holder from a later process that got its number.
+        return isinstance(pid, int) and _start_time(pid) == holder.get("started") is not None
+    return time.time() - float(holder.get("heartbeat", 0)) < STALE_S
+
+
+def _start_time(pid: int) -> str | None:
+    """Boot and start time of a process, None when there is no such process (or it is a zombie)."""
+    if not Path("/proc/self/stat").exists():
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, 0)
+            return "running"
+        return None
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else f"{boot}:{fields[19]}"
+
+
+def _beat(hold: Hold, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        if not hold.beat():
+            return

@@ -1,0 +1,217 @@
+"""One part of a job array: every N-th shard of a frozen plan, made in this process, without Dask. A final `medadv run` merges the parts."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medadv.common.errors import LockedError, RunError, SpecError
+from medadv.common.failures import explain
+from medadv.common.log import Log
+from medadv.common.progress import Progress
+from medadv.common.stop import Stop
+from medadv.corpus import private
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.receipt import committed
+from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines
+from medadv.prepare.prepare import prepare
+from medadv.prepare.request import Options, locate
+from medadv.run.drive import HALT_S, TICK_S
+from medadv.run.extend import extended
+from medadv.run.job import Job, NotWantedError, SuspectedError
+from medadv.run.lock import Hold, alive_holder, describe_holder, held, read_lock
+from medadv.run.suspects import diagnose
+from medadv.run.watch import Watch
+from medadv.run.worker import make
+from medadv.run.working import working
+from medadv.spec.reading import load_spec
+from medadv.spec.run_spec import RunSpec
+
+PLANNING_S = 3600.0
+"""How long a part waits for another one that is writing the plan."""
+WAIT_S = 0.5
+ANY_SETTING = {"output", "execution.workers"}
+"""What a part's spec may say otherwise than the one the plan was made from."""
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What a part made."""
+
+    corpus: Path
+    part: str
+    shards: int
+    samples: int
+    quarantined: int
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 when samples of this part were quarantined."""
+        return 3 if self.quarantined else 0
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        what = f"{self.shards} new shards, {self.samples} samples, {self.quarantined} quarantined" if self.shards else "nothing new"
+        return f"{self.corpus}: part {self.part}: {what}; `medadv run` without --part merges the parts"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The machine-readable result."""
+        return {
+            "corpus": str(self.corpus),
+            "part": self.part,
+            "new_shards": self.shards,
+            "samples": self.samples,
+            "quarantined": self.quarantined,
+        }
+
+
+def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Stop) -> None:
+    """Write down the plan of what is new, and make nothing: parts and runs work on it."""
+    spec = load_spec(spec_path, options.overrides)
+    workspace = locate(spec, spec_path, options.out)
+    with working(workspace, options, progress, stop) as work:
+        private.ensure_key(workspace)
+        extended(prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop), work.log)
+
+
+def run_part(spec_path: Path, part: str, options: Options, progress: Progress, stop: Stop) -> PartResult:
+    """Make the shards of a part. The first part freezes the plan when there is none; later inputs wait for `plan --freeze` or a run.
+
+    Raises:
+        SpecError: `part` is no I/N, or the spec differs from the plan's.
+        LockedError: a run, the same part, or a part of another N is at work.
+        StoppedError: a signal came; finished shards are kept.
+    """
+    index, count = _parsed(part)
+    spec = load_spec(spec_path, options.overrides)
+    workspace = locate(spec, spec_path, options.out)
+    try:
+        workspace.make()
+        workspace.parts.mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            with ExitStack() as planning:
+                _hold_for_planning(planning, workspace)
+                _refuse_other_cut(workspace, count)
+                plans = generations(workspace.private / "plans")
+                if plans:
+                    _refuse_other_spec(plans[-1], spec, workspace.root)
+                else:
+                    private.ensure_key(workspace)
+                    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
+                    stop.check("nothing was changed")
+                    plans = extended(prepared, Log(workspace.log, part=part))
+                hold = stack.enter_context(held(workspace.parts / f"{index}-of-{count}.lock", "part"))
+            stack.enter_context(_obeying(hold, stop, options.grace_s))
+            mine = [
+                (plan, shard)
+                for plan, shard in live_lines(plans)
+                if shard.index % count == index - 1 and committed(workspace, shard_name(shard.index), plan.hash) is None
+            ]
+            watch = Watch(progress, Log(workspace.log, run=hold.token, part=part), len(mine), sum(len(s.samples) for _, s in mine))
+            watch.log("start", command=options.command)
+            for plan, shard in mine:
+                if stop.signal is not None:
+                    break
+                excluded = set(private.poison(workspace)) & {sample.id for sample in shard.samples}
+                job = Job(
+                    str(workspace.root),
+                    plan.generation,
+                    shard.as_dict(),
+                    options.trust_code,
+                    str(hold.path),
+                    hold.token,
+                    tuple(sorted(excluded)),
+                    diary="part",
+                )
+                _make(job, workspace, watch)
+            stop.check(f"{watch.done} of {len(mine)} shards of this part were made and are kept; run again to go on")
+            watch.log("finished", shards=watch.done, samples=watch.made_samples)
+            return PartResult(workspace.root, part, watch.done, watch.made_samples, watch.quarantined)
+    except (OSError, MemoryError, RuntimeError) as error:
+        raise explain(error, workspace.root) or error from None
+
+
+def _make(job: Job, workspace: Workspace, watch: Watch) -> None:
+    """Make a shard here; one on which this process died again and again is looked at sample by sample first."""
+    try:
+        watch.made(make(job))
+    except SuspectedError:
+        watch.message(f"this part died {job.deaths} times on {job.name}: trying its samples one by one")
+        poison = diagnose(job)
+        watch.log("diagnosed", shard=job.name, poison=poison)
+        private.remember_poison(workspace, poison)
+        watch.made(make(replace(job, excluded=(*job.excluded, *poison))))
+    except NotWantedError:
+        # The signal that ended the grace time is answered by the caller; otherwise the lock is lost.
+        if read_lock(Path(job.lock)).get("token") != job.token:
+            raise RunError("this part was taken over by another process; every finished shard is kept") from None
+
+
+def _parsed(part: str) -> tuple[int, int]:
+    index, slash, count = part.partition("/")
+    if not slash or not index.isdigit() or not count.isdigit() or not 1 <= int(index) <= int(count):
+        raise SpecError(f"--part {part}: write I/N with I from 1 to N, such as --part 3/16")
+    return int(index), int(count)
+
+
+def _hold_for_planning(stack: ExitStack, workspace: Workspace) -> Hold:
+    """Hold the corpus for a moment. Another part that plans is waited for; a run is not."""
+    deadline = time.monotonic() + PLANNING_S
+    while True:
+        try:
+            return stack.enter_context(held(workspace.lock, "planning"))
+        except LockedError:
+            if read_lock(workspace.lock).get("purpose", "planning") != "planning" or time.monotonic() > deadline:
+                raise
+        time.sleep(WAIT_S)
+
+
+def _refuse_other_cut(workspace: Workspace, count: int) -> None:
+    """Parts of another N would make the same shards at the same time."""
+    for path in workspace.parts.glob("*.lock"):
+        holder = alive_holder(path)
+        if holder and not path.stem.endswith(f"-of-{count}"):
+            raise LockedError(f"part {path.stem.replace('-of-', '/')} is at work on this corpus: {describe_holder(holder)}")
+
+
+def _refuse_other_spec(plan: FrozenPlan, spec: RunSpec, corpus: Path) -> None:
+    now = spec.model_dump(mode="json", by_alias=True)
+    changed = [line for line in differences(plan.spec, now) if line.partition(":")[0] not in ANY_SETTING]
+    if changed:
+        raise SpecError(
+            f"{corpus} was planned with other settings: {'; '.join(changed[:5])}. "
+            "Make another corpus with --out DIR, or put the settings back"
+        )
+
+
+@contextmanager
+def _obeying(hold: Hold, stop: Stop, grace_s: float) -> Iterator[None]:
+    """Answer signals while shards are made: grace time, then the end of the batch, then the end of the process."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while stop.signal is None:
+            if ended.wait(TICK_S):
+                return
+        hold.tell("draining")
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline and stop.count < 2:
+            if ended.wait(TICK_S):
+                return
+        hold.tell("halting")
+        if not ended.wait(HALT_S):
+            # In the middle of a long batch. Nothing is half-written under a final name, so the process may end anywhere.
+            os._exit(stop.error("").exit_code)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()

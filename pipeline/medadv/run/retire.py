@@ -1,0 +1,48 @@
+"""Delete shards that a later generation stands for, and every private trace of the samples that only they held."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from medadv.common.files import write_file
+from medadv.common.hashing import canonical_json
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.datasets.file_hashes import FileHashes
+from medadv.plan.frozen import FrozenPlan, live_lines, retired
+from medadv.plan.model import PlannedShard
+
+
+def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
+    """Delete what later generations stand for: files, receipts, lines of the frozen plans, and whatever else names the samples.
+
+    Doing it again does no harm, so a killed `forget` is completed by the next run.
+    """
+    gone = retired(plans)
+    if not gone:
+        return
+    names = {shard_name(index) for index in gone}
+    for name in sorted(names):
+        # The receipt first: a file without one does not count.
+        workspace.receipt(name).unlink(missing_ok=True)
+        workspace.shard(name).unlink(missing_ok=True)
+    stale = False
+    for plan in plans:
+        lines = list(plan.lines())
+        kept = [shard for shard in lines if shard.index not in gone]
+        if len(kept) < len(lines):
+            stale = True
+            write_file(plan.folder / "shards.jsonl", b"".join(canonical_json(shard.as_dict()) + b"\n" for shard in kept))
+            _drop_files(workspace, Path(plan.root), lines, kept, plans)
+    if stale:
+        # The report shows pictures; it is made again by `medadv report`.
+        (workspace.root / "report.html").unlink(missing_ok=True)
+
+
+def _drop_files(
+    workspace: Workspace, root: Path, lines: list[PlannedShard], kept: Collection[PlannedShard], plans: Sequence[FrozenPlan]
+) -> None:
+    """Take the files that no live shard is made from out of the cache of hashes."""
+    used = {name for _, shard in live_lines(plans) for s in shard.samples for name in (*s.source.images, *s.source.masks)}
+    named = {name for shard in lines if shard not in kept for s in shard.samples for name in (*s.source.images, *s.source.masks)}
+    hashes = FileHashes(workspace.file_cache)
+    hashes.forget(root / name for name in named - used)
+    write_file(workspace.file_cache, hashes.content())

@@ -1,0 +1,86 @@
+"""Make a corpus: survey the inputs, freeze the plan, make the shards that are missing, write the manifest. Running again resumes."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medadv.common.progress import Progress
+from medadv.common.stop import Stop
+from medadv.corpus import private
+from medadv.corpus.manifest import read_manifest
+from medadv.plan.frozen import generations
+from medadv.prepare.describe import describe
+from medadv.prepare.prepare import prepare
+from medadv.prepare.request import Options, locate
+from medadv.run.extend import extended
+from medadv.run.finish import finish, remember_quarantine, up_to_date
+from medadv.run.retire import remove_retired
+from medadv.run.shards import look_through, make_missing
+from medadv.run.working import working
+from medadv.spec.reading import load_spec
+
+__all__ = ["Options", "Progress", "Result", "describe", "run"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made or found."""
+
+    corpus: Path
+    manifest: dict[str, Any]
+    new_shards: int
+    newly_quarantined: int
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 when this run quarantined inputs."""
+        return 3 if self.newly_quarantined else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The machine-readable result."""
+        manifest = self.manifest
+        return {
+            "corpus": str(self.corpus),
+            "samples": manifest["samples"],
+            "quarantined": manifest["quarantined"],
+            "content_root": manifest["content_root"],
+            "new_shards": self.new_shards,
+            "attacks": {
+                name: {key: m[key] for key in ("metric", "clean", "adversarial", "success")} for name, m in manifest["metrics"].items()
+            },
+        }
+
+
+def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> Result:
+    """Make or complete the corpus of a spec.
+
+    Raises:
+        SpecError: wrong spec, or settings other than the corpus was made with.
+        LockedError: another run holds the corpus.
+        StoppedError: `stop` was signalled.
+        RunError, IntegrityError: as their names say; every finished shard is kept.
+    """
+    stop = stop or Stop()
+    spec = load_spec(spec_path, options.overrides)
+    workspace = locate(spec, spec_path, options.out)
+    with working(workspace, options, progress, stop) as work:
+        key = private.ensure_key(workspace)
+        # A killed `forget` is completed before anything else.
+        remove_retired(workspace, generations(workspace.private / "plans"))
+        prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
+        stop.check("nothing was changed")
+        plans = extended(prepared, work.log)
+        problems, paths = prepared.problems(key)
+        missing, left_out = look_through(workspace, plans)
+        if gone := prepared.gone:
+            counts = ", ".join(f"{count} {how}" for how, count in sorted(Counter(gone.values()).items()))
+            work.progress("message", 0, 0, f"inputs since they were planned: {counts}")
+        if not missing and up_to_date(workspace, plans, problems, left_out):
+            work.log("finished", new_shards=0, nothing_new=True)
+            return Result(workspace.root, read_manifest(workspace), 0, 0)
+        make_missing(work, plans, missing, spec.execution)
+        manifest = finish(work, plans, problems)
+        newly = remember_quarantine(workspace, paths)
+        work.log("finished", new_shards=len(missing), samples=manifest["samples"], content_root=manifest["content_root"])
+        return Result(workspace.root, manifest, len(missing), newly)

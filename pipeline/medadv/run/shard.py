@@ -1,0 +1,250 @@
+"""One shard from start to receipt: the seam that every scheduler calls.
+
+load -> attack -> write -> read back -> score -> verify -> publish -> receipt. The same call gives the same shard, whoever makes it.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medadv.batches.attacking import attack_samples
+from medadv.batches.batch import planned
+from medadv.batches.judging import labels_of, outcome, predict
+from medadv.batches.loading import Batch, Loaded, batches
+from medadv.common.errors import IntegrityError
+from medadv.common.files import sync
+from medadv.common.hashing import canonical_json, hash_array, hash_file, hash_value
+from medadv.common.threads import helpers
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.datasets.labels import Array, Label
+from medadv.datasets.reader import Reader
+from medadv.plan.model import PlannedShard
+from medadv.plan.recipe import Recipe
+from medadv.run.commit import commit
+from medadv.spec.attack import AttackSettings
+from medadv.store.extents import find_extents
+from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at
+from medadv.store.reader import adversarial_image, read_content
+from medadv.store.writer import GridFile, write_content
+from medadv.victims.victim import Victim
+
+
+def carry_on() -> None:
+    """Nothing asks this maker to stop."""
+
+
+def make_shard(
+    workspace: Workspace,
+    shard: PlannedShard,
+    recipe: Recipe,
+    reader: Reader,
+    victim: Victim,
+    *,
+    excluded: Collection[str] = (),
+    proceed: Callable[[], None] = carry_on,
+) -> dict[str, Any]:
+    """Make, verify and commit one shard; returns the receipt that stands.
+
+    Samples that cannot be read leave their place in the batch empty and stand in the receipt's `quarantined`.
+
+    Args:
+        workspace: the corpus.
+        shard: what to make.
+        recipe: by which attacks.
+        reader: of the inputs.
+        victim: the model.
+        excluded: samples that kill workers, left out as if they could not be read.
+        proceed: called between batches and before the commit; raises when this maker is no longer wanted.
+
+    Raises:
+        IntegrityError: what was read back is not what was written.
+        OSError: a disk failed; nothing half-written keeps a final name.
+    """
+    name = shard_name(shard.index)
+    temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
+    try:
+        source = batches(shard, reader, victim, excluded, helpers(recipe.device))
+        content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)
+        receipt = _base_receipt(shard, recipe, loaded, quarantined)
+        if not loaded:
+            return commit(workspace, name, shard.index, None, receipt, proceed)
+        records = _score(temporary, shard, recipe, content, loaded, victim)
+        _verify(temporary, content)
+        hashes = content.hashes()
+        receipt |= {
+            "repeat": _repeat(content, shard, recipe, loaded, victim),
+            "bytes": temporary.stat().st_size,
+            "sha256": hash_file(temporary),
+            "content_root": content_root(hashes, records),
+            "arrays": hashes,
+            "records": records,
+            "extents": find_extents(temporary),
+        }
+        return commit(workspace, name, shard.index, temporary, receipt, proceed)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def content_root(hashes: dict[str, str], records: list[dict[str, Any]]) -> str:
+    """Identity of a shard's content: decoded arrays and result records; no group ids, times, hosts or paths."""
+    return hash_value({"arrays": hashes, "records": records})
+
+
+def _base_receipt(shard: PlannedShard, recipe: Recipe, loaded: Sequence[Loaded], quarantined: list[dict[str, Any]]) -> dict[str, Any]:
+    kept = {item.planned.id for item in loaded}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "shard": shard_name(shard.index),
+        "plan": recipe.plan,
+        "generation": recipe.generation,
+        "samples": len(loaded),
+        # The batches as planned; an empty place stays empty.
+        "batches": [[s.id if s.id in kept else None for s in batch] for batch in shard.batches],
+        "quarantined": quarantined,
+        "bytes": 0,
+        "sha256": None,
+        "content_root": content_root({}, []),
+        "arrays": {},
+        "records": [],
+    }
+
+
+def _attacked(
+    temporary: Path, shard: PlannedShard, recipe: Recipe, source: Iterator[Batch], victim: Victim, proceed: Callable[[], None]
+) -> tuple[ShardContent, list[Loaded], list[dict[str, Any]]]:
+    """Load, attack and store batch by batch: while one batch is attacked, the next is loaded and the one before is written."""
+    spatial = len(shard.shape) - 1
+    loaded: list[Loaded] = []
+    labels: list[Label] = []
+    quarantined: list[dict[str, Any]] = []
+    large: dict[str, list[Array]] = defaultdict(list)
+    grid = GridFile(temporary, len(shard.samples), spatial, recipe.codec, helpers(recipe.device))
+    try:
+        for batch in source:
+            proceed()
+            quarantined += batch.quarantined
+            if not batch.loaded:
+                continue
+            truths = labels_of(batch.loaded, recipe, victim)
+            arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
+            for name, settings in recipe.attacks.items():
+                arrays[f"attacks/{name}/perturbation"] = attack_samples(name, settings, recipe, batch.loaded, truths, victim)
+            grid.append(arrays)
+            for key, values in arrays.items():
+                large[key].append(values)
+            loaded += batch.loaded
+            labels += truths
+    finally:
+        whole = grid.close()
+    if not loaded:
+        return ShardContent(), [], quarantined
+    content = _inputs(shard, recipe, loaded, labels, victim.task)
+    content.arrays |= {key: np.concatenate(parts) for key, parts in large.items()}
+    content.attributes |= {f"attacks/{name}": attack_attributes(settings, victim) for name, settings in recipe.attacks.items()}
+    if not whole:
+        # The file was laid out for samples that could not be read after all.
+        temporary.unlink(missing_ok=True)
+    missing = {key: values for key, values in content.arrays.items() if not (whole and key in large)}
+    write_content(temporary, ShardContent(content.attributes, missing), spatial, recipe.codec)
+    return content, loaded, quarantined
+
+
+def _score(
+    temporary: Path, shard: PlannedShard, recipe: Recipe, content: ShardContent, loaded: list[Loaded], victim: Victim
+) -> list[dict[str, Any]]:
+    """Read back, score what was read, and store the scores; adds them to `content` and returns the sample records."""
+    labels = [answer_at(content.arrays, "label", index) for index in range(len(loaded))]
+    # From here on only what the file gives back counts.
+    stored = read_content(temporary)
+    second = ShardContent()
+    outcomes: dict[str, dict[str, Array]] = {}
+    clean = predict(stored.arrays["image"], loaded, recipe, victim)
+    for name in recipe.attacks:
+        perturbation = stored.arrays[f"attacks/{name}/perturbation"]
+        adversarial = predict(adversarial_image(stored.arrays["image"], perturbation), loaded, recipe, victim)
+        outcomes[name] = outcome(victim, clean, adversarial, labels, perturbation)
+        prefix = f"attacks/{name}"
+        second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
+        second.arrays |= answer_arrays(f"{prefix}/prediction_clean", [p.answer for p in clean])
+        second.arrays |= answer_arrays(f"{prefix}/prediction_adversarial", [p.answer for p in adversarial])
+    write_content(temporary, second, len(shard.shape) - 1, recipe.codec)
+    content.arrays |= second.arrays
+    return _records(loaded, content, outcomes)
+
+
+def _inputs(shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], labels: list[Label], task: str) -> ShardContent:
+    samples = [item.sample for item in loaded]
+    arrays: dict[str, Array] = {
+        "sample_id": np.array([item.planned.id for item in loaded], "S"),
+        "group_id": np.array([item.planned.group for item in loaded], "S32"),
+        **answer_arrays("label", labels),
+    }
+    if all(s.affine is not None for s in samples):
+        arrays["affine"] = np.stack([s.affine for s in samples if s.affine is not None])
+    if any(s.region is not None for s in samples):
+        full = np.ones(shard.shape[1:], np.uint8)
+        arrays["region"] = np.stack([full if s.region is None else s.region.astype(np.uint8) for s in samples])
+    root = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "plan": recipe.plan,
+        "modality": recipe.modality,
+        "task": task,
+        "unit": samples[0].unit,
+        "spatial_axes": samples[0].spatial_axes,
+    }
+    return ShardContent({"/": root}, arrays)
+
+
+def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, Any]:
+    """Attributes of an attack's group."""
+    return {
+        "attack": settings.attack,
+        "parameters": canonical_json(settings.model_dump(mode="json")).decode(),
+        "epsilon": settings.epsilon,
+        "norm": "linf",
+        "success_rule": canonical_json(victim.success_rule).decode(),
+    }
+
+
+def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], victim: Victim) -> dict[str, Any] | None:
+    """Attack the first batch of a plan's first shard once more: only equal bits allow the word `bitwise`."""
+    if shard.index != recipe.first_shard:
+        return None
+    name, settings = next(iter(recipe.attacks.items()))
+    batch = next(planned(loaded))
+    items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
+    again = attack_samples(name, settings, recipe, items, labels, victim)
+    equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])
+    return {"attack": name, "samples": len(items), "equal": bool(equal)}
+
+
+def _records(loaded: Sequence[Loaded], content: ShardContent, outcomes: dict[str, dict[str, Array]]) -> list[dict[str, Any]]:
+    """One record a sample: where it stood in its batch, what is known of its input, results, and hashes of its large arrays."""
+    on_grid = [k for k in content.arrays if k in ("image", "region", "label") or k.endswith("/perturbation")]
+    return [
+        {
+            "id": item.planned.id,
+            "place": list(item.place),
+            "facts": item.sample.facts,
+            "attacks": {name: {key: values[index].item() for key, values in result.items()} for name, result in outcomes.items()},
+            "hashes": {key: hash_array(content.arrays[key][index]) for key in on_grid},
+        }
+        for index, item in enumerate(loaded)
+    ]
+
+
+def _verify(path: Path, content: ShardContent) -> None:
+    """Read the whole file back and hold it against what was meant."""
+    sync(path)
+    back = read_content(path)
+    if sorted(back.arrays) != sorted(content.arrays):
+        raise IntegrityError(f"{path.name}: arrays went missing on the way to the disk")
+    for name, array in content.arrays.items():
+        if back.arrays[name].dtype != array.dtype or not np.array_equal(back.arrays[name], array):
+            raise IntegrityError(f"{path.name}: {name} read back differs from what was written; check the disk")

@@ -1,0 +1,56 @@
+"""What a run shows while it works: rate, time left, success, quarantine; and the same in the structured log."""
+
+import time
+from collections import Counter
+from typing import Any
+
+from medadv.common.log import Log
+from medadv.common.progress import Progress
+
+TICK_EVERY_S = 5.0
+
+
+class Watch:
+    """Counts what is made. shards, samples: how many there are to make."""
+
+    def __init__(self, progress: Progress, log: Log, shards: int, samples: int) -> None:
+        self.progress, self.log = progress, log
+        self.shards, self.samples = shards, samples
+        self.done = self.made_samples = self.quarantined = 0
+        self.success: Counter[str] = Counter()
+        self.began = self.ticked = time.monotonic()
+
+    def message(self, text: str) -> None:
+        """A line of its own."""
+        self.log("message", text=text)
+        self.progress("message", 0, 0, text)
+
+    def made(self, result: dict[str, Any]) -> None:
+        """A shard is committed."""
+        self.done += 1
+        self.made_samples += result["samples"]
+        self.quarantined += result["quarantined"]
+        self.success.update(result["success"])
+        self.log("shard", **result)
+        self.progress("shards", self.done, self.shards, self.text())
+
+    def tick(self) -> None:
+        """Time passes."""
+        if time.monotonic() - self.ticked > TICK_EVERY_S:
+            self.ticked = time.monotonic()
+            self.progress("shards", self.done, self.shards, self.text())
+
+    def text(self) -> str:
+        """`3.2 samples/s, 0:04:10 left, success pgd-4 93%, 1 quarantined`"""
+        handled = self.made_samples + self.quarantined
+        if not handled:
+            return ""
+        rate = handled / max(1e-9, time.monotonic() - self.began)
+        left = round((self.samples - handled) / rate)
+        parts = [f"{rate:.3g} samples/s", f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"]
+        if self.made_samples:
+            rates = ", ".join(f"{name} {count / self.made_samples:.0%}" for name, count in sorted(self.success.items()))
+            parts.append(f"success {rates}")
+        if self.quarantined:
+            parts.append(f"{self.quarantined} quarantined")
+        return ", ".join(parts)

@@ -1,0 +1,90 @@
+"""What a worker process does with a shard of a frozen plan. Everything it needs lies in the corpus folder; no pixels travel."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medadv.batches.equipment import equip
+from medadv.common.failures import explain, passing
+from medadv.corpus.folder import Workspace
+from medadv.corpus.receipt import committed
+from medadv.plan.model import PlannedShard
+from medadv.run import journal
+from medadv.run.job import Job, NotWantedError, SuspectedError
+from medadv.run.lock import state_of
+from medadv.run.shard import make_shard
+
+TRIES = 3
+"""How often a shard is begun when disks or networks fail for a moment; the waits double from one second."""
+# A worker may have several threads, but a victim serves one batch at a time and the thread count is the process's.
+_one_at_a_time = threading.Lock()
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Make one shard; returns the parts of its receipt that the run shows: name, samples, quarantined, successes per attack, seconds.
+
+    Raises:
+        NotWantedError: the run stops.
+        SuspectedError: too many workers died on this shard before.
+        MedadvError: what cannot be helped by trying again, as one line.
+    """
+    with _one_at_a_time:
+        began = time.monotonic()
+        workspace = Workspace(Path(job.corpus))
+        _proceed(job, begin=True)
+        if journal.begin(workspace, job.name, job.diary or job.token) >= job.deaths:
+            journal.end(workspace, job.name)
+            raise SuspectedError(job.name)
+        try:
+            receipt = _patiently(lambda: _make(workspace, job))
+        except (OSError, MemoryError, RuntimeError) as error:
+            raise explain(error, workspace.root) or error from None
+        finally:
+            journal.end(workspace, job.name)
+        successes = {
+            name: sum(record["attacks"][name]["success"] for record in receipt["records"])
+            for name in (receipt["records"][0]["attacks"] if receipt["records"] else ())
+        }
+        return {
+            "shard": receipt["shard"],
+            "samples": receipt["samples"],
+            "quarantined": len(receipt["quarantined"]),
+            "success": successes,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+
+
+def _make(workspace: Workspace, job: Job) -> dict[str, Any]:
+    planned = PlannedShard.from_dict(job.shard)
+    equipment = equip(workspace.root, job.generation, planned.shape, job.trust_code)
+    earlier = committed(workspace, job.name, equipment.recipe.plan)
+    if earlier is not None:
+        return earlier
+    return make_shard(
+        workspace,
+        planned,
+        equipment.recipe,
+        equipment.reader,
+        equipment.victim,
+        excluded=job.excluded,
+        proceed=lambda: _proceed(job),
+    )
+
+
+def _proceed(job: Job, *, begin: bool = False) -> None:
+    state = state_of(Path(job.lock), job.token)
+    if state is None or state == "halting" or (begin and state == "draining"):
+        raise NotWantedError(job.name)
+
+
+def _patiently(make_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    for attempt in range(TRIES - 1):
+        try:
+            return make_it()
+        except OSError as error:
+            if not passing(error):
+                raise
+            time.sleep(2.0**attempt)
+    return make_it()

@@ -1,0 +1,63 @@
+"""Who holds the corpus while it is worked on? Lock, log and clean-up around a run, a part or `forget`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from medadv.common.errors import LockedError, MedadvError
+from medadv.common.failures import explain
+from medadv.common.log import Log
+from medadv.common.progress import Progress
+from medadv.common.stop import Stop
+from medadv.corpus import private
+from medadv.corpus.folder import Workspace
+from medadv.prepare.request import Options
+from medadv.run import journal
+from medadv.run.lock import Hold, alive_holder, describe_holder, held
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the shards of a corpus are made with, whoever asks for them: a run, a part of one, or `forget`."""
+
+    workspace: Workspace
+    hold: Hold
+    options: Options
+    progress: Progress
+    stop: Stop
+    log: Log
+    started: datetime
+
+
+@contextmanager
+def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
+    """Hold a corpus and everything that work on it needs; failures of the machine become one line.
+
+    Raises:
+        LockedError: another run or part holds the corpus.  RunError: no space, no permission, no memory.
+    """
+    started = datetime.now(UTC)
+    log = None
+    try:
+        workspace.make()
+        with held(workspace.lock) as hold:
+            for path in workspace.parts.glob("*.lock"):
+                if holder := alive_holder(path):
+                    raise LockedError(f"part {path.stem} of a job array holds this corpus: {describe_holder(holder)}")
+            log = Log(workspace.log, run=hold.token)
+            log("start", command=options.command)
+            private.sweep(workspace)
+            journal.clear(workspace)
+            yield Work(workspace, hold, options, progress, stop, log, started)
+    except (OSError, MemoryError, RuntimeError) as error:
+        expected = explain(error, workspace.root)
+        if log is not None:
+            log("failed", error=str(expected or error))
+        if expected is None:
+            raise
+        raise expected from None
+    except MedadvError as error:
+        if log is not None:
+            log("failed", error=str(error), exit_code=error.exit_code)
+        raise

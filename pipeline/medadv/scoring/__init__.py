@@ -1,0 +1,1 @@
+"""How good is an answer? Metrics of boxes, masks and classes, and how sure they are."""

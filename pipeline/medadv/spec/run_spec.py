@@ -1,0 +1,51 @@
+"""The whole run spec, and how it is read from a file."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from medadv.spec.attack import AttackSettings
+from medadv.spec.base import Settings
+from medadv.spec.data import DataSettings, PreprocessSettings
+from medadv.spec.execution import ExecutionSettings
+from medadv.spec.victim import VictimSettings
+
+
+class RunSpec(Settings):
+    """A run spec (YAML). Paths in it are relative to the file it was read from."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    data: DataSettings
+    preprocess: PreprocessSettings = PreprocessSettings()
+    victim: VictimSettings
+    second_victim: VictimSettings | None = Field(None, description="another model of the same task, for transfer in `medadv compare`")
+    attacks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], AttackSettings] = Field(min_length=1)
+    execution: ExecutionSettings = ExecutionSettings()
+    sanity_samples: int = Field(
+        16, ge=0, le=32, description="samples for the sanity checks in the manifest, never over an eighth of the corpus or 8; 0: none"
+    )
+    output: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        three_d = self.data.modality == "ct" and self.preprocess.as_ == "volume" and self.data.layout in ("decathlon", "dicom")
+        if self.data.modality != "ct" and (self.preprocess.spacing or self.preprocess.orientation or self.preprocess.as_ == "slices"):
+            raise ValueError(f"preprocess: spacing, orientation and as: slices belong to CT, not to {self.data.modality}")
+        if self.data.modality in ("fundus", "endoscopy") and self.preprocess.size is None:
+            raise ValueError("preprocess.size is missing: colour images have one size per corpus, such as size: [256, 256]")
+        if self.data.modality in ("fundus", "endoscopy") and self.victim.normalize.window is not None:
+            raise ValueError("victim.normalize.window is a HU window; 8-bit images take mean and std")
+        if not three_d and self.victim.window is not None and len(self.victim.window) not in (2, 3):
+            raise ValueError(f"victim.window={list(self.victim.window)} needs two or three lengths")
+        unit = "HU" if self.data.modality == "ct" else "grey levels"
+        for name, attack in self.attacks.items():
+            if self.data.modality != "ct" and attack.epsilon > 255:
+                raise ValueError(f"attacks.{name}: epsilon={attack.epsilon:g} is more than the whole range of 255 {unit}")
+            if self.data.modality != "ct" and attack.sigma_unit == "mm":
+                raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
+            if 0 < attack.epsilon < 1:
+                raise ValueError(
+                    f"attacks.{name}: epsilon={attack.epsilon:g} {unit} is less than one step of the lattice; "
+                    f"epsilon counts whole {unit}, so 4/255 is written 4"
+                )
+        return self

@@ -1,0 +1,104 @@
+"""Corpora for plain MONAI pipelines: names such as shard-00000.h5#SAMPLE/smia-4, a reader for LoadImage, and a datalist."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data.image_reader import ImageReader
+from monai.utils.enums import MetaKeys, SpaceKeys
+
+from medadv.common.errors import IntegrityError
+from medadv.datasets.labels import Array, Boxes
+from medadv.store.codecs import require_codec
+from medadv.store.reader import adversarial_image, open_files, read_answer
+
+
+class CorpusReader(ImageReader):
+    """Lets LoadImage read samples by name: `LoadImaged(keys, reader=CorpusReader, ensure_channel_first=True)`.
+
+    A name is SHARD.h5#SAMPLE for the clean image, SHARD.h5#SAMPLE/ATTACK for the adversarial one, and SHARD.h5#SAMPLE/label or
+    SHARD.h5#SAMPLE/region for masks. Images come as stored: (C, *spatial) in stored units.
+    """
+
+    def verify_suffix(self, filename: Any) -> bool:
+        """Whether every name is one of a corpus."""
+        names = [filename] if isinstance(filename, str | Path) else filename
+        return all(".h5#" in str(name) for name in names)
+
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        """Names to (array, affine or None, name). Raises FileNotFoundError or KeyError where there is no such sample."""
+        return [_read(str(name)) for name in ([data] if isinstance(data, str | Path) else data)]
+
+    def get_data(self, img: Any) -> tuple[Array, dict[str, Any]]:
+        """Array (C, *spatial) and meta data; several images are stacked along the channels."""
+        arrays = [array for array, _, _ in img]
+        affine = img[0][1]
+        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        meta: dict[str, Any] = {MetaKeys.ORIGINAL_CHANNEL_DIM: 0, MetaKeys.SPATIAL_SHAPE: array.shape[1:]}
+        if affine is not None:
+            meta |= {MetaKeys.AFFINE: affine, MetaKeys.ORIGINAL_AFFINE: affine.copy(), MetaKeys.SPACE: SpaceKeys.RAS}
+        return array, meta
+
+
+def datalist(corpus: str | Path, attack: str | None = None) -> list[dict[str, Any]]:
+    """Every sample as a dictionary of names and plain values, for CacheDataset, PersistentDataset and other MONAI datasets.
+
+    Keys: `image`, `adversarial` (names for CorpusReader), `label` (int, list, or a name for masks) or `boxes` and `classes` (lists),
+    `sample_id`, `group_id`.
+    """
+    root = Path(corpus)
+    try:
+        manifest = json.loads((root / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        raise IntegrityError(f"{root}: no readable manifest.json; not a corpus, or its run is not finished") from None
+    require_codec(manifest["execution"]["codec"])
+    known = list(manifest["attacks"])
+    name = known[0] if attack is None else attack
+    if name not in known:
+        raise ValueError(f"attack {name!r} is not in this corpus; there are {', '.join(known)}")
+    items = []
+    for entry in manifest["shards"]:
+        path = root / entry["path"]
+        file = open_files(path)
+        for row, sample in enumerate(_rows(path)):
+            address = f"{path}#{sample}"
+            item = {"image": address, "adversarial": f"{address}/{name}", "sample_id": sample}
+            item |= {"group_id": bytes(file["group_id"][row]).decode(), **_label(file, row, address)}
+            items.append(item)
+    return items
+
+
+def _label(file: Any, row: int, address: str) -> dict[str, Any]:
+    if getattr(file["label"], "ndim", 0) > 2:
+        return {"label": f"{address}/label"}
+    label = read_answer(file, "label", row)
+    if isinstance(label, Boxes):
+        return {"boxes": label.boxes.tolist(), "classes": label.classes.tolist()}
+    return {"label": label.tolist()}
+
+
+def _read(name: str) -> tuple[Array, Array | None, str]:
+    shard, _, address = name.partition("#")
+    sample, _, part = address.partition("/")
+    path = Path(shard)
+    file = open_files(path)
+    row = _rows(path).get(sample)
+    if row is None:
+        raise KeyError(f"no sample {sample!r} in {shard}")
+    affine = np.asarray(file["affine"][row]) if "affine" in file else None
+    if part in ("label", "region"):
+        array = np.asarray(file[part][row])
+        # An index mask gets a channel axis, so that it loads like its image.
+        return (array[None] if array.ndim == file["image"].ndim - 2 else array), affine, name
+    image = np.asarray(file["image"][row])
+    if part:
+        image = adversarial_image(image, np.asarray(file[f"attacks/{part}/perturbation"][row]))
+    return image, affine, name
+
+
+@lru_cache(maxsize=4096)
+def _rows(path: Path) -> dict[str, int]:
+    """Sample id -> row of a shard."""
+    return {bytes(value).decode(): row for row, value in enumerate(open_files(path)["sample_id"][...])}

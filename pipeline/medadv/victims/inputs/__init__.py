@@ -1,0 +1,1 @@
+"""How do stored units become the network's input? Differentiable normalisation and sliding windows."""

@@ -1,0 +1,110 @@
+"""Sliding-window inference with an exact gradient whose memory does not grow with the volume.
+
+Forward stitches the windows' logits without a graph. Backward replays each batch of windows with its share of the incoming gradient and
+adds up what reaches the input. Windows, overlap, blending and padding are those of MONAI's `sliding_window_inference`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.data.utils import compute_importance_map, dense_patch_slices
+from torch import Tensor, nn
+from torch.nn import functional
+
+Place = tuple[slice, ...]
+"""Where a window lies: one slice per spatial axis."""
+SIGMA_SCALE = 0.125
+"""Width of MONAI's Gaussian blending, as a share of the window."""
+
+
+class SlidingWindow(nn.Module):
+    """A network that answers whole images through overlapping windows.
+
+    forward: (n, C, *spatial) to logits (n, K, *spatial); the network itself sees (up to `batch` windows, C, *window).
+    Smaller images are padded with zeros, as MONAI does, after the victim's normalisation.
+    """
+
+    def __init__(self, network: nn.Module, window: Sequence[int], overlap: float, mode: str, batch: int) -> None:
+        super().__init__()
+        self.network = network
+        self.window, self.overlap, self.mode, self.batch = tuple(window), overlap, mode, batch
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != len(self.window) + 2:
+            raise ValueError(f"window={list(self.window)} has {len(self.window)} lengths for images of {images.ndim - 2} axes")
+        sides = [max(0, window - length) for window, length in zip(self.window, images.shape[2:], strict=True)]
+        before = [side // 2 for side in sides]
+        padding = [p for side, first in zip(reversed(sides), reversed(before), strict=True) for p in (first, side - first)]
+        stitched = _Stitched.apply(functional.pad(images, padding) if any(padding) else images, self)
+        for axis, (first, length) in enumerate(zip(before, images.shape[2:], strict=True)):
+            stitched = stitched.narrow(2 + axis, first, length)
+        return stitched
+
+    def places(self, spatial: Sequence[int]) -> list[Place]:
+        """Where the windows lie on a grid of at least the window's size."""
+        step = [
+            window if window == length else max(1, int(window * (1 - self.overlap)))
+            for window, length in zip(self.window, spatial, strict=True)
+        ]
+        return [tuple(place) for place in dense_patch_slices(tuple(spatial), self.window, tuple(step))]
+
+    def importance(self, like: Tensor) -> Tensor:
+        """Blending weight of each voxel of a window, (*window)."""
+        weights = compute_importance_map(self.window, mode=self.mode, sigma_scale=SIGMA_SCALE, device=like.device, dtype=like.dtype)
+        return torch.as_tensor(weights).to(like)
+
+
+class _Stitched(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, sliding: SlidingWindow) -> Tensor:
+        importance = sliding.importance(images)
+        places = sliding.places(images.shape[2:])
+        total = images.new_zeros(images.shape[2:])
+        for place in places:
+            _view(total[None, None], 0, place).add_(importance)
+        stitched: Tensor | None = None
+        for chosen in _chunks(len(images) * len(places), sliding.batch):
+            logits = sliding.network(_cut(images, places, chosen))
+            if logits.shape[2:] != sliding.window:
+                raise ValueError(f"the network answers {list(logits.shape[2:])} for a window of {list(sliding.window)}; both must be equal")
+            if stitched is None:
+                stitched = logits.new_zeros(len(images), logits.shape[1], *images.shape[2:])
+            for answer, (sample, place) in zip(logits, _where(places, chosen), strict=True):
+                _view(stitched, sample, place).add_(answer * importance)
+        assert stitched is not None
+        ctx.save_for_backward(images, importance, total)
+        ctx.sliding, ctx.places = sliding, places
+        return stitched.div_(total)
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
+        images, importance, total = ctx.saved_tensors
+        gradient = torch.zeros_like(images)
+        for chosen in _chunks(len(images) * len(ctx.places), ctx.sliding.batch):
+            windows = _cut(images, ctx.places, chosen).requires_grad_()
+            where = list(_where(ctx.places, chosen))
+            share = torch.stack([_view(incoming, sample, place) * (importance / total[place]) for sample, place in where])
+            with torch.enable_grad():
+                logits = ctx.sliding.network(windows)
+            (parts,) = torch.autograd.grad(logits, windows, share)
+            for part, (sample, place) in zip(parts, where, strict=True):
+                _view(gradient, sample, place).add_(part)
+        return gradient, None
+
+
+def _chunks(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _where(places: list[Place], chosen: range) -> list[tuple[int, Place]]:
+    return [(index // len(places), places[index % len(places)]) for index in chosen]
+
+
+def _view(grid: Tensor, sample: int, place: Place) -> Tensor:
+    """One window of one sample, all channels."""
+    return grid[sample][(slice(None), *place)]
+
+
+def _cut(images: Tensor, places: list[Place], chosen: range) -> Tensor:
+    return torch.stack([_view(images, sample, place) for sample, place in _where(places, chosen)]).detach()

@@ -1,0 +1,244 @@
+"""How a victim is executed while it is attacked: memory format, folded batch-norm, bfloat16, compilation. Scoring stays in fp32."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
+from torch import Tensor, nn
+
+from medadv.attacks.untouched import set_evaluation
+from medadv.datasets.labels import Label, Prediction
+from medadv.spec.attack import AttackSettings
+from medadv.victims.inputs.sliding import SlidingWindow
+from medadv.victims.speed.folding import fold_batch_norm
+from medadv.victims.speed.int8 import Int8Convolution, has_int8_products, is_quantizable
+from medadv.victims.speed.memory_format import FORMATS, leave_half, with_settled_slices
+from medadv.victims.speed.replacing import freeze_slopes, lighten, replace_parts
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.detection import Dense, Detector
+from medadv.victims.tasks.segmentation import Segmenter
+from medadv.victims.victim import Victim
+
+FOLD_TOLERANCE = 1e-3
+"""Relative difference of outputs that folding may cause: rounding gives 1e-6, a wrong pair of layers 1e-1."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One way to execute; the plan freezes it, since each gives other bits."""
+
+    channels_last: bool = False
+    folded: bool = False
+    bf16: bool = False
+    int8: bool = False
+    """With bf16: convolutions that gain by it multiply 8-bit numbers, see int8.py."""
+    compiled: str | None = None
+    """Mode of torch.compile; `reduce-overhead` replays CUDA graphs."""
+
+    @property
+    def name(self) -> str:
+        """Such as channels_last+folded+bf16."""
+        parts = [key for key in ("channels_last", "folded", "bf16", "int8") if getattr(self, key)]
+        return "+".join(parts + ([f"compiled {self.compiled}"] if self.compiled else [])) or "plain"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For plan and manifest."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any] | None) -> "Profile":
+        """From plan or manifest; those without one were made in the plain way."""
+        return cls(**(data or {}))
+
+
+def exact_profile(module: nn.Module, device: str) -> Profile:
+    """fp32 in the memory format that is the faster one, as measured for networks of this kind: a fixed rule, so that equal specs give equal
+    bits. On CPUs channels_last wins with 2D convolutions, unless instance normalisation, which undoes it, stands between them."""
+    parts = list(module.modules())
+    slower = any(isinstance(part, nn.Conv3d | nn.modules.instancenorm._InstanceNorm) for part in parts)
+    return Profile(channels_last=device == "cpu" and not slower and any(isinstance(part, nn.Conv2d) for part in parts))
+
+
+def candidates(module: nn.Module, device: str) -> list[Profile]:
+    """What is worth a trial for a network."""
+    folded = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    found = [Profile(), Profile(channels_last=True), Profile(bf16=True), Profile(channels_last=True, bf16=True)]
+    if folded:
+        found += [replace(profile, folded=True) for profile in found[1:]]
+    if device == "cpu" and has_int8_products() and any(is_quantizable(part) for part in module.modules()):
+        found.append(replace(found[-1], int8=True))
+    if device == "cuda":
+        found += [replace(found[-1], compiled=mode) for mode in ("default", "reduce-overhead")]
+    return found
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A victim attacked by one module and scored by another."""
+
+    scoring: Victim
+    attacking: Victim
+
+    @property
+    def task(self) -> str:
+        """As the victim's."""
+        return self.scoring.task
+
+    @property
+    def success_rule(self) -> dict[str, Any]:
+        """As the victim's."""
+        return self.scoring.success_rule
+
+    @property
+    def module(self) -> nn.Module:
+        """What the attack differentiates."""
+        return self.attacking.module
+
+    def as_label(self, raw: Any) -> Label:
+        """As the victim's."""
+        return self.scoring.as_label(raw)
+
+    def own_label(self, prediction: Prediction) -> Label:
+        """As the victim's."""
+        return self.scoring.own_label(prediction)
+
+    def targets(self, labels: Sequence[Label], device: torch.device) -> Any:
+        """As the victim's."""
+        return self.scoring.targets(labels, device)
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """fp32, whatever the attack runs in."""
+        return self.scoring.predict(images)
+
+    def score(self, prediction: Prediction, label: Label) -> float:
+        """As the victim's."""
+        return self.scoring.score(prediction, label)
+
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+        """As the victim's."""
+        return self.scoring.succeeded(clean, adversarial, label)
+
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """As the victim's."""
+        return self.scoring.vulnerable(clean, label)
+
+    def forward(self, images: Tensor) -> Any:
+        """Outputs in fp32, computed as the profile says."""
+        return self.attacking.forward(images)
+
+    def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
+        """By samples."""
+        return self.attacking.split(outputs, n)
+
+    def reference(self, outputs: Any) -> Any:
+        """Detached outputs."""
+        return self.attacking.reference(outputs)
+
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+        """In fp32."""
+        return self.attacking.deviation(outputs, targets, settings)
+
+    def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
+        """In fp32."""
+        return self.attacking.divergence(smoothed, example, settings)
+
+
+def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Victim:
+    """The victim, executed as a profile says. Its own module takes the memory format; everything inexact happens to a copy.
+
+    shape: (C, *spatial) of a stored image.  Raises ValueError or RuntimeError where the network does not bear the profile.
+    """
+    if not (profile.folded or profile.bf16 or profile.compiled):
+        if profile.channels_last:
+            _to_channels_last(victim.module)
+        return victim
+    if profile.int8 and not has_int8_products():
+        raise ValueError("the plan multiplies 8-bit numbers, and this processor would saturate: run it on one with VNNI, or plan anew here")
+    if not isinstance(victim, Classifier | Segmenter | Detector):
+        raise ValueError("this kind of victim knows no profiles")
+    module: Any = copy.deepcopy(victim.module)
+    set_evaluation(module)
+    freeze_slopes(module)
+    fast = replace(victim, module=module)
+    if profile.folded:
+        sample = _sample(fast, shape)
+        with torch.no_grad():
+            before = list(_tensors(fast.forward(sample)))
+            fold_batch_norm(module, lambda: fast.forward(sample))
+            after = list(_tensors(fast.forward(sample)))
+        for old, new in zip(before, after, strict=True):
+            if not torch.allclose(new, old, rtol=FOLD_TOLERANCE, atol=FOLD_TOLERANCE * float(old.abs().max())):
+                raise ValueError("folding batch-norm changes the answers: a convolution's output is read elsewhere too")
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    if on_cpu:
+        lighten(module)
+    if profile.channels_last:
+        _to_channels_last(victim.module)
+        _to_channels_last(module)
+        _settle(module)
+    for part in _parts(fast):
+        if on_cpu:
+            part.forward = with_settled_slices(part.forward)
+        if profile.int8:
+            # Before they become bfloat16: their weights are quantized from single precision.
+            replace_parts(part, is_quantizable, Int8Convolution)
+        if profile.bf16:
+            part.to(torch.bfloat16)
+            leave = leave_half if on_cpu else torch.Tensor.float
+            part.register_forward_pre_hook(lambda _, inputs: _each(inputs, torch.Tensor.bfloat16))
+            part.register_forward_hook(lambda _, __, outputs, leave=leave: _each(outputs, leave))
+        if profile.compiled:
+            part.compile(mode=profile.compiled)
+    return Tuned(victim, fast)
+
+
+def _parts(victim: Classifier | Segmenter | Detector) -> list[nn.Module]:
+    """The heavy parts, which may run in half precision: not the normalisation, not anchors, matching or stitching."""
+    network: Any = getattr(victim.module, "network", victim.module)
+    if isinstance(network, SlidingWindow | RetinaNetDetector):
+        return [network.network]
+    if isinstance(victim, Detector):
+        return [network.backbone, network.head] if victim.one_stage else [network.backbone]
+    return [network]
+
+
+def _to_channels_last(module: nn.Module) -> None:
+    """Convolutions take the layout of their weights; what follows them takes theirs."""
+    for parameter in module.parameters():
+        if parameter.ndim in FORMATS:
+            parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.ndim])
+
+
+def _settle(module: nn.Module) -> None:
+    """With a single channel both layouts are the same, and a convolution answers in the wrong one: every sum after it would mix them."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Conv3d) and part.in_channels == 1:
+            part.register_forward_hook(lambda _, __, output: output.contiguous(memory_format=FORMATS[output.ndim]))
+
+
+def _sample(victim: Classifier | Segmenter | Detector, shape: Sequence[int]) -> Tensor:
+    network: Any = getattr(victim.module, "network", victim.module)
+    size = (shape[0], *network.window) if isinstance(network, SlidingWindow) else tuple(shape)
+    device = next(victim.module.parameters()).device
+    return torch.randint(0, 256, (1, *size), generator=torch.Generator().manual_seed(0)).to(device, torch.float32)
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, Dense):
+        yield from outputs.head.values()
+
+
+def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A nest with its floating-point tensors changed."""
+    if isinstance(values, Tensor):
+        return change(values) if values.is_floating_point() else values
+    if isinstance(values, Mapping):
+        return type(values)((key, _each(value, change)) for key, value in values.items())  # type: ignore[call-arg]
+    if isinstance(values, list | tuple):
+        return type(values)(_each(value, change) for value in values)
+    return values

@@ -1,0 +1,1 @@
+"""What does a model answer? Classes, masks or boxes: losses, predictions, scores, success."""

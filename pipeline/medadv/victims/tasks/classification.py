@@ -1,0 +1,106 @@
+"""Classifiers: softmax over classes, or a sigmoid per label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medadv.attacks.untouched import untouched
+from medadv.datasets.labels import Label, Prediction
+from medadv.spec.attack import AttackSettings
+from medadv.victims.tasks.divergence import prediction_divergence
+from medadv.victims.victim import two_halves
+
+THRESHOLD = 0.5
+"""A label of a sigmoid head is on from this probability."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A victim that answers logits (n, K)."""
+
+    module: nn.Module
+    head: str
+    classes: int
+
+    task = "classification"
+
+    @property
+    def success_rule(self) -> dict[str, Any]:
+        """Softmax: top-1 changed. Sigmoid: any label changed sides of the threshold."""
+        if self.head == "softmax":
+            return {"metric": "top1", "condition": "prediction_adversarial != prediction_clean"}
+        return {"metric": "labels", "threshold": THRESHOLD, "condition": "any prediction_adversarial != prediction_clean"}
+
+    def as_label(self, raw: Any) -> Label:
+        """int -> () int64 for softmax; 0/1 values -> (K,) uint8 for sigmoid."""
+        values = np.asarray(raw)
+        if self.head == "softmax":
+            if values.ndim != 0 or not 0 <= int(values) < self.classes:
+                raise ValueError(f"label {values.tolist()} is not one of the network's {self.classes} classes (0 to {self.classes - 1})")
+            return np.asarray(int(values), np.int64)
+        values = values.reshape(-1)
+        if len(values) != self.classes or not np.isin(values, (0, 1)).all():
+            raise ValueError(f"label {values.tolist()} needs {self.classes} values of 0 or 1 for a sigmoid head")
+        return values.astype(np.uint8)
+
+    def own_label(self, prediction: Prediction) -> Label:
+        """The answer itself."""
+        return np.asarray(prediction.answer)
+
+    def targets(self, labels: Sequence[Label], device: torch.device) -> Tensor:
+        """(n,) int64, or (n, K) float32."""
+        stacked = torch.from_numpy(np.stack([np.asarray(label) for label in labels])).to(device)
+        return stacked if self.head == "softmax" else stacked.float()
+
+    def forward(self, images: Tensor) -> Any:
+        """Logits (n, K)."""
+        return self.module(images)
+
+    def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
+        """By samples."""
+        return two_halves(outputs, n)
+
+    def reference(self, outputs: Any) -> Any:
+        """Detached logits."""
+        return outputs.detach()
+
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+        """Cross-entropy with the truth; mean over labels for a sigmoid head."""
+        if self.head == "softmax":
+            return functional.cross_entropy(outputs, targets, reduction="none")
+        return functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none").mean(1)
+
+    def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
+        """KL of the smoothed example's prediction from the example's."""
+        return prediction_divergence(smoothed, example, self.head, settings.target)
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """Top class and softmax probabilities, or thresholded labels and their probabilities."""
+        with untouched(self.module), torch.no_grad():
+            logits = self.forward(images).double().cpu()
+        if self.head == "softmax":
+            probabilities = logits.softmax(1).numpy()
+            return [Prediction(np.asarray(p.argmax(), np.int64), p) for p in probabilities]
+        probabilities = logits.sigmoid().numpy()
+        return [Prediction((p >= THRESHOLD).astype(np.uint8), p) for p in probabilities]
+
+    def score(self, prediction: Prediction, label: Label) -> float:
+        """Probability of the truth; mean over labels for a sigmoid head."""
+        probabilities, truth = prediction.probabilities, np.asarray(label)
+        assert probabilities is not None
+        if self.head == "softmax":
+            return float(probabilities[int(truth)])
+        return float(np.where(truth > 0, probabilities, 1 - probabilities).mean())
+
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+        """See `success_rule`."""
+        return not np.array_equal(np.asarray(clean.answer), np.asarray(adversarial.answer))
+
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """A wrong answer is only driven further from the truth; of several labels one right suffices."""
+        return bool((np.asarray(clean.answer) == np.asarray(label)).any())

@@ -1,0 +1,212 @@
+"""Detectors in torchvision's convention: losses in training mode; boxes, labels and scores in evaluation mode."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection import FCOS, RetinaNet
+
+from medadv.attacks.untouched import untouched
+from medadv.common.hashing import seed_of
+from medadv.datasets.labels import Boxes, Label, Prediction
+from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
+from medadv.spec.attack import AttackSettings
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
+
+NORMALISERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """What a one-stage detector answers before non-maximum suppression. head: name -> (n, anchors, values)."""
+
+    head: dict[str, Tensor]
+    anchors: list[Tensor]
+    per_level: list[int]
+    scale: tuple[float, ...]
+    """Factors from stored pixels to the detector's own input, along the axes of its boxes."""
+
+
+def reversed_axes(boxes: Tensor) -> Tensor:
+    """The same boxes with their axes in reversed order: xyxy <-> yxyx, xyzxyz <-> zyxzyx.  boxes: (m, 2 * dims)."""
+    return boxes.reshape(len(boxes), 2, boxes.shape[1] // 2).flip(2).reshape(boxes.shape)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A victim that finds boxes. classes counts the background, class 0."""
+
+    module: Normalized
+    classes: int
+    score_threshold: float
+    reverse: bool = False
+    """Whether the detector's boxes count axes the other way round than stored ones, which have x first."""
+
+    task = "detection"
+
+    @property
+    def success_rule(self) -> dict[str, Any]:
+        """No true box is matched any more, of at least one that was; on an image without boxes, one is invented that was not."""
+        return {
+            "metric": "true boxes matched",
+            "iou": MATCH_IOU,
+            "score_threshold": self.score_threshold,
+            "condition": "no true box matched, of at least one matched before; without true boxes: a box invented where none was",
+        }
+
+    @property
+    def network(self) -> Any:
+        """The detector without its normalisation."""
+        return self.module.network
+
+    @property
+    def one_stage(self) -> bool:
+        """Whether the dense head outputs can be had, with their loss."""
+        return isinstance(self.network, FCOS | RetinaNet)
+
+    def as_label(self, raw: Any) -> Label:
+        """Boxes whose classes the detector knows."""
+        assert isinstance(raw, Boxes)
+        if len(raw.classes) and not 1 <= int(raw.classes.min()) <= int(raw.classes.max()) < self.classes:
+            raise ValueError(f"box classes {sorted(set(raw.classes.tolist()))} are not among the detector's 1 to {self.classes - 1}")
+        return raw
+
+    def own_label(self, prediction: Prediction) -> Label:
+        """The detections that count as found."""
+        sure = self.confident(prediction)
+        return Boxes(sure.boxes, sure.classes)
+
+    def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
+        """torchvision's list of {boxes, labels}."""
+        found_labels: list[dict[str, Tensor]] = []
+        for label in labels:
+            assert isinstance(label, Boxes)
+            boxes = torch.from_numpy(label.boxes.copy()).to(device)
+            boxes = reversed_axes(boxes) if self.reverse else boxes
+            found_labels.append({"boxes": boxes, "labels": torch.from_numpy(label.classes.copy()).to(device)})
+        return found_labels
+
+    def forward(self, images: Tensor) -> Any:
+        """Dense outputs of a one-stage detector; for others the normalised images, since their losses need the truth to run."""
+        normalized = self.module.normalize(images)
+        if not self.one_stage:
+            return normalized
+        network = self.network
+        batch, _ = network.transform(list(normalized), None)
+        features = network.backbone(batch.tensors)
+        maps = list(features.values()) if isinstance(features, OrderedDict | dict) else [features]
+        height, width = batch.image_sizes[0]
+        return Dense(
+            head=network.head(maps),
+            anchors=network.anchor_generator(batch, maps),
+            per_level=[m.shape[2] * m.shape[3] for m in maps],
+            scale=(width / images.shape[-1], height / images.shape[-2]),
+        )
+
+    def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
+        """By samples."""
+        if isinstance(outputs, Tensor):
+            return outputs[:n], outputs[n:]
+
+        def part(s: slice) -> Dense:
+            return Dense({k: v[s] for k, v in outputs.head.items()}, outputs.anchors[s], outputs.per_level, outputs.scale)
+
+        return part(slice(None, n)), part(slice(n, None))
+
+    def reference(self, outputs: Any) -> Any:
+        """Detached outputs."""
+        if isinstance(outputs, Tensor):
+            return outputs.detach()
+        return Dense({k: v.detach() for k, v in outputs.head.items()}, outputs.anchors, outputs.per_level, outputs.scale)
+
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+        """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
+        if isinstance(outputs, Tensor):
+            return torch.stack([self._losses(image, target) for image, target in zip(outputs, targets, strict=True)])
+        scale = outputs.anchors[0].new_tensor([*outputs.scale, *outputs.scale])
+        losses = []
+        for index, target in enumerate(targets):
+            scaled = {"boxes": target["boxes"].to(scale) * scale, "labels": target["labels"]}
+            head = {name: values[index : index + 1] for name, values in outputs.head.items()}
+            levels = (outputs.per_level,) if isinstance(self.network, FCOS) else ()
+            parts = self.network.compute_loss([scaled], head, [outputs.anchors[index]], *levels)
+            losses.append(torch.stack(list(parts.values())).sum())
+        return torch.stack(losses)
+
+    def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
+        """One stage: KL of the dense class scores, plus smooth L1 of the box deltas weighted by the smoothed example's class score, both
+        per expected detection. Two stages: the detector's losses of the example against the smoothed example's detections."""
+        if isinstance(smoothed, Tensor):
+            pseudo = self._pseudo_targets(smoothed.detach())
+            return torch.stack([self._losses(image, target) for image, target in zip(example, pseudo, strict=True)])
+        p_logits, q_logits = smoothed.head["cls_logits"], example.head["cls_logits"]
+        weight = p_logits.detach().sigmoid().amax(-1)
+        expected = weight.sum(1).clamp(min=1)
+        hard = settings.target == "hard"
+        classes = hard_cross_entropy(p_logits, q_logits, "sigmoid") if hard else bernoulli_kl(p_logits, q_logits)
+        deltas = functional.smooth_l1_loss(example.head["bbox_regression"], smoothed.head["bbox_regression"], reduction="none").mean(-1)
+        return (classes.flatten(1).sum(1) + (weight * deltas).sum(1)) / expected
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """Boxes in stored pixels, all that the detector's own score threshold and suppression leave."""
+        with untouched(self.module), torch.no_grad():
+            answers = self.network(list(self.module.normalize(images)))
+        boxes = [reversed_axes(a["boxes"]) if self.reverse else a["boxes"] for a in answers]
+        return [Prediction(Boxes.of(b.cpu(), a["labels"].cpu(), a["scores"].cpu())) for a, b in zip(answers, boxes, strict=True)]
+
+    def score(self, prediction: Prediction, label: Label) -> float:
+        """AP at IoU 0.5 of the image."""
+        assert isinstance(prediction.answer, Boxes)
+        assert isinstance(label, Boxes)
+        return image_score(prediction.answer, label)
+
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+        """See `success_rule`."""
+        before, after = self.confident(clean), self.confident(adversarial)
+        assert isinstance(label, Boxes)
+        if not len(label.boxes):
+            return not len(before.boxes) and len(after.boxes) > 0
+        return bool(found(before, label).any()) and not found(after, label).any()
+
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """A box found, or none invented where there is none."""
+        assert isinstance(label, Boxes)
+        before = self.confident(clean)
+        return bool(found(before, label).any()) if len(label.boxes) else not len(before.boxes)
+
+    def confident(self, prediction: Prediction) -> Boxes:
+        """The detections that count as found."""
+        assert isinstance(prediction.answer, Boxes)
+        return confident(prediction.answer, self.score_threshold)
+
+    def _losses(self, image: Tensor, target: dict[str, Tensor]) -> Tensor:
+        """The detector's own losses on one normalised image. Anchors are sampled with the global generator, so it is seeded the same way
+        each time (inside fork_rng: the caller's generator is left alone)."""
+        with self._training(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("anchors") % (1 << 63))
+            losses = self.network([image], [target])
+        return torch.stack(list(losses.values())).sum()
+
+    def _pseudo_targets(self, images: Tensor) -> list[dict[str, Tensor]]:
+        with torch.no_grad():
+            answers = self.network(list(images))
+        keep = [answer["scores"] >= self.score_threshold for answer in answers]
+        return [{"boxes": a["boxes"][k], "labels": a["labels"][k]} for a, k in zip(answers, keep, strict=True)]
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Training mode, in which detectors give losses, with batch-norm and dropout left in evaluation mode."""
+        modes = [(part, part.training) for part in self.network.modules()]
+        try:
+            for part, _ in modes:
+                part.training = not isinstance(part, NORMALISERS)
+            yield
+        finally:
+            for part, mode in modes:
+                part.training = mode

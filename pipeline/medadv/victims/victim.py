@@ -1,0 +1,73 @@
+"""The surface that every victim shows to the attack and to the scoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from medadv.attacks.objective import Objective
+from medadv.datasets.labels import Label, Prediction
+
+
+class Victim(Objective, Protocol):
+    """A model with its normalisation, its loss terms, its predictions and its success rule."""
+
+    @property
+    def task(self) -> str:
+        """classification, segmentation or detection."""
+        ...
+
+    @property
+    def success_rule(self) -> dict[str, Any]:
+        """JSON-able: metric and threshold by which `succeeded` judges."""
+        ...
+
+    def as_label(self, raw: Any) -> Label:
+        """The stored form of a raw label for this victim's head; ValueError when it does not fit."""
+        ...
+
+    def own_label(self, prediction: Prediction) -> Label:
+        """A prediction as the truth of unlabelled data."""
+        ...
+
+    def targets(self, labels: Sequence[Label], device: torch.device) -> Any:
+        """Labels of a batch in the form that `deviation` takes."""
+        ...
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """fp32 inference on (n, C, *spatial) in stored units; leaves no trace."""
+        ...
+
+    def score(self, prediction: Prediction, label: Label) -> float:
+        """How right a prediction is, in [0, 1]: probability of the truth, Dice, or AP of the image."""
+        ...
+
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+        """Whether the attack worked on this sample, by `success_rule`."""
+        ...
+
+    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+        """Whether there is anything right about the clean answer that an attack could destroy."""
+        ...
+
+
+def two_halves(outputs: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Outputs of the first n samples and of the rest."""
+    # split, not slices: its gradient is one concatenation instead of two whole tensors of zeros.
+    first, rest = outputs.split([n, len(outputs) - n])
+    return first, rest
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a victim the one it is; public."""
+
+    weights_sha256: str
+    program_sha256: str | None
+    parameters: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For settings and manifest."""
+        return {"weights_sha256": self.weights_sha256, "program_sha256": self.program_sha256, "parameters": self.parameters}
