@@ -5,6 +5,7 @@ adds up what reaches the input. Windows, overlap, blending and padding are those
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -50,9 +51,15 @@ class SlidingWindow(nn.Module):
         return [tuple(place) for place in dense_patch_slices(tuple(spatial), self.window, tuple(step))]
 
     def importance(self, like: Tensor) -> Tensor:
-        """Blending weight of each voxel of a window, (*window)."""
-        weights = compute_importance_map(self.window, mode=self.mode, sigma_scale=SIGMA_SCALE, device=like.device, dtype=like.dtype)
-        return torch.as_tensor(weights).to(like)
+        """Blending weight of each voxel of a window, (*window), of the type and on the device of `like`; shared, never written to."""
+        return _importance(self.window, self.mode, like.device, like.dtype)
+
+
+@lru_cache(maxsize=8)
+def _importance(window: tuple[int, ...], mode: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # MONAI reads the least weight back: on the host, and once, nobody waits for it. What inference mode makes, no gradient could use later.
+    with torch.inference_mode(False):
+        return torch.as_tensor(compute_importance_map(window, mode=mode, sigma_scale=SIGMA_SCALE, dtype=dtype)).to(device)
 
 
 class _Stitched(torch.autograd.Function):

@@ -93,7 +93,7 @@ class _GroupNorm(torch.autograd.Function):
         # Both in one layout, or the answer would have the gradient's.
         gradient = gradient.contiguous(memory_format=FORMATS[x.ndim])
         voxels, grads = (t.movedim(1, -1).reshape(n, size, channels) for t in (x, gradient))
-        factor = torch.ones(channels) if weight is None else weight.to(mean.dtype)
+        factor = mean.new_ones(channels) if weight is None else weight.to(mean.dtype)
         first, second = (
             (total.to(mean.dtype) * factor).reshape(n, ctx.groups, -1).sum(-1) for total in (grads.sum(1), (grads * voxels).sum(1))
         )
