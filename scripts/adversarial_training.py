@@ -25,7 +25,9 @@ from torch.utils.data import ConcatDataset, DataLoader
 from medadv import CorpusDataset, collate
 from medadv.answers import Boxes, Label
 from medadv.attacks.engine import perturb
+from medadv.common.files import writable_file
 from medadv.datasets.read import Reader
+from medadv.errors import SpecError
 from medadv.plan.survey import list_samples
 from medadv.run import Options, run
 from medadv.spec.attack import AttackSettings
@@ -124,6 +126,11 @@ def main() -> None:
     parser.add_argument("--attack-steps", type=int, default=10, help="of the fresh attacks")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
+    try:
+        if arguments.out:
+            writable_file(arguments.out)
+    except SpecError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     spec, base = load_spec(arguments.spec), arguments.spec.resolve().parent
     manifest = json.loads((arguments.train / "manifest.json").read_text())

@@ -47,6 +47,7 @@ def init(
 
     Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
     """
+    from medadv.common.files import writable_file
     from medadv.errors import SpecError
     from medadv.spec.run import load_spec
 
@@ -60,8 +61,7 @@ def init(
     if found is None:
         raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")
     base = _between(out.resolve().parent, folder.resolve())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(spec_text(found, base, out.stem), encoding="utf-8")
+    writable_file(out).write_text(spec_text(found, base, out.stem), encoding="utf-8")
     load_spec(out)
     print(f"{out}: {found.layout} layout, {found.modality}, {found.task}")
     print(f"Set the lines marked with `<-`, then: medadv plan {out}")

@@ -20,10 +20,12 @@ from typing import Any
 
 import torch
 
+from medadv.common.files import writable_file
 from medadv.compare.command import as_batches, read_samples
 from medadv.compare.measure import Bench, Row, passes
 from medadv.compare.scores import paired_difference
 from medadv.compare.write import as_records
+from medadv.errors import SpecError
 from medadv.spec.attack import AttackSettings
 from medadv.spec.run import load_spec
 from medadv.spec.victim import VictimSettings
@@ -201,6 +203,10 @@ def main() -> None:
     if arguments.show:
         show(out)
         return
+    try:
+        writable_file(out)
+    except SpecError as error:
+        parser.error(str(error))
     first, second = benches(arguments)
     if arguments.test:
         test(second, arguments, out)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydicom.uid import UID
 
+from medadv.common.files import writable_folder
 from medadv.errors import IntegrityError, SpecError
 from medadv.export.dicom import write_dicom
 from medadv.export.item import Item
@@ -53,9 +54,8 @@ def export(root: Path, request: Request, progress: Callable[[int, int], None]) -
     attack = request.attack or next(iter(manifest["attacks"]))
     if attack not in manifest["attacks"]:
         raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest['attacks'])}")
-    if request.out.exists() and any(request.out.iterdir()):
+    if any(writable_folder(request.out).iterdir()):
         raise SpecError(f"{request.out} is not empty; give a new folder")
-    request.out.mkdir(parents=True, exist_ok=True)
     kinds = [attack, None] if request.clean else [attack]
     files: list[Path] = []
     rows: list[dict[str, Any]] = []
