@@ -23,6 +23,8 @@ from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
 from medadv.attacks.engine import perturb
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_file
 from medadv.datasets.labels import Boxes, Label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
@@ -126,6 +128,11 @@ def main() -> None:
     parser.add_argument("--attack-steps", type=int, default=10, help="of the fresh attacks")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
+    try:
+        if arguments.out:
+            writable_file(arguments.out)
+    except SpecError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     spec, base = load_spec(arguments.spec), arguments.spec.resolve().parent
     manifest = json.loads((arguments.train / "manifest.json").read_text())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.report.cases import Look, choose, show
@@ -36,6 +38,10 @@ def main() -> None:
     parser.add_argument("corpora", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
+    try:
+        writable_file(chosen.out)
+    except SpecError as error:
+        parser.error(str(error))
     rows = [row(corpus) for corpus in chosen.corpora]
     across = max(len(cells) for cells in rows)
     sheet = Image.new("RGB", (across * (CELL + GAP) - GAP, len(rows) * (CELL + GAP) - GAP), "white")

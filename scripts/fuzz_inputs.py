@@ -30,6 +30,8 @@ import SimpleITK as sitk
 from numpy.random import Generator
 from PIL import Image, ImageOps
 
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_folder
 from medadv_transforms import InputError, read_colour, read_ct_volume
 
 FAULTS = ("unequal", "accepted", "unread", "error", "crash", "hang")
@@ -317,6 +319,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="copy the inputs of faults there")
     arguments = parser.parse_args()
+    try:
+        if arguments.keep:
+            writable_folder(arguments.keep)
+    except SpecError as error:
+        parser.error(str(error))
     root = Path(os.environ.get("MEDADV_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not root.is_dir():
         print("no real inputs: set MEDADV_DATA", file=sys.stderr)

@@ -23,6 +23,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import victims_data
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_folder
+from medadv.common.machine import fast_products
 from medadv.victims.sources.registry import build_network
 from victims_data import HELD_OUT, TRAIN, Labelled
 from victims_recipes import RECIPES, Recipe
@@ -33,6 +36,11 @@ READERS = {"fundus": victims_data.fundus, "ct": victims_data.ct_slices, "polyps"
 WEIGHT_DECAY = 0.05
 GRADIENT_NORM = 5.0
 CONSOLE = Console(stderr=True)
+
+
+def precision_of(recipe: Recipe) -> str:
+    """What a recipe is trained in on this machine."""
+    return "bf16" if recipe.bears_bf16 and "bf16" in fast_products() else "fp32"
 
 
 def fit(recipe: Recipe, network: nn.Module, data: Labelled, settings: dict[str, Any]) -> None:
@@ -49,7 +57,7 @@ def fit(recipe: Recipe, network: nn.Module, data: Labelled, settings: dict[str, 
             order = torch.randperm(len(data), generator=draw)
             mean = 0.0
             for step, start in enumerate(range(0, len(data) - recipe.batch + 1, recipe.batch)):
-                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision_of(recipe) == "bf16"):
                     loss = LOSSES[recipe.task](network, data, order[start : start + recipe.batch], settings, draw)
                 optimiser.zero_grad()
                 loss.backward()
@@ -76,7 +84,6 @@ def train(recipe: Recipe, folder: Path, out: Path) -> dict[str, Any]:
     network.eval()
     with torch.inference_mode():
         metric = JUDGES[recipe.task](network, data, held_out, settings)
-    out.mkdir(parents=True, exist_ok=True)
     weights = out / f"{recipe.name}.safetensors"
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
     card = card_of(recipe, settings, len(data), metric, hashlib.sha256(weights.read_bytes()).hexdigest())
@@ -119,7 +126,7 @@ def card_of(recipe: Recipe, settings: dict[str, Any], trained_on: int, metric: d
             "epochs": recipe.epochs,
             "batch": recipe.batch,
             "learning_rate": recipe.learning_rate,
-            "precision": recipe.precision,
+            "precision": precision_of(recipe),
         },
         "seed": recipe.seed,
         "weights_sha256": digest,
@@ -138,6 +145,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"no folder {arguments.data}; give --data, or set MEDADV_DATA to the folder that holds train/")
+    try:
+        writable_folder(arguments.out)
+    except SpecError as error:
+        parser.error(str(error))
     torch.set_num_threads(arguments.threads)
     for recipe in RECIPES:
         if recipe.second == arguments.second and arguments.only in (None, recipe.subject):

@@ -1,6 +1,7 @@
 """What tests of several rooms share: where real data lies, and tiny data sets with victims that need no training."""
 
 import os
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,27 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     from medadv.run import cluster
 
     monkeypatch.setattr(cluster, "connect", lambda *_, **__: nullcontext(InlinePool()))
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have this machine tell the instructions of another processor, whatever the variables say that hold it back."""
+
+    def tell(*instructions: str) -> None:
+        for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True), raising=False)
+
+    return tell
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """With one thread torch keeps fp32 convolutions of one tap from oneDNN, and its own 3D ones answer channels first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

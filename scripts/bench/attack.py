@@ -27,6 +27,8 @@ from torch import Tensor
 
 from medadv.attacks.engine import perturb
 from medadv.batches.trial import Trial
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_folder
 from medadv.corpus.environment import environment
 from medadv.prepare.choose_profile import choose_profile
 from medadv.spec.attack import AttackSettings
@@ -114,8 +116,12 @@ def table(stored: dict[str, Any]) -> str:
         lines += [
             f"**{name}** {case['shape']}, {case['steps']} steps, {case['rounds']} rounds, {case['threads']} threads; "
             + f"auto is {case['profile']}. Floors of a PGD step: {floor['operations'] / 1e9:.1f} GFLOP at "
-            + f"{floor['fp32_rate'] / 1e9:.0f} (fp32) or "
-            + f"{floor['bf16_rate'] / 1e9:.0f} GFLOP/s (bf16) = {floor['fp32_ms']:.0f} or {floor['bf16_ms']:.0f} ms; "
+            + "; ".join(
+                f"{1e-9 * floor[f'{kind}_rate']:.0f} GFLOP/s ({kind}) = {floor[f'{kind}_ms']:.0f} ms"
+                for kind in ("fp32", "bf16")
+                if f"{kind}_rate" in floor
+            )
+            + "; "
             + f"{floor['bytes'] / 1e9:.2f} GB (fp32) at {floor['bandwidth'] / 1e9:.1f} GB/s = {floor['bandwidth_ms']:.0f} ms.",
             "",
             "| attack | ms a step | times torchattacks | success | mean score |",
@@ -150,6 +156,10 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print the table and measure nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
+    try:
+        writable_folder(arguments.out)
+    except SpecError as error:
+        parser.error(str(error))
     torch.set_num_threads(arguments.threads)
     path = arguments.out / "attack.json"
     stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"victims": {}}

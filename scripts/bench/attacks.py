@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 from medadv.attacks.cost import passes
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_file
 from medadv.compare.compare import as_batches, read_samples
 from medadv.compare.scores import paired_difference
 from medadv.compare.table import Bench, Row
@@ -202,6 +204,10 @@ def main() -> None:
     if arguments.show:
         show(out)
         return
+    try:
+        writable_file(out)
+    except SpecError as error:
+        parser.error(str(error))
     first, second = benches(arguments)
     if arguments.test:
         test(second, arguments, out)

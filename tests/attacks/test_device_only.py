@@ -10,22 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from attack_cases import HU, LEVEL8, classifier, images, labels, segmenter, settings
-from device_guard import attack_on_meta, on_meta
-from torch import Tensor, nn
-
-from medadv.attacks.objective import Objective
-from medadv.spec.attack import NAMED, AttackSettings
-from medadv.victims.base import Normalized, Victim
-from medadv.victims.classification import Classifier
-from medadv.victims.divergence import SLAB_VALUES
-from medadv.victims.folding import fold_batch_norm
-from medadv.victims.networks import build_network
-from medadv.victims.profiles import Profile, Tuned, with_profile
+from attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
+from device_guard import attack_on_meta
+from medadv.victims.base import Normalized
 from medadv.victims.retinanet import MonaiDetector, retinanet
 from medadv.victims.segmentation import IGNORE, Segmenter
 from medadv.victims.sliding import SlidingWindow
-from medadv_transforms.normalize import Normalize, Window
+from torch import Tensor
+
+from medadv.attacks.objective import Objective
+from medadv.spec.attack import NAMED, AttackSettings
+from medadv_transforms.normalize import Window
 
 STEPS = 3
 """The first has no step before it; the third is like all that follow."""

@@ -3,7 +3,6 @@
 import doctest
 from typing import Any
 
-import medadv.training.in_memory
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 import medadv
+import medadv.training.in_memory
 from medadv.attacks.engine import perturb
 from medadv.datasets.labels import Boxes
 from medadv.victims.sources.registry import fcos_resnet18_fpn_gn

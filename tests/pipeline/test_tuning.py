@@ -1,6 +1,7 @@
 """`auto` is resolved once, while the plan is made, and read ever after."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+from tests.products import Products
 
 from medadv.batches.loading import Loaded
 from medadv.datasets.sample import Sample
@@ -32,7 +34,10 @@ def spec_in(folder: Path, count: int = 6, **changes: Any) -> Path:
     return tiny_spec(folder, **changes)
 
 
-def test_the_choice_is_frozen_published_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_frozen_published_and_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: Callable[..., None]
+) -> None:
+    play("avx512_bf16")
     spec = spec_in(tmp_path, execution__precision="auto")
     manifest = run(spec, Options(), quiet).manifest
     assert manifest["execution"]["precision"] == "auto"
@@ -69,8 +74,27 @@ def test_a_half_precision_plan_is_made_and_reproduced_in_half_precision(tmp_path
     assert reproduce(tmp_path / "corpus", None).equal
 
 
-def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("variables", "tried"), [(True, 3), (False, 7)])
+def test_a_small_processor_tries_nothing_in_fewer_than_32_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: Callable[..., None], variables: bool, tried: int
+) -> None:
+    """A whole run on a large processor, which plays the small one or does not."""
+    play("avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_int8")
+    if variables:
+        monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with Products() as products:
+        manifest = run(spec_in(tmp_path, execution__precision="auto"), Options(), quiet).manifest
+    assert len(manifest["tuning"]) == tried
+    assert products.count["fp32"] > 1000
+    assert (set(products.count) == {"fp32"}) == variables
+
+
+def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: Callable[..., None]
+) -> None:
     """Folding breaks, and whatever is half precision is fast but attacks nothing."""
+    play("avx512_bf16")
     step, strength = tuning.Trial.step_seconds, tuning.Trial.strength
 
     def timed(self: tuning.Trial, victim: Any, labels: Any) -> float:

@@ -1,5 +1,6 @@
 """Convolutions in 8-bit products: exact where whole numbers leave nothing to round, near everywhere else, not used where they lose."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -162,18 +163,19 @@ def test_other_convolutions_are_left_alone(layer: nn.Module) -> None:
     assert not is_quantizable(layer)
 
 
-def test_a_plan_from_another_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_from_another_processor_is_refused(play: Callable[..., None]) -> None:
     network = build_network("torchvision:resnet18", {"num_classes": 3}).eval()
     victim = Classifier(Normalized(Normalize([0.5] * 3, [0.25] * 3), network), "softmax", 3)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    play("avx2")
     with pytest.raises(ValueError, match="VNNI, or plan anew"):
         with_profile(victim, Profile(channels_last=True, bf16=True, int8=True), (3, 32, 32))
 
 
-def test_only_processors_that_can_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_processors_that_can_are_asked(play: Callable[..., None]) -> None:
+    """Bytes alone are not enough: between the convolutions there is bfloat16."""
     network = build_network("torchvision:resnet18", {"num_classes": 3})
-    for known, expected in (({}, False), ({"avx512_vnni": False, "avx_vnni": True}, True)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
+    for known, expected in (((), False), (("avx_vnni",), False), (("avx512_bf16",), False), (("avx512_vnni", "avx512_bf16"), True)):
+        play(*known)
         assert any(profile.int8 for profile in candidates(network, "cpu")) == expected
     assert not any(profile.int8 for profile in candidates(network, "cuda"))
     assert not any(profile.int8 for profile in candidates(nn.Sequential(nn.Conv2d(3, 8, 3)), "cpu"))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from medadv.common.machine import fast_products
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.sources.registry import build_network
@@ -15,6 +16,7 @@ from medadv.victims.speed.profiles import Profile, with_profile
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Normalize
 
+NO_KERNEL = "oneDNN has no bfloat16 kernels for this processor, and torch's own 3D convolution (slow_conv3d) answers channels first"
 PAIRED = ("add", "add_", "mul", "leaky_relu_backward", "threshold_backward")
 
 
@@ -74,14 +76,18 @@ class Mixed(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_u_net_has_one_layout(dims: int) -> None:
+def test_a_u_net_has_one_layout(dims: int, precision: str) -> None:
+    if precision == "bf16" and dims == 3 and "bf16" not in fast_products():
+        pytest.skip(NO_KERNEL)
     torch.manual_seed(0)
     shape = (1, 16, 32) if dims == 2 else (1, 16, 16, 32)
     sizes = {"channels": [16, 16, 24], "strides": [2, 2], "num_res_units": 2, "norm": "batch"}
     network = build_network("monai:unet", {"spatial_dims": dims, "in_channels": 1, "out_channels": 3, **sizes}).eval()
     victim = Segmenter(Normalized(Normalize([0.5], [0.25]), network), "softmax", 3, dims)
-    tuned = with_profile(victim, Profile(channels_last=True, folded=True, bf16=True), shape)
+    tuned = with_profile(victim, Profile(channels_last=True, folded=True, bf16=precision == "bf16"), shape)
     for parameter in tuned.module.parameters():
         parameter.requires_grad_(False)
     x = torch.randint(0, 256, (2, *shape)).float().requires_grad_()
@@ -90,4 +96,6 @@ def test_a_u_net_has_one_layout(dims: int) -> None:
         value = tuned.deviation(tuned.forward(x), truth, AttackSettings.model_validate({"attack": "pgd", "epsilon": 4})).sum()
         torch.autograd.grad(value, x)
     assert watch.seen > 10
-    assert watch.found == []
+    # The loss hands the answer's gradient back channels first. In fp32 that is left so: another layout for it alone gained nothing.
+    answer = (2, 3, *shape[1:])
+    assert [item for item in watch.found if precision == "bf16" or tuple(item[1]) != answer] == []

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.victims.test_layout import NO_KERNEL
 from torch import Tensor, nn
 
+from medadv.common.machine import fast_products
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.sources.registry import build_network
@@ -180,16 +182,23 @@ def test_a_lean_network_in_half_precision_follows_the_plain_gradient(network: st
     assert float(nn.functional.cosine_similarity(gradient(tuned), gradient(victim), dim=0)) > 0.95
 
 
-def test_one_channel_leaves_no_mixed_layouts() -> None:
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_one_channel_leaves_no_mixed_layouts(dims: int, precision: str) -> None:
     """Where a convolution of one channel answers channels first, every later sum would mix two layouts."""
+    if precision == "bf16" and dims == 3 and "bf16" not in fast_products():
+        pytest.skip(NO_KERNEL)
     torch.manual_seed(6)
-    layers = [nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1), nn.Conv3d(4, 2, 1)]
-    victim = Segmenter(Normalized(Normalize([0.5], [0.25]), nn.Sequential(*layers).eval()), "softmax", 2, 3)
-    tuned: Any = with_profile(victim, Profile(channels_last=True, bf16=True), (1, 8, 8, 8))
+    convolution, norm = ((nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d))[dims - 2]
+    layers = [convolution(1, 4, 3, padding=1), norm(4), convolution(4, 4, 3, padding=1), convolution(4, 2, 1)]
+    victim = Segmenter(Normalized(Normalize([0.5], [0.25]), nn.Sequential(*layers).eval()), "softmax", 2, dims)
+    profile = Profile(channels_last=True, folded=True, bf16=precision == "bf16")
+    tuned: Any = with_profile(victim, profile, (1, *[8] * dims))
     outputs: list[Tensor] = []
-    network = tuned.module.network
-    for part in network:
+    for part in tuned.module.network:
         part.register_forward_hook(lambda _, __, output: outputs.append(output))
-    tuned.forward(torch.rand(1, 1, 8, 8, 8))
-    assert len(outputs) == 3
-    assert all(output.is_contiguous(memory_format=torch.channels_last_3d) for output in outputs)
+    # Two samples: a single small one is kept from oneDNN in fp32.
+    tuned.forward(torch.rand(2, 1, *[8] * dims))
+    assert len(outputs) == 4
+    assert all(output.is_contiguous(memory_format=FORMATS[output.ndim]) for output in outputs)

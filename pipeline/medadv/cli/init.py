@@ -18,6 +18,7 @@ def init(
     Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
     """
     from medadv.common.errors import SpecError
+    from medadv.common.files import writable_file
     from medadv.spec.reading import load_spec
 
     if not folder.is_dir():
@@ -30,8 +31,7 @@ def init(
     if found is None:
         raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")
     base = way_between(out.resolve().parent, folder.resolve())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(spec_text(found, base, out.stem), encoding="utf-8")
+    writable_file(out).write_text(spec_text(found, base, out.stem), encoding="utf-8")
     load_spec(out)
     print(f"{out}: {found.layout} layout, {found.modality}, {found.task}")
     print(f"Set the lines marked with `<-`, then: medadv plan {out}")

@@ -1,13 +1,69 @@
-"""What is this machine? GPUs, memory and workers."""
+"""What does this machine multiply fast? Asked before anything is computed in fewer than 32 bits: emulation takes fifty times as long.
+
+The answer comes from the instruction set, not from a processor's name, and obeys the variables that hold torch and oneDNN back, so that
+a large processor can play a small one: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 (and MKL_ENABLE_INSTRUCTIONS=AVX2 beside them).
+"""
 
 import os
 import resource
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory.max"))
 """Where the kernel says what a container may take, in its older and its newer form."""
+
+Product = Literal["bf16", "fp16", "int8"]
+
+INSTRUCTIONS: Mapping[Product, frozenset[str]] = {
+    "bf16": frozenset({"avx512_bf16", "amx_bf16"}),
+    "fp16": frozenset({"avx512_fp16", "amx_fp16"}),
+    # They multiply and add bytes without saturating on the way, which those before them did not.
+    "int8": frozenset({"avx_vnni", "avx512_vnni", "amx_int8"}),
+}
+"""For each kind of product the instructions, as torch names them, one of which makes it faster than a product in fp32."""
+
+_AVX2_VNNI = frozenset({"avx_vnni"})
+_VNNI = _AVX2_VNNI | {"avx512_vnni"}
+_BF16 = _VNNI | {"avx512_bf16"}
+_FP16 = _BF16 | {"avx512_fp16"}
+_AMX = _FP16 | {"amx_int8", "amx_bf16"}
+_ALL = _AMX | {"amx_fp16"}
+ONEDNN: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("sse41", "avx", "avx2", "avx512_core"), frozenset()),
+    **dict.fromkeys(("avx2_vnni", "avx2_vnni_2"), _AVX2_VNNI),
+    "avx512_core_vnni": _VNNI,
+    "avx512_core_bf16": _BF16,
+    **dict.fromkeys(("avx512_core_fp16", "avx10_1_512"), _FP16),
+    **dict.fromkeys(("avx512_core_amx", "avx10_1_512_amx"), _AMX),
+}
+"""Instructions that ONEDNN_MAX_CPU_ISA leaves; what is not here, such as `all`, `default` and larger sets, leaves all of them."""
+ATEN: Mapping[str, frozenset[str]] = {"default": frozenset(), "avx2": _AVX2_VNNI}
+"""Likewise for ATEN_CPU_CAPABILITY."""
+
+
+def fast_products(device: str = "cpu") -> frozenset[Product]:
+    """The kinds of product that a device (`cpu` or `cuda`) computes faster than products in fp32.
+
+    Processors other than x86-64, torch without oneDNN and torch that does not tell instructions have none: fp32 is never slow.
+    """
+    if device == "cuda":
+        half: tuple[Product, ...] = ("bf16", "fp16")
+        return frozenset(half) if torch.cuda.is_bf16_supported(including_emulation=False) else frozenset()
+    left = _instructions() & ONEDNN.get(_onednn_limit(), _ALL) & ATEN.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), _ALL)
+    return frozenset(product for product, ways in INSTRUCTIONS.items() if ways & left)
+
+
+def _instructions() -> frozenset[str]:
+    tell = getattr(torch.cpu, "get_capabilities", dict)
+    return frozenset(name for name, there in tell().items() if there) if torch.backends.mkldnn.is_available() else frozenset()
+
+
+def _onednn_limit() -> str:
+    # oneDNN takes its former name too, and any case; torch takes lower case alone.
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").lower()
 
 
 def visible_gpus() -> list[str]:

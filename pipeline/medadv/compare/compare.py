@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medadv.common.errors import SpecError
+from medadv.common.files import writable_folder
 from medadv.compare.curves import curve
 from medadv.compare.table import Batch, Bench, Row, table
 from medadv.compare.write import write_csv, write_json, write_png
@@ -46,11 +47,11 @@ def compare(
     """Compare the attacks of one spec on its first `limit` samples (in content order, which is as good as random).
 
     out: folder for NAME.csv, NAME.json and NAME.png; `comparisons` beside the spec by default.
-    Raises SpecError for a wrong spec, or one whose inputs cannot be read.
+    Raises SpecError for a wrong spec, one whose inputs cannot be read, or a folder that cannot be written to.
     """
     spec = load_spec(spec_path, list(overrides))
     base = spec_path.resolve().parent
-    folder = out or base / "comparisons"
+    folder = writable_folder(out or base / "comparisons")
     device = torch.device(resolve_device(spec.execution.device))
     torch.set_num_threads(spec.execution.threads)
     samples = read_samples(spec, base, limit)
@@ -74,7 +75,6 @@ def compare(
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{spec.name}.{ending}" for ending in ("csv", "json", "png")]
     write_csv(files[0], rows)
     write_json(files[1], rows, curves, about)

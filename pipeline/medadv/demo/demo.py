@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from medadv.common.errors import IntegrityError
+from medadv.common.files import writable_folder
 from medadv.demo.phantoms import write_phantoms
 from medadv.demo.specs import PARTS, Part, samples, stacked, write_spec
 from medadv.demo.training import train_classifier, train_detector, train_segmenter
@@ -34,8 +35,9 @@ def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
     """Make the demo under `root`; what is there already is kept. Returns one result per corpus, as `medadv run --json` gives it,
     with modality, task, epsilon, unit, the trivial baseline, the report's path and seconds added.
 
-    Raises IntegrityError when a corpus made here does not verify.
+    Raises IntegrityError when a corpus made here does not verify, SpecError when `root` cannot be written to.
     """
+    writable_folder(root)
     if not (root / "phantoms" / "endoscopy" / "annotations_coco.json").exists():
         write_phantoms(root / "phantoms", seed=SEED, progress=lambda share, text: progress("phantoms", round(BAR * share), BAR, text))
     specs = {part.name: write_spec(root, part) for part in PARTS}

@@ -10,6 +10,7 @@ import numpy as np
 from pydicom.uid import UID
 
 from medadv.common.errors import IntegrityError, SpecError
+from medadv.common.files import writable_folder
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.corpus.receipt import load_receipt
@@ -53,9 +54,8 @@ def export(root: Path, request: Request, progress: Callable[[int, int], None]) -
     attack = request.attack or next(iter(manifest["attacks"]))
     if attack not in manifest["attacks"]:
         raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest['attacks'])}")
-    if request.out.exists() and any(request.out.iterdir()):
+    if any(writable_folder(request.out).iterdir()):
         raise SpecError(f"{request.out} is not empty; give a new folder")
-    request.out.mkdir(parents=True, exist_ok=True)
     kinds = [attack, None] if request.clean else [attack]
     files: list[Path] = []
     rows: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from medadv.common.errors import IntegrityError, SpecError
-from medadv.common.files import write_file
+from medadv.common.files import writable_file, write_file
 from medadv.common.hashing import hash_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
@@ -35,18 +35,17 @@ def write_report(corpus: Path, out: Path | None = None, window: str | None = Non
 
     Raises:
         IntegrityError: the manifest or a shard cannot be read, or the manifest is not the one that was hashed.
-        SpecError: unknown window, or nothing to report on.
+        SpecError: unknown window, nothing to report on, or a file that cannot be written.
     """
     workspace = Workspace(corpus)
     manifest = read_manifest(workspace)
     _check(workspace, manifest)
+    target = writable_file(out or corpus / "report.html")
     try:
         columns = read_columns(corpus, manifest)
         page = _page(workspace, manifest, columns, window)
     except (OSError, KeyError) as error:
         raise IntegrityError(f"{corpus}: a shard cannot be read ({error}); `medadv verify {corpus}` names it") from None
-    target = out or corpus / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target, page.encode())
     return target
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from medadv.common.machine import fast_products
 from medadv.victims.speed.memory_format import FORMATS
 
 WORTHWHILE = 80
@@ -30,8 +31,7 @@ SIZE_BITS = 0x7FFF
 
 def has_int8_products() -> bool:
     """Whether the processor multiplies and adds bytes without saturating on the way."""
-    known = torch.cpu.get_capabilities()
-    return any(known.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return "int8" in fast_products()
 
 
 def is_quantizable(part: Any) -> bool:

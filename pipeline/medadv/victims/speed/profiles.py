@@ -10,6 +10,7 @@ from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from torch import Tensor, nn
 
 from medadv.attacks.untouched import set_evaluation
+from medadv.common.machine import fast_products
 from medadv.datasets.labels import Label, Prediction
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.sliding import SlidingWindow
@@ -63,12 +64,16 @@ def exact_profile(module: nn.Module, device: str) -> Profile:
 
 
 def candidates(module: nn.Module, device: str) -> list[Profile]:
-    """What is worth a trial for a network."""
+    """What is worth a trial for a network; nothing in numbers that the device does not multiply fast."""
     folded = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
-    found = [Profile(), Profile(channels_last=True), Profile(bf16=True), Profile(channels_last=True, bf16=True)]
+    fast = fast_products(device)
+    found = [Profile(), Profile(channels_last=True)]
+    if "bf16" in fast:
+        found += [Profile(bf16=True), Profile(channels_last=True, bf16=True)]
     if folded:
         found += [replace(profile, folded=True) for profile in found[1:]]
-    if device == "cpu" and has_int8_products() and any(is_quantizable(part) for part in module.modules()):
+    # What lies between the convolutions is bfloat16: bytes alone do not make a profile fast.
+    if device == "cpu" and {"bf16", "int8"} <= fast and any(is_quantizable(part) for part in module.modules()):
         found.append(replace(found[-1], int8=True))
     if device == "cuda":
         found += [replace(found[-1], compiled=mode) for mode in ("default", "reduce-overhead")]
