@@ -34,7 +34,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
 from medadv.training.dataset import CorpusDataset, collate
-from medadv.victims.loading import load_victim
+from medadv.victims.loading import VictimRequest
 from medadv_transforms.units import LATTICES
 
 RESAMPLES = 2000
@@ -137,7 +137,7 @@ def main() -> None:
     spec, base = load_spec(arguments.spec), arguments.spec.resolve().parent
     manifest = json.loads((arguments.train / "manifest.json").read_text())
     shape = CorpusDataset(arguments.train)[0]["image"].shape
-    victim, _ = load_victim(spec.victim, spec.data.task, base, device=torch.device("cpu"), sample_shape=tuple(shape))
+    victim = VictimRequest(spec.victim, spec.data.task, base).load(torch.device("cpu"), tuple(shape)).scored
     images, labels, unit = held_out(spec, base, victim, arguments.images)
     epsilon = max(settings["epsilon"] for settings in manifest["attacks"].values())
     fresh = {

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from medadv.victims.sources.registry import build_network
+from medadv.victims.victim import Identity, TaskModel, Victim
 
 SIZE = 32
 CLASSIFIER = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4, "block_config": [2, 2]}
@@ -82,6 +83,11 @@ def tiny_spec(folder: Path, **changes: Any) -> Path:
     path = folder / "spec.yaml"
     path.write_text(yaml.safe_dump(spec))
     return path
+
+
+def plainly(model: TaskModel) -> Victim:
+    """A model as a victim that is attacked as it is scored."""
+    return Victim(model, model, Identity("0" * 64, None, 0))
 
 
 def quiet(*_: Any) -> None:

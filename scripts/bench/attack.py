@@ -26,14 +26,15 @@ from attack_victims import Case, build
 from torch import Tensor
 
 from medadv.attacks.engine import perturb
+from medadv.batches.judging import batch_of
 from medadv.batches.trial import Trial
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
 from medadv.corpus.environment import environment
 from medadv.prepare.choose_profile import choose_profile
 from medadv.spec.attack import AttackSettings
-from medadv.victims.speed.profiles import exact_profile, with_profile
-from medadv.victims.victim import Victim
+from medadv.victims.speed.profiles import Profile, exact_profile, with_profile
+from medadv.victims.victim import Identity, TaskModel, Victim
 from medadv_transforms.units import LATTICES
 
 LIBRARIES = ("torchattacks", "foolbox", "adversarial-robustness-toolbox", "adv_lib")
@@ -45,18 +46,25 @@ def settings(attack: str, steps: int) -> AttackSettings:
     return AttackSettings.model_validate({"attack": attack, "epsilon": EPSILON, "step": 1, "steps": steps, "random_start": False})
 
 
-def ours(case: Case, victim: Victim, attack: str, steps: int) -> Callable[[], Tensor]:
+def ours(case: Case, victim: TaskModel, attack: str, steps: int) -> Callable[[], Tensor]:
     """Our engine on a victim in some profile."""
     chosen = settings(attack, steps)
     return lambda: perturb(victim, case.images, case.targets, chosen, lattice=LATTICES["level8"], seeds=[0] * len(case.images))
 
 
+def in_profile(case: Case, profile: Profile, shape: tuple[int, ...]) -> Victim:
+    """A fresh victim of a case."""
+    model = case.victim()
+    return Victim(model, with_profile(model, profile, shape), Identity("", None, 0))
+
+
 def contenders(case: Case, steps: int, tell: Callable[[str], None]) -> tuple[dict[str, Callable[[], Tensor]], list[dict[str, Any]]]:
     """Name -> attack; the execution profiles that were tried beside."""
     shape, device = tuple(case.images.shape[1:]), case.images.device
-    trial = Trial(case.loaded(), {"pgd": settings("pgd", steps)}, 0, device)
-    plain = exact_profile(case.victim().module, device.type)
-    profile, records = choose_profile(lambda p: with_profile(case.victim(), p, shape), plain, trial, tell)
+    judge = case.victim()
+    trial = Trial(batch_of(case.loaded(), judge, device), {"pgd": settings("pgd", steps)}, 0)
+    plain = exact_profile(judge.module, device.type)
+    profile, records = choose_profile(lambda p: in_profile(case, p, shape), plain, trial, tell)
     exact = with_profile(case.victim(), plain, shape)
     tuned = with_profile(case.victim(), profile, shape)
     found = {name: peer(case, EPSILON, steps) for name, peer in PEERS.items()}

@@ -16,7 +16,7 @@ from medadv.datasets.source import Source
 from medadv.plan.model import PlannedSample
 from medadv.training.in_memory import as_victim
 from medadv.victims.sources.registry import build_network
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 from medadv_transforms.normalize import Normalize
 
 UNET = {"in_channels": 1, "out_channels": 3, "channels": [16, 32, 64, 128, 256], "strides": [2, 2, 2, 2], "num_res_units": 2}
@@ -45,7 +45,7 @@ SPECS: dict[str, tuple[str, str, dict[str, Any], tuple[int, ...], int, int]] = {
 class Case:
     """One victim with its batch."""
 
-    victim: Callable[[], Victim]
+    victim: Callable[[], TaskModel]
     """Makes a fresh one with the same weights."""
     images: Tensor
     labels: Sequence[Label]
@@ -59,7 +59,7 @@ class Case:
         pairs = zip(samples, self.labels, strict=True)
         return [Loaded(nowhere, sample, label, (0, place)) for place, (sample, label) in enumerate(pairs)]
 
-    def strength(self, victim: Victim, delta: Tensor) -> dict[str, float]:
+    def strength(self, victim: TaskModel, delta: Tensor) -> dict[str, float]:
         """Share of successes and mean score of the adversarial images."""
         clean, after = victim.predict(self.images), victim.predict(self.images + delta)
         success = [victim.succeeded(c, a, y) for c, a, y in zip(clean, after, self.labels, strict=True)]
@@ -75,7 +75,7 @@ def build(name: str, device: torch.device, batch: int | None) -> Case:
     state = _spread(build_network(network, arguments)).state_dict()
     classes = {"classification": arguments.get("num_classes", arguments.get("out_channels", 1000)), "segmentation": 3}.get(task)
 
-    def fresh() -> Victim:
+    def fresh() -> TaskModel:
         built = build_network(network, arguments)
         built.load_state_dict(state)
         normalize = Normalize([0.5] * shape[0], [0.25] * shape[0])

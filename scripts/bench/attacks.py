@@ -30,8 +30,7 @@ from medadv.compare.write import as_records
 from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
 from medadv.spec.victim import VictimSettings
-from medadv.victims.loading import load_victim
-from medadv_transforms.units import LATTICES
+from medadv.victims.loading import VictimRequest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SPECS = {"fundus": "fundus-referable", "lung": "lung-slices", "polyp": "polyp-detection"}
@@ -93,12 +92,13 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     victims = []
     card = None if arguments.second is None else json.loads(arguments.second.read_text())
     for settings in (spec.victim, None if card is None else victim_of_card(card, arguments.second, spec.victim)):
-        loaded = None if settings is None else load_victim(settings, spec.data.task, base, device=cpu, sample_shape=shape)[0]
+        loaded = None if settings is None else VictimRequest(settings, spec.data.task, base).load(cpu, shape)
         victims.append(loaded)
     first, second = reversed(victims) if arguments.swap else victims
     assert first is not None
-    lattice = LATTICES[samples[0][1].unit]
-    made = [Bench(first, second, list(as_batches(part, first, spec.execution.batch_size, cpu)), lattice, arguments.seed) for part in parts]
+    judge = None if second is None else second.scored
+    size = spec.execution.batch_size
+    made = [Bench(first, judge, list(as_batches(part, first.scored, size, cpu)), arguments.seed) for part in parts]
     return made[0], made[1]
 
 

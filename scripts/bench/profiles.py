@@ -19,36 +19,34 @@ import numpy as np
 import torch
 
 from attacks import CHECKOUT, SPECS, STEP_SHARE, victim_of_card
-from medadv.attacks.engine import perturb
+from medadv.batches.attacking import attack_batch
+from medadv.batches.batch import Batch
+from medadv.batches.judging import scores
 from medadv.compare.compare import as_batches, read_samples
-from medadv.compare.table import Batch
 from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
-from medadv.victims.loading import load_victim
-from medadv.victims.speed.profiles import Profile, candidates, with_profile
+from medadv.victims.loading import VictimRequest
+from medadv.victims.speed import Profile, candidates
 from medadv.victims.victim import Victim
-from medadv_transforms.units import LATTICES, Lattice
 
 ROUNDS = 5
 TIMED_STEPS = 2
 
 
-def attacked(victim: Victim, batch: Batch, attack: str, epsilon: float, steps: int, lattice: Lattice) -> torch.Tensor:
+def attacked(victim: Victim, batch: Batch, attack: str, epsilon: float, steps: int) -> torch.Tensor:
     """Perturbation of a batch."""
     step = max(1.0, epsilon * STEP_SHARE)
     settings = AttackSettings.model_validate({"attack": attack, "epsilon": epsilon, "step": step, "steps": steps})
-    targets = victim.targets(batch.labels, batch.images.device)
-    places = {"region": batch.region, "spacing_mm": batch.spacing_mm}
-    return perturb(victim, batch.images, targets, settings, lattice=lattice, seeds=list(range(len(batch.images))), **places)
+    return attack_batch(victim, batch, settings, list(range(len(batch))))
 
 
-def mean_score(victim: Victim, batches: Sequence[Batch], attack: str, arguments: argparse.Namespace, lattice: Lattice) -> float:
+def mean_score(victim: Victim, batches: Sequence[Batch], attack: str, arguments: argparse.Namespace) -> float:
     """By fp32 inference, whatever the attack ran in."""
-    scores = []
+    found = []
     for batch in batches:
-        delta = attacked(victim, batch, attack, arguments.epsilon, arguments.steps, lattice)
-        scores += [victim.score(p, y) for p, y in zip(victim.predict(batch.images + delta), batch.labels, strict=True)]
-    return float(np.mean(scores))
+        delta = attacked(victim, batch, attack, arguments.epsilon, arguments.steps)
+        found += scores(victim.scored, victim.scored.predict(batch.images + delta), batch.labels).tolist()
+    return float(np.mean(found))
 
 
 def main() -> None:
@@ -65,32 +63,32 @@ def main() -> None:
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
     spec, cpu = load_spec(path), torch.device("cpu")
     samples = read_samples(spec, path.parent, arguments.samples)[: arguments.samples]
-    shape, lattice = samples[0][1].image.shape, LATTICES[samples[0][1].unit]
+    shape = samples[0][1].image.shape
     chosen = spec.victim
     if arguments.second is not None:
         chosen = victim_of_card(json.loads(arguments.second.read_text()), arguments.second, spec.victim)
 
-    def fresh() -> Victim:
-        return load_victim(chosen, spec.data.task, path.parent, device=cpu, sample_shape=shape)[0]
+    def fresh(profile: Profile) -> Victim:
+        return VictimRequest(chosen, spec.data.task, path.parent).load(cpu, shape, profile)
 
-    plain = fresh()
-    batches = list(as_batches(samples, plain, int(spec.execution.batch_size), cpu))
-    tried = candidates(plain.module, "cpu")
+    plain = fresh(Profile())
+    batches = list(as_batches(samples, plain.scored, int(spec.execution.batch_size), cpu))
+    tried = candidates(plain.scored.module, "cpu")
     found = {"bf16": [p for p in tried if p.bf16 and not p.int8], "8 bits": [p for p in tried if p.int8]}
     profiles = {"fp32": Profile(), **{name: several[-1] for name, several in found.items() if several}}
-    victims = {name: with_profile(fresh(), profile, shape) for name, profile in profiles.items()}
+    victims = {name: fresh(profile) for name, profile in profiles.items()}
     times: dict[str, list[float]] = {name: [] for name in victims}
     for _ in range(ROUNDS + 1):
         for name, victim in victims.items():
             began = time.process_time()
-            attacked(victim, batches[0], "pgd", arguments.epsilon, TIMED_STEPS, lattice)
+            attacked(victim, batches[0], "pgd", arguments.epsilon, TIMED_STEPS)
             times[name].append((time.process_time() - began) / TIMED_STEPS)
     print(f"{arguments.task}, {len(samples)} samples, batches of {tuple(batches[0].images.shape)}, epsilon {arguments.epsilon:g}\n")
     print("| profile | ms a step | mean score after pgd | after smia |\n|---|---|---|---|")
     for name, victim in victims.items():
-        scores = [mean_score(victim, batches, attack, arguments, lattice) for attack in ("pgd", "smia")]
+        means = [mean_score(victim, batches, attack, arguments) for attack in ("pgd", "smia")]
         # The first round warms up.
-        print(f"| {name} | {1e3 * statistics.median(times[name][1:]):.0f} | {scores[0]:.3f} | {scores[1]:.3f} |", flush=True)
+        print(f"| {name} | {1e3 * statistics.median(times[name][1:]):.0f} | {means[0]:.3f} | {means[1]:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

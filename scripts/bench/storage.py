@@ -26,7 +26,7 @@ from medadv.spec.reading import load_spec
 from medadv.store.codecs import filters, is_packed, write_packed
 from medadv.store.layout import chunks_of, perturbation_dtype
 from medadv.store.reader import adversarial_image, open_shard
-from medadv.victims.loading import load_victim
+from medadv.victims.loading import VictimRequest
 from medadv_transforms.units import LATTICES
 
 EPSILONS = (1, 2, 4, 8, 16)
@@ -76,7 +76,7 @@ def from_spec(path: Path, count: int, epsilons: tuple[int, ...]) -> Iterator[tup
     samples = [reader.read(source) for source in sources]
     images = np.stack([sample.image for sample in samples])
     device = torch.device("cpu")
-    victim, _ = load_victim(spec.victim, spec.data.task, path.parent, device=device, sample_shape=images.shape[1:])
+    victim = VictimRequest(spec.victim, spec.data.task, path.parent).load(device, images.shape[1:]).scored
     labels = [victim.as_label(sample.label) for sample in samples]
     from medadv.attacks.engine import perturb
 

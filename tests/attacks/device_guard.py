@@ -57,7 +57,8 @@ class DeviceOnly(TorchDispatchMode):
         # `torch.tensor` and its like copy before any operation is issued; this one announces the result.
         if device and name == "lift_fresh":
             raise HostTouchedError("a tensor made of Python values in the step loop: copied to the device")
-        if device and name in INDEXED and any(value.dtype in (torch.bool, torch.uint8) for value in tree_leaves(args[1]) if value is not None):
+        masks = (value.dtype in (torch.bool, torch.uint8) for value in tree_leaves(args[1]) if value is not None) if name in INDEXED else ()
+        if device and any(masks):
             raise HostTouchedError(f"{name} with a mask in the step loop: the host waits for the number of its true values")
         return func(*args, **kwargs)
 

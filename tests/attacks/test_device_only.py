@@ -1,7 +1,7 @@
 """The step loop never touches the host: every named attack on every kind of victim, on tensors without values (see device_guard.py).
 
-Left out, because the losses that they are attacked with wait for the device by nature: torchvision's detectors look for the anchors that
-match a box by masks, and MONAI's RetinaNet does the same; of the latter everything else is held here, with a dense loss in place of its own.
+Left out, because the losses that they are attacked with wait for the device by nature: torchvision's detectors look for the anchors
+that match a box by masks, and MONAI's RetinaNet does the same; of the latter everything else is held here, with a loss of our own.
 8-bit products (victims/int8.py) are computed on CPUs alone, and read the range of what they quantize.
 """
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from attack_cases import LEVEL8, images, settings
+from tests.conftest import plainly
 from torch import Tensor, nn
 
+from medadv.batches.batch import Batch
 from medadv.evidence.attack_strength import MAX_SAMPLES, sanity
 from medadv.victims.tasks.classification import Classifier
 
@@ -29,7 +31,8 @@ def run(victim: Any, n: int = 12, **changes: Any) -> dict[str, Any]:
     with torch.no_grad():
         truth = [p.answer for p in victim.predict(torch.from_numpy(batch).float())]
     attacks = changes.pop("attacks", {"pgd": settings("pgd", 8, step=2, steps=5), "fgsm": settings("fgsm", 8)})
-    return sanity(victim, batch, truth, attacks, lattice=LEVEL8, seeds=list(range(n)), device=torch.device("cpu"), batch_size=5, **changes)
+    samples = Batch(torch.from_numpy(batch).float(), truth, [str(i) for i in range(n)], LEVEL8, changes.pop("region", None))
+    return sanity(plainly(victim), samples, attacks, seeds=list(range(n)), batch_size=5, **changes)
 
 
 def test_plain_victim() -> None:
@@ -77,8 +80,8 @@ def test_masked_gradients_are_named() -> None:
 def test_limits() -> None:
     victim = linear()
     assert run(victim, n=40)["samples"] == MAX_SAMPLES
-    huge = np.broadcast_to(np.uint8(0), (1, 3, 4096, 4096))
-    result = sanity(victim, huge, [np.asarray(0)], {"pgd": settings("pgd")}, lattice=LEVEL8, seeds=[0], device=torch.device("cpu"))
+    huge = Batch(torch.zeros(()).expand(1, 3, 4096, 4096), [np.asarray(0)], ["a"], LEVEL8)
+    result = sanity(plainly(victim), huge, {"pgd": settings("pgd")}, seeds=[0])
     assert result["samples"] == 0
     assert result["warnings"]
 
@@ -91,6 +94,6 @@ def test_every_kind_of_first_attack(attack: str) -> None:
 
 
 def test_region_is_respected() -> None:
-    regions = np.zeros((12, 8, 8), np.uint8)
-    result = run(linear(), regions=regions)
+    region = torch.zeros(12, 1, 8, 8)
+    result = run(linear(), region=region)
     assert result["huge_epsilon"]["success"] == 0

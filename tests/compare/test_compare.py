@@ -12,16 +12,17 @@ import yaml
 from PIL import Image
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
+from tests.conftest import CLASSIFIER, draw_pictures, plainly, save_victim, tiny_spec
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 from medadv.attacks.cost import passes
+from medadv.batches.batch import Batch
 from medadv.cli.app import app
 from medadv.compare.curves import curve
 from medadv.compare.degrade import blur, degradations, jpeg, resample
 from medadv.compare.scores import Scores, paired_difference
-from medadv.compare.table import Batch, Bench, table
+from medadv.compare.table import Bench, table
 from medadv.compare.write import as_records, as_text
 from medadv.datasets.labels import Boxes, Prediction
 from medadv.scoring.intervals import draws, interval, mean_interval
@@ -57,8 +58,8 @@ def classifier(seed: int = 0) -> Classifier:
 def bench(second: bool = True) -> Bench:
     images = pictures(6)
     labels = [np.asarray(i % 2) for i in range(6)]
-    batches = [Batch(images[s], labels[s], [f"s{i}" for i in range(6)][s]) for s in (slice(0, 4), slice(4, 6))]
-    return Bench(classifier(), classifier(1) if second else None, batches, LATTICES["level8"])
+    batches = [Batch(images[s], labels[s], [f"s{i}" for i in range(6)][s], LATTICES["level8"]) for s in (slice(0, 4), slice(4, 6))]
+    return Bench(plainly(classifier()), classifier(1) if second else None, batches)
 
 
 def test_degradations_are_what_they_say() -> None:
@@ -104,7 +105,7 @@ def test_passes_are_those_that_the_victim_sees(attack: str, changes: dict[str, o
         if outputs.requires_grad:
             outputs.register_hook(lambda g: seen.__setitem__(1, seen[1] + len(g)))
 
-    tested.victim.module.register_forward_hook(count)
+    tested.victim.attacked.module.register_forward_hook(count)
     tested.attack("a", made)
     assert passes(made) == expected == (seen[0] / 6, seen[1] / 6)
 
@@ -119,8 +120,9 @@ def test_table_of_a_classifier() -> None:
     truth = [int(y) for y in tested.labels]
     images = torch.cat([b.images for b in tested.batches])
     delta = torch.cat(tested.attack("pgd", made["pgd"]))
-    for condition, victim, shown in (("as_is", tested.victim, images + delta), ("jpeg75", tested.victim, jpeg(images + delta))):
-        scores = [p.probabilities[1] for p in victim.predict(shown)]
+    judge = tested.victim.scored
+    for condition, shown in (("as_is", images + delta), ("jpeg75", jpeg(images + delta))):
+        scores = [p.probabilities[1] for p in judge.predict(shown)]
         assert pgd.metrics[condition].value == pytest.approx(area(truth, scores))
     transferred = [p.probabilities[1] for p in tested.second.predict(images + delta)]
     assert pgd.metrics["second_victim"].value == pytest.approx(area(truth, transferred))
@@ -205,7 +207,7 @@ def test_volumes(tmp_path: Path) -> None:
     victim = Segmenter(Normalized(Window(-1000, 400), nn.Conv3d(1, 2, 3, padding=1)), "softmax", 2, 3)
     images = torch.randint(-1000, 400, (1, 1, 12, 12, 9), generator=torch.Generator().manual_seed(0)).float()
     labels = [(images[0, 0].numpy() > -300).astype(np.uint8)]
-    rows = table(Bench(victim, None, [Batch(images, labels, ["a"])], LATTICES["hu"]), {"smia": settings("smia")})
+    rows = table(Bench(plainly(victim), None, [Batch(images, labels, ["a"], LATTICES["hu"])]), {"smia": settings("smia")})
     records = as_records(rows)
     assert {"as_is", "blur", "resampled_95", "resampled_105", "ssim", "variance"} <= records[1].keys()
     assert "smia" in as_text(rows)

@@ -12,14 +12,13 @@ import yaml
 from PIL import Image
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
+from medadv.batches import equipment
 from medadv.common.errors import SpecError
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.rescore import rescore
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
-from medadv.run import worker
 from medadv.run.run import Result, run
-from medadv.victims.loading import load_victim
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -171,10 +170,12 @@ def test_volumes_of_several_shapes_share_one_loaded_victim(tmp_path: Path, monke
         records.append({"image": f"image{index}.nii.gz", "label": f"mask{index}.nii.gz"})
     (tmp_path / "data" / "dataset.json").write_text(json.dumps({"name": "chest", "training": records}))
     save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": 3, **UNET})
-    loads = []
-    monkeypatch.setattr(worker, "load_victim", lambda *a, **k: loads.append(1) or load_victim(*a, **k))
+    loads, load = [], equipment.VictimRequest.load
+    monkeypatch.setattr(equipment.VictimRequest, "load", lambda *a: loads.append(a[2:]) or load(*a))
     result = run(segmentation_spec(tmp_path, 3), Options(), quiet)
-    assert (result.manifest["samples"], len(result.manifest["shards"]), len(loads)) == (3, 3, 1)
+    assert (result.manifest["samples"], len(result.manifest["shards"])) == (3, 3)
+    # Once to see whether it fits, once in the worker.
+    assert len(loads) == 2
     assert verify(result.corpus) == []
 
 

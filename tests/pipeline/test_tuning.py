@@ -12,6 +12,8 @@ import torch
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 from tests.products import Products
 
+from medadv.batches import attacking, trial
+from medadv.batches.judging import batch_of
 from medadv.batches.loading import Loaded
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
@@ -19,7 +21,6 @@ from medadv.evidence.reproduce import reproduce
 from medadv.plan.frozen import thaw
 from medadv.plan.model import PlannedSample
 from medadv.prepare import auto as resolve
-from medadv.prepare import choose_profile as tuning
 from medadv.prepare.request import Options
 from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
@@ -95,21 +96,21 @@ def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(
 ) -> None:
     """Folding breaks, and whatever is half precision is fast but attacks nothing."""
     play("avx512_bf16")
-    step, strength = tuning.Trial.step_seconds, tuning.Trial.strength
+    step, strength = trial.Trial.step_seconds, trial.Trial.strength
 
-    def timed(self: tuning.Trial, victim: Any, labels: Any) -> float:
-        half = any(p.dtype == torch.bfloat16 for p in victim.module.parameters())
-        return step(self, victim, labels) * (1e-3 if half else 1)
+    def timed(self: trial.Trial, victim: Any) -> float:
+        half = any(p.dtype == torch.bfloat16 for p in victim.attacked.module.parameters())
+        return step(self, victim) * (1e-3 if half else 1)
 
-    def weak(self: tuning.Trial, victim: Any, labels: Any) -> Any:
-        half = any(p.dtype == torch.bfloat16 for p in victim.module.parameters())
-        return [(s - 0.5 * half, score + 0.5 * half) for s, score in strength(self, victim, labels)]
+    def weak(self: trial.Trial, victim: Any) -> Any:
+        half = any(p.dtype == torch.bfloat16 for p in victim.attacked.module.parameters())
+        return [(s - 0.5 * half, score + 0.5 * half) for s, score in strength(self, victim)]
 
     def broken(*_: Any) -> int:
         raise RuntimeError("unsupported operation\nsecond line")
 
-    monkeypatch.setattr(tuning.Trial, "step_seconds", timed)
-    monkeypatch.setattr(tuning.Trial, "strength", weak)
+    monkeypatch.setattr(trial.Trial, "step_seconds", timed)
+    monkeypatch.setattr(trial.Trial, "strength", weak)
     monkeypatch.setattr("medadv.victims.speed.profiles.fold_batch_norm", broken)
     told: list[str] = []
     spec = spec_in(tmp_path, execution__precision="auto")
@@ -138,13 +139,14 @@ def test_the_largest_batch_that_fits_is_frozen(tmp_path: Path, memory: float, ex
 
 def test_trials_attack_only_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(tuning, "perturb", lambda *_, region=None, **__: seen.append(region))
+    judge: Any = SimpleNamespace(targets=lambda *_: None)
+    monkeypatch.setattr(attacking, "perturb", lambda *_, region=None, **__: seen.append(region))
     inside = np.zeros((4, 4), bool)
     inside[1:3] = True
     for region in (inside, None):
         sample = Sample(np.zeros((3, 4, 4), np.uint8), "level8", "yx", None, None, None, region, {})
         loaded = Loaded(PlannedSample("a", "", "", Source((), None)), sample, np.int64(0), (0, 0))
-        trial = tuning.Trial([loaded], {}, 0, torch.device("cpu"))
-        trial.attack(SimpleNamespace(targets=lambda *_: None), "pgd", AttackSettings(attack="pgd", epsilon=1, step=1), [np.int64(0)])
+        tried = trial.Trial(batch_of([loaded], judge, torch.device("cpu")), {}, 0)
+        tried.attack(SimpleNamespace(attacked=judge), "pgd", AttackSettings(attack="pgd", epsilon=1, step=1))
     assert np.array_equal(seen[0].numpy(), inside[None, None])
     assert seen[1] is None

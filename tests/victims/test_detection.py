@@ -22,7 +22,7 @@ from medadv.datasets.labels import Boxes, Prediction
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
-from medadv.victims.loading import load_victim
+from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.registry import fcos_resnet18_fpn_gn, retinanet_resnet18_fpn_gn
 from medadv.victims.sources.retinanet import retinanet
 from medadv.victims.tasks.detection import NORMALISERS, Detector, reversed_axes
@@ -211,12 +211,12 @@ def test_loading_a_monai_detector(tmp_path: Path, window: list[int] | None) -> N
     save_file(retinanet(**arguments).state_dict(), tmp_path / "w.safetensors")
     normalize = {"window": window} if window else {"mean": [0.5] * 3, "std": [0.2] * 3}
     spec = {"network": "monai:retinanet", "arguments": arguments, "weights": "w.safetensors", "normalize": normalize}
-    victim, _ = load_victim(VictimSettings.model_validate(spec), "detection", tmp_path, device=torch.device("cpu"))
+    victim = VictimRequest(VictimSettings.model_validate(spec), "detection", tmp_path).load(torch.device("cpu")).scored
     assert isinstance(victim, MonaiDetector)
     assert (victim.classes, victim.reverse) == (2, window is None)
     settings = VictimSettings.model_validate({**spec, "window": [32, 32]})
     with pytest.raises(SpecError, match="task detection takes whole images"):
-        load_victim(settings, "detection", tmp_path, device=torch.device("cpu"))
+        VictimRequest(settings, "detection", tmp_path).load(torch.device("cpu"))
 
 
 def test_success_of_detection() -> None:

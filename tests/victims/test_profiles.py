@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from tests.conftest import plainly
 from torch import Tensor, nn
 
 from medadv.attacks.engine import perturb
@@ -16,11 +18,11 @@ from medadv.victims.loading import detector_of
 from medadv.victims.sources.registry import build_network
 from medadv.victims.speed.folding import fold_batch_norm
 from medadv.victims.speed.int8 import has_int8_products
-from medadv.victims.speed.profiles import Profile, Tuned, candidates, exact_profile, with_profile
+from medadv.victims.speed.profiles import Profile, candidates, exact_profile, with_profile
 from medadv.victims.speed.replacing import freeze_slopes
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 from medadv_transforms.normalize import Normalize
 from medadv_transforms.units import LATTICES
 
@@ -43,7 +45,7 @@ def shaken(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def victim_of(kind: str) -> Victim:
+def victim_of(kind: str) -> TaskModel:
     torch.manual_seed(0)
     normalize = Normalize([0.5] * SHAPES[kind][0], [0.25] * SHAPES[kind][0])
     if kind == "classifier":
@@ -69,7 +71,7 @@ def truth_of(kind: str, n: int = 2) -> Any:
     return torch.randint(0, 2, (n, *SHAPES[kind][1:]), generator=torch.Generator().manual_seed(2)).to(torch.uint8)
 
 
-def gradient(victim: Victim, kind: str) -> Tensor:
+def gradient(victim: TaskModel, kind: str) -> Tensor:
     x = batch_of(kind).requires_grad_()
     chosen = AttackSettings.model_validate({"attack": "pgd", "epsilon": 4})
     (found,) = torch.autograd.grad(victim.deviation(victim.forward(x), truth_of(kind), chosen).sum(), x)
@@ -116,16 +118,16 @@ def test_frozen_slopes_give_the_same_bits(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(SHAPES))
 def test_scoring_stays_in_single_precision(kind: str) -> None:
     plain, images = victim_of(kind), batch_of(kind)
-    tuned = with_profile(victim_of(kind), Profile(bf16=True), SHAPES[kind])
-    assert isinstance(tuned, Tuned)
-    before, after = plain.predict(images), tuned.predict(images)
+    model = victim_of(kind)
+    tuned = replace(plainly(model), attacked=with_profile(model, Profile(bf16=True), SHAPES[kind]))
+    before, after = plain.predict(images), tuned.scored.predict(images)
     for first, second in zip(before, after, strict=True):
         if kind == "classifier":
             assert torch.equal(torch.from_numpy(first.probabilities), torch.from_numpy(second.probabilities))
         elif kind != "detector":
             assert (first.answer == second.answer).all()
-    assert all(p.dtype == torch.float32 for p in tuned.scoring.module.parameters())
-    assert any(p.dtype == torch.bfloat16 for p in tuned.module.parameters())
+    assert all(p.dtype == torch.float32 for p in tuned.scored.module.parameters())
+    assert any(p.dtype == torch.bfloat16 for p in tuned.attacked.module.parameters())
 
 
 def test_the_attack_runs_in_a_profile() -> None:

@@ -11,7 +11,7 @@ from medadv.common.errors import SpecError
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
-from medadv.victims.loading import load_victim
+from medadv.victims.loading import VictimRequest
 from medadv.victims.tasks.classification import Classifier
 from medadv_transforms.normalize import Normalize
 from medadv_transforms.units import LATTICES
@@ -42,12 +42,12 @@ def victim_settings(name: str) -> VictimSettings:
 @pytest.mark.parametrize("name", ["victim.pt2", "victim.ts"])
 def test_program_is_attacked_like_its_network(tmp_path: Path, name: str) -> None:
     save(tmp_path / name)
-    loaded, identity = load_victim(victim_settings(name), "classification", tmp_path, device=CPU, sample_shape=(3, 8, 8))
-    assert identity.program_sha256 == identity.weights_sha256
+    loaded = VictimRequest(victim_settings(name), "classification", tmp_path).load(CPU, (3, 8, 8))
+    assert loaded.identity.program_sha256 == loaded.identity.weights_sha256
     plain = Classifier(Normalized(Normalize([0.5] * 3, [0.25] * 3), network()), "softmax", 2)
     images = torch.randint(0, 256, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
     truth = torch.tensor([0, 1, 1])
-    found, expected = (perturb(v, images, truth, SMIA, lattice=LATTICES["level8"], seeds=[1, 2, 3]) for v in (loaded, plain))
+    found, expected = (perturb(v, images, truth, SMIA, lattice=LATTICES["level8"], seeds=[1, 2, 3]) for v in (loaded.attacked, plain))
     # Another graph may sum in another order: fp32 signs next to zero are free.
     assert (found != expected).double().mean() < 0.02
     assert found.abs().max() == 8
@@ -56,4 +56,4 @@ def test_program_is_attacked_like_its_network(tmp_path: Path, name: str) -> None
 def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "victim.pt2").write_bytes(b"nothing")
     with pytest.raises(SpecError, match="neither TorchScript nor an exported program"):
-        load_victim(victim_settings("victim.pt2"), "classification", tmp_path, device=CPU, sample_shape=(3, 8, 8))
+        VictimRequest(victim_settings("victim.pt2"), "classification", tmp_path).load(CPU, (3, 8, 8))

@@ -17,7 +17,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.sliding import SlidingWindow
-from medadv.victims.loading import load_victim
+from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.registry import build_network
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv_transforms.normalize import Window
@@ -141,10 +141,10 @@ def test_loading_with_a_window(tmp_path: Path) -> None:
     settings = VictimSettings.model_validate({**spec, "window": [8, 8, 8]})
     cpu = torch.device("cpu")
     # 13 is odd: the network could not answer this grid in one piece.
-    victim, _ = load_victim(settings, "segmentation", tmp_path, device=cpu, sample_shape=(1, 13, 12, 9))
+    victim = VictimRequest(settings, "segmentation", tmp_path).load(cpu, (1, 13, 12, 9)).scored
     assert victim.predict(torch.zeros(1, 1, 13, 12, 9))[0].answer.shape == (13, 12, 9)
     flat = VictimSettings.model_validate({**spec, "window": [8, 8]})
     with pytest.raises(SpecError, match="2 lengths for images of 3 axes"):
-        load_victim(flat, "segmentation", tmp_path, device=cpu, sample_shape=(1, 13, 12, 9))
+        VictimRequest(flat, "segmentation", tmp_path).load(cpu, (1, 13, 12, 9))
     with pytest.raises(SpecError, match="task classification takes whole images"):
-        load_victim(settings, "classification", tmp_path, device=cpu, sample_shape=(1, 13, 12, 9))
+        VictimRequest(settings, "classification", tmp_path).load(cpu, (1, 13, 12, 9))

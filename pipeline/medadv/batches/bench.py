@@ -6,34 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medadv.attacks.engine import perturb
 from medadv.attacks.feasible import feasible_box, random_start
 from medadv.attacks.untouched import untouched
-from medadv.datasets.labels import Array, Label, Prediction
+from medadv.batches.attacking import attack_batch
+from medadv.batches.batch import Batch
+from medadv.batches.judging import successes
+from medadv.datasets.labels import Array, Prediction
 from medadv.spec.attack import AttackSettings
-from medadv.victims.victim import Victim
-from medadv_transforms.units import Lattice
+from medadv.victims.victim import TaskModel, Victim
 
 
 class AttackBench:
     """The samples, and what the victim says about them undisturbed."""
 
-    def __init__(
-        self,
-        victim: Victim,
-        images: Array,
-        labels: Sequence[Label],
-        lattice: Lattice,
-        seeds: Sequence[int],
-        device: torch.device,
-        regions: Array | None,
-        spacing_mm: Sequence[float] | None,
-        batch_size: int,
-    ) -> None:
-        self.victim, self.labels, self.lattice, self.seeds, self.spacing_mm = victim, labels, lattice, seeds, spacing_mm
-        self.images = torch.from_numpy(images.astype(np.float32)).to(device)
-        self.region = None if regions is None else torch.from_numpy((regions[:, None] != 0).astype(np.float32)).to(device)
-        self.parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    def __init__(self, victim: Victim, batch: Batch, seeds: Sequence[int], batch_size: int) -> None:
+        """batch: on the victim's device.  seeds: one a sample.  batch_size: samples per pass."""
+        self.victim, self.batch, self.seeds, self.batch_size = victim, batch, seeds, batch_size
         self.clean: dict[int, list[Prediction]] = {}
         self.done = self.total = 0
         self.tick: Callable[[int, int], None] = lambda done, total: None
@@ -45,59 +33,49 @@ class AttackBench:
     def known(self, perturbations: Array) -> Tensor:
         """Perturbations that were made before."""
         self.done += 1
-        return torch.from_numpy(perturbations.astype(np.float32)).to(self.images.device)
+        return torch.from_numpy(perturbations.astype(np.float32)).to(self.batch.images.device)
 
     def attack(self, settings: AttackSettings) -> Tensor:
         self.tick(self.done, self.total)
         self.done += 1
-        return torch.cat([self._attack(part, settings) for part in self.parts])
-
-    def _attack(self, part: slice, settings: AttackSettings) -> Tensor:
-        return perturb(
-            self.victim,
-            self.images[part],
-            self.victim.targets(self.labels[part], self.images.device),
-            settings,
-            lattice=self.lattice,
-            seeds=self.seeds[part],
-            region=None if self.region is None else self.region[part],
-            spacing_mm=self.spacing_mm,
-        )
+        starts = range(0, len(self.batch), self.batch_size)
+        parts = zip(self.batch.cut(self.batch_size), (self.seeds[start : start + self.batch_size] for start in starts), strict=True)
+        return torch.cat([attack_batch(self.victim, part, settings, seeds) for part, seeds in parts])
 
     def noise(self, epsilon: float) -> Tensor:
         """Full-size random signs: the largest noise that the ball holds."""
-        low, high = feasible_box(self.images, epsilon, self.lattice, self.region)
-        drawn = torch.stack([random_start(self.images.shape[1:], 1e3, seed) for seed in self.seeds]).to(low)
+        low, high = feasible_box(self.batch.images, epsilon, self.batch.lattice, self.batch.region)
+        drawn = torch.stack([random_start(self.batch.images.shape[1:], 1e3, seed) for seed in self.seeds]).to(low)
         return torch.where(drawn < 0, low.ceil(), high.floor())
 
-    def each(self, delta: Tensor, victim: Victim) -> Array:
+    def each(self, delta: Tensor, judge: TaskModel) -> Array:
         """Whether each sample's perturbation succeeds."""
-        if id(victim) not in self.clean:
-            self.clean[id(victim)] = self._predict(self.images, victim)
-        answers = self._predict(self.images + delta, victim)
-        return np.array([victim.succeeded(c, a, y) for c, a, y in zip(self.clean[id(victim)], answers, self.labels, strict=True)])
+        if id(judge) not in self.clean:
+            self.clean[id(judge)] = self._predict(self.batch.images, judge)
+        return successes(judge, self.clean[id(judge)], self._predict(self.batch.images + delta, judge), self.batch.labels)
 
-    def success(self, delta: Tensor, victim: Victim | None = None) -> float:
+    def success(self, delta: Tensor, judge: TaskModel | None = None) -> float:
         """Share of the samples on which a perturbation succeeds."""
-        return float(self.each(delta, victim or self.victim).mean())
+        return float(self.each(delta, judge or self.victim.scored).mean())
 
     def worst(self, deltas: Sequence[Tensor]) -> float:
         """Share of the samples on which any of the attacks succeeds."""
-        return float(np.any([self.each(delta, self.victim) for delta in deltas], axis=0).mean())
+        return float(np.any([self.each(delta, self.victim.scored) for delta in deltas], axis=0).mean())
 
     def zero_gradients(self, settings: AttackSettings) -> float:
         """Share of voxels that may move whose gradient is exactly zero on the clean image."""
         zeros = movable = 0
-        for part in self.parts:
-            low, high = feasible_box(self.images[part], 1, self.lattice, None if self.region is None else self.region[part])
-            with untouched(self.victim.module):
-                x = self.images[part].clone().requires_grad_()
-                targets = self.victim.targets(self.labels[part], x.device)
-                (gradient,) = torch.autograd.grad(self.victim.deviation(self.victim.forward(x), targets, settings).sum(), x)
+        objective = self.victim.attacked
+        for part in self.batch.cut(self.batch_size):
+            low, high = feasible_box(part.images, 1, part.lattice, part.region)
+            with untouched(objective.module):
+                x = part.images.clone().requires_grad_()
+                targets = objective.targets(part.labels, x.device)
+                (gradient,) = torch.autograd.grad(objective.deviation(objective.forward(x), targets, settings).sum(), x)
             free = high > low
             zeros += int(((gradient == 0) & free).sum())
             movable += int(free.sum())
         return zeros / max(1, movable)
 
-    def _predict(self, images: Tensor, victim: Victim) -> list[Prediction]:
-        return [answer for part in self.parts for answer in victim.predict(images[part])]
+    def _predict(self, images: Tensor, judge: TaskModel) -> list[Prediction]:
+        return [answer for part in images.split(self.batch_size) for answer in judge.predict(part)]

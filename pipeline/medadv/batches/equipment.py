@@ -12,8 +12,8 @@ from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
 from medadv.plan.recipe import Recipe, plan_spec, reader_of, recipe_of
 from medadv.spec.victim import VictimSettings
-from medadv.victims.loading import classes_for, load_victim
-from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.loading import VictimRequest, classes_for
+from medadv.victims.speed import Profile
 from medadv.victims.victim import Victim
 
 
@@ -35,7 +35,7 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
     if shape not in equipment.shapes:
         victim, device = equipment.victim, torch.device(equipment.recipe.device)
         if victim.task != "detection":  # detectors scale images of every shape
-            classes_for(victim.module, equipment.settings, victim.task, shape, device)
+            classes_for(victim.attacked.module, equipment.settings, victim.task, shape, device)
         equipment.shapes.add(shape)
     return equipment
 
@@ -50,10 +50,8 @@ def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("the plan was made for a GPU, and this worker sees none")
     shape = next(plan.lines()).shape
-    victim, identity = load_victim(
-        spec.victim, spec.data.task, Path(plan.base), device=torch.device(device), sample_shape=shape, trust_code=trust_code
-    )
-    if identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
+    request = VictimRequest(spec.victim, spec.data.task, Path(plan.base), trust_code)
+    victim = request.load(torch.device(device), shape, Profile.of(plan.settings["execution"].get("profile")))
+    if victim.identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
-    victim = with_profile(victim, Profile.of(plan.settings["execution"].get("profile")), shape)
     return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape})

@@ -1,51 +1,64 @@
 """How good are the answers? Inference in the planned batches, and what an attack did to each sample."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
-from medadv.batches.batch import on_device, planned
+from medadv.batches.batch import Batch, on_device, rows_by_batch
 from medadv.batches.loading import Loaded
 from medadv.datasets.labels import Array, Label, Prediction
-from medadv.plan.recipe import Recipe
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 
 
-def predict(images: Array, loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[Prediction]:
-    """The victim's answers to (n, C, *spatial) stored images, in fp32, in the planned batches."""
-    predictions: list[Prediction] = []
-    for indices in planned(loaded):
-        predictions += victim.predict(on_device(images[indices], torch.device(recipe.device)))
-    return predictions
+def predict(judge: TaskModel, images: Array, batches: Iterable[Sequence[int]], device: torch.device) -> list[Prediction]:
+    """Answers in fp32 to (n, C, *spatial) stored images, in the images' order; batches: rows that go through the model together."""
+    answers: dict[int, Prediction] = {}
+    for rows in batches:
+        answers |= dict(zip(rows, judge.predict(on_device(images[list(rows)], device)), strict=True))
+    return [answers[row] for row in sorted(answers)]
 
 
-def labels_of(loaded: Sequence[Loaded], recipe: Recipe, victim: Victim) -> list[Label]:
-    """The given truths, or the victim's own answers for unlabelled samples."""
+def planned_batches(loaded: Sequence[Loaded]) -> list[list[int]]:
+    """Rows of loaded samples, planned batch by planned batch."""
+    return rows_by_batch(item.place[0] for item in loaded)
+
+
+def labels_of(loaded: Sequence[Loaded], judge: TaskModel, device: torch.device) -> list[Label]:
+    """The given truths, and the model's own answers for samples without one."""
     given = [item.label for item in loaded if item.label is not None]
     if len(given) == len(loaded):
         return given
     images = np.stack([item.sample.image for item in loaded])
-    return [victim.own_label(p) for p in predict(images, loaded, recipe, victim)]
+    own = predict(judge, images, planned_batches(loaded), device)
+    return [judge.own_label(answer) if item.label is None else item.label for item, answer in zip(loaded, own, strict=True)]
+
+
+def batch_of(loaded: Sequence[Loaded], judge: TaskModel, device: torch.device) -> Batch:
+    """Loaded samples of one planned batch on a device, with a truth each."""
+    samples, ids = [item.sample for item in loaded], [item.planned.id for item in loaded]
+    return Batch.of(samples, labels_of(loaded, judge, device), ids).on(device)
 
 
 def outcome(
-    victim: Victim, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label], perturbation: Array
+    judge: TaskModel, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label], perturbation: Array
 ) -> dict[str, Array]:
     """Per-sample results of one attack, (n,) each: success, sizes of the perturbation in stored units, scores."""
     flat = perturbation.reshape(len(perturbation), -1).astype(np.int64)
-    pairs = list(zip(clean, adversarial, labels, strict=True))
     return {
-        "success": np.array([victim.succeeded(c, a, y) for c, a, y in pairs], np.uint8),
+        "success": successes(judge, clean, adversarial, labels).astype(np.uint8),
         "linf": np.abs(flat).max(1).astype(np.int32),
         "l2": np.sqrt((flat**2).sum(1)).astype(np.float64),
-        "score_clean": np.array([victim.score(c, y) for c, _, y in pairs], np.float64),
-        "score_adversarial": np.array([victim.score(a, y) for _, a, y in pairs], np.float64),
+        "score_clean": scores(judge, clean, labels),
+        "score_adversarial": scores(judge, adversarial, labels),
     }
 
 
-def planned_batches(receipt: dict[str, Any]) -> list[list[int]]:
-    """Rows of a shard, planned batch by planned batch."""
-    numbers = [record["place"][0] for record in receipt["records"]]
-    return [[row for row, number in enumerate(numbers) if number == wanted] for wanted in dict.fromkeys(numbers)]
+def successes(judge: TaskModel, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label]) -> Array:
+    """Whether the attack worked on each sample, (n,) bool."""
+    return np.array([judge.succeeded(c, a, y) for c, a, y in zip(clean, adversarial, labels, strict=True)], bool)
+
+
+def scores(judge: TaskModel, answers: Sequence[Prediction], labels: Sequence[Label]) -> Array:
+    """How right each answer is, (n,) float64."""
+    return np.array([judge.score(answer, label) for answer, label in zip(answers, labels, strict=True)], np.float64)

@@ -14,7 +14,7 @@ from medadv.datasets.labels import Label
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.plan.model import PlannedSample, PlannedShard
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
 
 
@@ -29,7 +29,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Batch:
+class LoadedBatch:
     """What could be loaded of a planned batch, and why the rest could not."""
 
     loaded: list[Loaded]
@@ -37,8 +37,8 @@ class Batch:
 
 
 def batches(
-    shard: PlannedShard, reader: Reader, victim: Victim, excluded: Collection[str] = (), threads: int = 1
-) -> Iterator[Batch]:
+    shard: PlannedShard, reader: Reader, judge: TaskModel, excluded: Collection[str] = (), threads: int = 1
+) -> Iterator[LoadedBatch]:
     """The shard's batches in order. A batch is loaded ahead: at most two batches of decoded samples wait in memory.
 
     excluded: samples that are known to kill workers; they are not touched.  threads: that load a batch together.
@@ -50,11 +50,11 @@ def batches(
     with ThreadPoolExecutor(1, thread_name_prefix="loading") as pool:
         planned = iter(enumerate(shard.batches))
         first = next(planned, None)
-        ahead = pool.submit(_load, *first, shard, reader, victim, hashes, excluded, threads) if first else None
+        ahead = pool.submit(_load, *first, shard, reader, judge, hashes, excluded, threads) if first else None
         while ahead is not None:
             batch = ahead.result()
             following = next(planned, None)
-            ahead = pool.submit(_load, *following, shard, reader, victim, hashes, excluded, threads) if following else None
+            ahead = pool.submit(_load, *following, shard, reader, judge, hashes, excluded, threads) if following else None
             yield batch
 
 
@@ -63,18 +63,18 @@ def _load(
     batch: Sequence[PlannedSample],
     shard: PlannedShard,
     reader: Reader,
-    victim: Victim,
+    judge: TaskModel,
     hashes: FileHashes,
     excluded: Collection[str],
     threads: int,
-) -> Batch:
+) -> LoadedBatch:
     def one(place: tuple[int, PlannedSample]) -> Loaded | dict[str, Any]:
         position, planned = place
         try:
             if planned.id in excluded:
                 raise InputError("kills-worker")
             sample = _read(planned, shard, reader, hashes)
-            return Loaded(planned, sample, _label(sample, victim), (number, position))
+            return Loaded(planned, sample, _label(sample, judge), (number, position))
         except InputError as error:
             raise_unless_input(error)
             if error.code == "changed-input" and not _there(reader):
@@ -82,7 +82,7 @@ def _load(
             return {"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice}
 
     found = list(in_order(one, enumerate(batch), threads))
-    return Batch([f for f in found if isinstance(f, Loaded)], [f for f in found if isinstance(f, dict)])
+    return LoadedBatch([f for f in found if isinstance(f, Loaded)], [f for f in found if isinstance(f, dict)])
 
 
 def _read(planned: PlannedSample, shard: PlannedShard, reader: Reader, hashes: FileHashes) -> Sample:
@@ -99,11 +99,11 @@ def _read(planned: PlannedSample, shard: PlannedShard, reader: Reader, hashes: F
     return sample
 
 
-def _label(sample: Sample, victim: Victim) -> Label | None:
+def _label(sample: Sample, judge: TaskModel) -> Label | None:
     if sample.label is None:
         return None
     try:
-        return victim.as_label(sample.label)
+        return judge.as_label(sample.label)
     except ValueError as error:
         raise InputError("label-values", str(error)) from None
 

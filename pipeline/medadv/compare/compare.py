@@ -8,23 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from medadv.batches.batch import Batch, on_device
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
 from medadv.compare.curves import curve
-from medadv.compare.table import Batch, Bench, Row, table
+from medadv.compare.table import Bench, Row, table
 from medadv.compare.write import write_csv, write_json, write_png
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
-from medadv.datasets.sample import Sample, stacked_regions
+from medadv.datasets.sample import Sample
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, survey
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
-from medadv.spec.victim import VictimSettings
-from medadv.victims.loading import load_victim
-from medadv.victims.victim import Victim
+from medadv.victims.loading import VictimRequest
+from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
-from medadv_transforms.units import LATTICES
 
 CURVE_SAMPLES = 16
 # Called with the spec's name, done, in all, and what was done.
@@ -56,20 +55,21 @@ def compare(
     torch.set_num_threads(spec.execution.threads)
     samples = read_samples(spec, base, limit)
     shape = samples[0][1].image.shape
-    victim = _load(spec.victim, spec, base, device, shape, trust_code)
-    second = None if spec.second_victim is None else _load(spec.second_victim, spec, base, device, shape, trust_code)
-    lattice = LATTICES[samples[0][1].unit]
-    batches = list(as_batches(samples, victim, spec.execution.batch, device))
-    bench = Bench(victim, second, batches, lattice, spec.execution.seed)
+    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(device, shape)
+    second = None
+    if spec.second_victim is not None:
+        second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code).load(device, shape).scored
+    batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
+    bench = Bench(victim, second, batches, spec.execution.seed)
     progress(spec.name, 0, len(spec.attacks) + 1, "")
     rows = table(bench, spec.attacks, lambda name, done, total: progress(spec.name, done, total, name))
-    few = Bench(victim, None, _first(batches, CURVE_SAMPLES), lattice, spec.execution.seed)
+    few = Bench(victim, None, _first(batches, CURVE_SAMPLES), spec.execution.seed)
     curves = [curve(few, name, settings) for name, settings in spec.attacks.items()]
     metric = rows[0].scores["as_is"].name
     about = {
         "spec": spec.name,
         "task": spec.data.task,
-        "unit": lattice.unit,
+        "unit": bench.lattice.unit,
         "metric": metric,
         "samples": len(samples),
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
@@ -100,7 +100,7 @@ def read_samples(spec: RunSpec, base: Path, limit: int) -> list[tuple[str, Sampl
     return samples
 
 
-def as_batches(samples: Sequence[tuple[str, Sample]], victim: Victim, size: int, device: torch.device) -> Iterator[Batch]:
+def as_batches(samples: Sequence[tuple[str, Sample]], judge: TaskModel, size: int, device: torch.device) -> Iterator[Batch]:
     """Consecutive samples of one shape and spacing, `size` at a time."""
     groups: dict[Any, list[tuple[str, Sample]]] = {}
     for name, sample in samples:
@@ -108,19 +108,17 @@ def as_batches(samples: Sequence[tuple[str, Sample]], victim: Victim, size: int,
     for group in groups.values():
         for start in range(0, len(group), size):
             names, parts = zip(*group[start : start + size], strict=True)
-            images = torch.from_numpy(np.stack([s.image for s in parts])).to(device, torch.float32)
             if any(s.label is None for s in parts):
-                labels = [victim.own_label(p) for p in victim.predict(images)]
+                own = judge.predict(on_device(np.stack([s.image for s in parts]), device))
+                labels = [judge.own_label(p) for p in own]
             else:
-                labels = [_label(victim, s) for s in parts]
-            regions = stacked_regions(parts)
-            region = None if regions is None else torch.from_numpy(regions).to(images)
-            yield Batch(images, labels, list(names), region, parts[0].spacing_mm)
+                labels = [_label(judge, s) for s in parts]
+            yield Batch.of(parts, labels, names).on(device)
 
 
-def _label(victim: Victim, sample: Sample) -> Any:
+def _label(judge: TaskModel, sample: Sample) -> Any:
     try:
-        return victim.as_label(sample.label)
+        return judge.as_label(sample.label)
     except ValueError as error:
         raise SpecError(f"data.label: {error}") from None
 
@@ -133,9 +131,3 @@ def _first(batches: Sequence[Batch], count: int) -> list[Batch]:
             break
         chosen.append(batch)
     return chosen
-
-
-def _load(
-    settings: VictimSettings, spec: RunSpec, base: Path, device: torch.device, shape: tuple[int, ...], trust_code: bool
-) -> Victim:
-    return load_victim(settings, spec.data.task, base, device=device, sample_shape=shape, trust_code=trust_code)[0]

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from medadv.attacks.smoothing import axis_kernels, smooth
 from medadv.attacks.untouched import untouched
-from medadv.compare.table import Batch, Bench
+from medadv.batches.batch import Batch
+from medadv.batches.judging import successes
+from medadv.compare.table import Bench
 from medadv.spec.attack import AttackSettings
 
 REFERENCE = AttackSettings(attack="smia", epsilon=1, step=1, weight=1, sigma=1.0, kernel_size=3)
@@ -40,21 +42,22 @@ def _of_batch(bench: Bench, batch: Batch, name: str, settings: AttackSettings) -
         iterates.append(delta.clone())
 
     final = bench.attack_batch(batch, name, settings, watch=keep)
-    clean = bench.victim.predict(batch.images)
+    judge = bench.victim.scored
+    clean = judge.predict(batch.images)
     rows = []
     for delta in [*iterates, final.to(batch.images)]:
         deviation, divergence = _terms(bench, batch, delta, settings)
-        answers = bench.victim.predict(batch.images + delta.round())
-        flips = [bench.victim.succeeded(c, a, y) for c, a, y in zip(clean, answers, batch.labels, strict=True)]
+        answers = judge.predict(batch.images + delta.round())
+        flips = successes(judge, clean, answers, batch.labels)
         rows.append([float(deviation.mean()), float(divergence.mean()), float(np.mean(flips))])
     return np.array(rows)
 
 
 def _terms(bench: Bench, batch: Batch, delta: Tensor, settings: AttackSettings) -> tuple[Tensor, Tensor]:
-    victim, images = bench.victim, batch.images
+    victim, images = bench.victim.attacked, batch.images
     kernels = axis_kernels(REFERENCE.sigma, REFERENCE.kernel_size, None, images.ndim - 2)
     with untouched(victim.module), torch.no_grad():
         example = victim.forward(images + delta)
-        smoothed = victim.forward((images + smooth(delta, kernels)).clamp(bench.lattice.low, bench.lattice.high))
+        smoothed = victim.forward((images + smooth(delta, kernels)).clamp(batch.lattice.low, batch.lattice.high))
         targets = victim.targets(batch.labels, images.device)
         return victim.deviation(example, targets, settings), victim.divergence(smoothed, example, REFERENCE)

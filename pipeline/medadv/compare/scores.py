@@ -9,15 +9,15 @@ from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.scoring.boxes import AveragePrecision, counts
 from medadv.scoring.intervals import LEVEL, RESAMPLES, RESAMPLES_DETECTION, Interval, draws, interval
 from medadv.scoring.metrics import corpus_metrics, headline
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 
 
 class Scores:
     """The victim's answers to one version of the samples."""
 
-    def __init__(self, victim: Victim, answers: Sequence[Prediction], labels: Sequence[Label]) -> None:
-        self.task, self.count = victim.task, len(labels)
-        self.rows = [(y, p.answer, victim.score(p, y)) for p, y in zip(answers, labels, strict=True)]
+    def __init__(self, judge: TaskModel, answers: Sequence[Prediction], labels: Sequence[Label]) -> None:
+        self.task, self.count = judge.task, len(labels)
+        self.rows = [(y, p.answer, judge.score(p, y)) for p, y in zip(answers, labels, strict=True)]
         self.name = headline(self.task, corpus_metrics(self.task, self.rows)) if self.rows else ""
         self.average: AveragePrecision | None = None
         if self.task == "detection":
@@ -38,11 +38,11 @@ class Scores:
         """The headline metric with its interval."""
         return interval(self.value, self.count, RESAMPLES_DETECTION if self.task == "detection" else RESAMPLES)
 
-    def further(self, victim: Victim) -> dict[str, float]:
+    def further(self, judge: TaskModel) -> dict[str, float]:
         """Every metric of the task; for detection also missed and invented boxes per image."""
         metrics = corpus_metrics(self.task, self.rows)
         if self.task == "detection":
-            threshold: float = victim.success_rule["score_threshold"]
+            threshold: float = judge.success_rule["score_threshold"]
             pairs: list[tuple[Any, Any]] = [(answer, truth) for truth, answer, _ in self.rows]
             metrics["missed"], metrics["invented"] = counts([a for a, _ in pairs], [y for _, y in pairs], threshold)
         return metrics

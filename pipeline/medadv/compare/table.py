@@ -10,29 +10,19 @@ from monai.metrics.regression import SSIMMetric
 from torch import Tensor
 
 from medadv.attacks.cost import passes
-from medadv.attacks.engine import Watch, perturb
-from medadv.attacks.feasible import start_seed
+from medadv.attacks.engine import Watch
+from medadv.batches.attacking import attack_batch, start_seeds
+from medadv.batches.batch import Batch
+from medadv.batches.judging import successes
 from medadv.compare.degrade import degradations
 from medadv.compare.scores import Scores
-from medadv.datasets.labels import Array, Label, Prediction
+from medadv.datasets.labels import Array, Prediction
 from medadv.scoring.intervals import Interval, mean_interval
 from medadv.spec.attack import AttackSettings
-from medadv.victims.victim import Victim
-from medadv_transforms.units import Lattice
+from medadv.victims.victim import TaskModel, Victim
 
 SSIM_WINDOW = 11
 SECOND = "second_victim"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples that go through the victim together. images: (n, C, *spatial) float32, stored units."""
-
-    images: Tensor
-    labels: list[Label]
-    names: list[str]
-    region: Tensor | None = None
-    spacing_mm: tuple[float, ...] | None = None
 
 
 @dataclass
@@ -54,10 +44,11 @@ class Row:
 class Bench:
     """A victim, perhaps a second one, and the samples that every attack is measured on."""
 
-    def __init__(self, victim: Victim, second: Victim | None, batches: Sequence[Batch], lattice: Lattice, seed: int = 0) -> None:
-        self.victim, self.second, self.batches, self.lattice, self.seed = victim, second, list(batches), lattice, seed
+    def __init__(self, victim: Victim, second: TaskModel | None, batches: Sequence[Batch], seed: int = 0) -> None:
+        self.victim, self.second, self.batches, self.seed = victim, second, list(batches), seed
+        self.lattice = self.batches[0].lattice
         self.labels = [label for batch in self.batches for label in batch.labels]
-        self.conditions = degradations(lattice)
+        self.conditions = degradations(self.lattice)
         self.clean = self.answers(self._unchanged(), "as_is")
 
     def attack(self, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> list[Tensor]:
@@ -66,26 +57,15 @@ class Bench:
 
     def attack_batch(self, batch: Batch, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> Tensor:
         """Perturbation of one batch."""
-        return perturb(
-            self.victim,
-            batch.images,
-            self.victim.targets(batch.labels, batch.images.device),
-            settings,
-            lattice=self.lattice,
-            seeds=[start_seed(self.seed, sample, name, restart) for sample in batch.names],
-            region=batch.region,
-            spacing_mm=batch.spacing_mm,
-            watch=watch,
-        )
+        return attack_batch(self.victim, batch, settings, start_seeds(self.seed, batch.ids, name, restart), watch)
 
     def answers(self, deltas: Sequence[Tensor], condition: str) -> list[Prediction]:
         """What a victim says to the perturbed samples under one condition."""
-        victim = self.second if condition == SECOND else self.victim
-        assert victim is not None
+        judge = self._judge(condition)
         degrade = self.conditions["as_is" if condition == SECOND else condition]
         found: list[Prediction] = []
         for batch, delta in zip(self.batches, deltas, strict=True):
-            found += victim.predict(degrade(batch.images + delta))
+            found += judge.predict(degrade(batch.images + delta))
         return found
 
     def row(self, name: str, settings: AttackSettings | None) -> Row:
@@ -95,19 +75,21 @@ class Bench:
         else:
             row, deltas = Row(name, settings, passes(settings)), self.attack(name, settings)
         for condition in [*self.conditions, *([SECOND] if self.second else [])]:
-            judge = self.second if condition == SECOND and self.second else self.victim
+            judge = self._judge(condition)
             answers = self.answers(deltas, condition)
             row.scores[condition] = Scores(judge, answers, self.labels)
             row.metrics[condition] = row.scores[condition].interval()
             if condition == "as_is":
-                row.further = row.scores[condition].further(self.victim)
+                row.further = row.scores[condition].further(judge)
                 if settings is not None:
-                    triples = zip(self.clean, answers, self.labels, strict=True)
-                    success = np.array([self.victim.succeeded(c, a, y) for c, a, y in triples], float)
+                    success = successes(judge, self.clean, answers, self.labels).astype(float)
                     row.sizes["success"] = mean_interval(success)
         if settings is not None:
             row.sizes |= self._sizes(deltas) | self._starts(name, settings, deltas)
         return row
+
+    def _judge(self, condition: str) -> TaskModel:
+        return self.second if condition == SECOND and self.second else self.victim.scored
 
     def _unchanged(self) -> list[Tensor]:
         return [torch.zeros_like(batch.images) for batch in self.batches]

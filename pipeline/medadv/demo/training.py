@@ -17,7 +17,7 @@ from medadv.victims.sources.registry import build_network
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.detection import Detector
 from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 from medadv_transforms.normalize import Normalize, Window
 
 Progress = Callable[[float, str], None]
@@ -151,15 +151,15 @@ def _fit(
 
 
 def _metrics(
-    victim: Victim, recipe: Recipe, training: Sequence[Label], images: Images, truths: Sequence[Label]
+    judge: TaskModel, recipe: Recipe, training: Sequence[Label], images: Images, truths: Sequence[Label]
 ) -> Metrics:
     stored = torch.as_tensor(images.astype(np.float32))
-    answers = [answer for batch in stored.split(recipe.batch) for answer in victim.predict(batch)]
+    answers = [answer for batch in stored.split(recipe.batch) for answer in judge.predict(batch)]
     metrics = corpus_metrics(
-        recipe.task, [(truth, answer.answer, victim.score(answer, truth)) for truth, answer in zip(truths, answers, strict=True)]
+        recipe.task, [(truth, answer.answer, judge.score(answer, truth)) for truth, answer in zip(truths, answers, strict=True)]
     )
     for name, others in (("baseline", constant_answers(recipe.task, training, len(truths))), ("shuffled", shuffled(answers))):
-        compared = [(truth, other.answer, victim.score(other, truth)) for truth, other in zip(truths, others, strict=True)]
+        compared = [(truth, other.answer, judge.score(other, truth)) for truth, other in zip(truths, others, strict=True)]
         metrics |= {f"{name}_{key}": value for key, value in corpus_metrics(recipe.task, compared).items()}
     return metrics
 

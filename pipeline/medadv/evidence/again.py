@@ -19,7 +19,7 @@ from medadv.plan.frozen import FrozenPlan, generations
 from medadv.plan.model import PlannedShard
 from medadv.plan.recipe import plan_spec, reader_of
 from medadv.spec.data import DataSettings
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
 
 TABLES = ("csv", "decathlon", "coco", "yolo")
@@ -34,7 +34,7 @@ def read_again(
     stored: list[Loaded],
     labels: list[Label],
     data: Path,
-    victim: Victim,
+    judge: TaskModel,
     listings: dict[int, Listed],
 ) -> tuple[list[Loaded], list[str]]:
     """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
@@ -57,7 +57,7 @@ def read_again(
             sample = reader.read(source.source if now is None else replace(source.source, label=now.label))
         except (InputError, OSError) as error:
             raise RunError(f"the input of sample {source.id} cannot be read from {data}: {error}") from None
-        if now is None or not _same(sample, item.sample) or not _same_label(sample, label, victim):
+        if now is None or not _same(sample, item.sample) or not _same_label(sample, label, judge):
             changed.append(source.id)
         again.append(Loaded(source, sample, None, item.place))
     return again, changed
@@ -83,12 +83,12 @@ def _same(new: Sample, stored: Sample) -> bool:
     return np.array_equal(new.image, stored.image) and np.array_equal(first, second) and np.array_equal(here, there)
 
 
-def _same_label(new: Sample, stored: Label, victim: Victim) -> bool:
+def _same_label(new: Sample, stored: Label, judge: TaskModel) -> bool:
     """Whether the truth that was read again is the stored one; unlabelled data holds none to compare."""
     if new.label is None:
         return True
     try:
-        label = victim.as_label(new.label)
+        label = judge.as_label(new.label)
     except ValueError:
         return False
     if isinstance(label, Boxes) and isinstance(stored, Boxes):

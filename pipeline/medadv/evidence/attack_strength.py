@@ -5,17 +5,15 @@ unbounded attack succeeds, gradients beat noise and white box beats transfer, gr
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
+from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
-from medadv.datasets.labels import Array, Label
+from medadv.datasets.labels import Array
 from medadv.spec.attack import AttackSettings
-from medadv.victims.victim import Victim
-from medadv_transforms.units import Lattice
+from medadv.victims.victim import TaskModel, Victim
 
 MAX_SAMPLES = 32
 MAX_VALUES = 1 << 24
@@ -33,18 +31,13 @@ ZERO_SHARE = 0.5
 
 def sanity(
     victim: Victim,
-    images: Array,
-    labels: Sequence[Label],
+    batch: Batch,
     attacks: Mapping[str, AttackSettings],
     *,
-    lattice: Lattice,
     seeds: Sequence[int],
-    device: torch.device,
-    regions: Array | None = None,
-    spacing_mm: Sequence[float] | None = None,
     batch_size: int = 8,
     limit: int = MAX_SAMPLES,
-    second: Victim | None = None,
+    second: TaskModel | None = None,
     made: Mapping[str, Array] | None = None,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -52,15 +45,10 @@ def sanity(
 
     Args:
         victim: under attack.
-        images: (n, C, *spatial), stored units. The first `limit` of those on which the victim is right are used: on the others
-            an attack has nothing to destroy, and even the strongest would look weak.
-        labels: their truths.
+        batch: samples on the victim's device. The first `limit` of those on which the victim is right are used: on the others an attack has
+            nothing to destroy, and even the strongest would look weak.
         attacks: name -> settings; the ladders climb with the first.
-        lattice: range of the stored units.
         seeds: one per sample.
-        device: where the victim runs.
-        regions: (n, *spatial), nonzero where perturbing is allowed.
-        spacing_mm: voxel spacing, when known.
         batch_size: samples per pass.
         limit: at most this many samples.
         second: another model of the same task, for transfer.
@@ -72,16 +60,14 @@ def sanity(
         `epsilon_zero_is_identity`, `huge_epsilon`, `noise`, `transfer`, `zero_gradients`, `worst_case`, `warnings`; or `samples` 0 and
         the reason in `warnings`.
     """
-    budget = MAX_VALUES // max(1, int(np.prod(images.shape[1:])))
+    budget = MAX_VALUES // max(1, math.prod(batch.images.shape[1:]))
     if not budget or not attacks:
         return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
-    rows = _vulnerable(victim, images[:budget], labels, device, batch_size)[: min(limit, MAX_SAMPLES)]
+    rows = _vulnerable(victim.scored, batch.part(slice(budget)), batch_size)[: min(limit, MAX_SAMPLES)]
     if not rows:
         return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: the victim is right on none of the samples looked at"]}
-    labels, seeds = [labels[i] for i in rows], [seeds[i] for i in rows]
-    regions = None if regions is None else regions[rows]
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
-    bench = AttackBench(victim, images[rows], labels, lattice, seeds, device, regions, spacing_mm, batch_size)
+    bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
     name, settings = next(iter(attacks.items()))
     rungs = {k: settings.epsilon * k for k in EPSILON_LADDER}
     steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
@@ -100,7 +86,7 @@ def sanity(
         success = white if n == settings.steps else bench.success(bench.attack(_scaled(settings, steps=n)))
         result["steps_ladder"].append({"steps": n, "success": success})
     result["epsilon_zero_is_identity"] = not identity.any()
-    huge = float(round(HUGE_SHARE * (lattice.high - lattice.low)))
+    huge = float(round(HUGE_SHARE * (batch.lattice.high - batch.lattice.low)))
     result["huge_epsilon"] = {"epsilon": huge, "success": bench.success(bench.attack(_scaled(settings, epsilon=huge)))}
     noise = bench.success(bench.noise(settings.epsilon))
     result["noise"] = {"success": noise, "white_box": white}
@@ -111,14 +97,10 @@ def sanity(
     return result
 
 
-def _vulnerable(victim: Victim, images: Array, labels: Sequence[Label], device: torch.device, batch_size: int) -> list[int]:
-    """Indices of the images whose clean answer an attack could destroy."""
-    found: list[int] = []
-    for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32)).to(device)
-        answers = victim.predict(batch)
-        found += [start + i for i, answer in enumerate(answers) if victim.vulnerable(answer, labels[start + i])]
-    return found
+def _vulnerable(judge: TaskModel, batch: Batch, batch_size: int) -> list[int]:
+    """Rows whose clean answer an attack could destroy."""
+    answers = [answer for part in batch.cut(batch_size) for answer in judge.predict(part.images)]
+    return [row for row, pair in enumerate(zip(answers, batch.labels, strict=True)) if judge.vulnerable(*pair)]
 
 
 def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:

@@ -11,8 +11,8 @@ from medadv.corpus.environment import environment
 from medadv.corpus.folder import Workspace
 from medadv.plan.frozen import generations
 from medadv.spec.victim import VictimSettings
-from medadv.victims.loading import load_victim
-from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.loading import VictimRequest
+from medadv.victims.speed import Profile
 from medadv.victims.victim import Victim
 
 DECISIVE = ("machine", "processor", "cpu_capability", "gpu", "cuda")
@@ -67,8 +67,8 @@ def load_published_victim(
         settings |= {"network": spec["network"], "weights": spec["weights"]}
         _hold(base / (spec["weights"] or spec["network"]), facts["weights_sha256"])
     task, device = manifest["data"]["task"], torch.device(device_of(manifest))
-    victim, _ = load_victim(VictimSettings(**settings), task, base, device=device, sample_shape=shape, trust_code=trust_code)
-    return with_profile(victim, Profile.of(manifest["execution"].get("profile")), shape)
+    profile = Profile.of(manifest["execution"].get("profile"))
+    return VictimRequest(VictimSettings(**settings), task, base, trust_code).load(device, shape, profile)
 
 
 def _hold(path: Path, expected: str) -> None:

@@ -101,7 +101,7 @@ def reproduce(
                 rows = [i for i, record in enumerate(receipt["records"]) if record["place"][0] == number]
                 loaded, labels = _stored_batch(file, receipt, rows)
                 if data is not None:
-                    loaded, changed = read_again(workspace, receipt, loaded, labels, data, victim, listings)
+                    loaded, changed = read_again(workspace, receipt, loaded, labels, data, victim.scored, listings)
                     inputs += changed
                 results += _compare(file, receipt, rows, loaded, labels, manifest, victim)
     if sample is not None:

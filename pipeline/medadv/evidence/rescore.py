@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medadv.batches.judging import planned_batches
+from medadv.batches.batch import on_device, rows_by_batch
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.corpus.receipt import load_receipt
@@ -15,7 +15,7 @@ from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.evidence.finding import Finding
 from medadv.evidence.published import device_of, differences, load_published_victim
 from medadv.store.reader import adversarial_image, open_shard, read_answer
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel, Victim
 
 SCORE_TOLERANCE = 1e-3
 """How far a score may lie from the stored one on another machine; on the same one it is the same."""
@@ -41,36 +41,36 @@ def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Callab
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
-            findings += list(_shard(file, entry["path"], receipt, manifest, victim, exact))
+            findings += list(_shard(file, entry["path"], receipt, manifest, victim.scored, exact))
         progress(number + 1, len(manifest["shards"]))
     return findings
 
 
 def _shard(
-    file: Any, name: str, receipt: dict[str, Any], manifest: dict[str, Any], victim: Victim, exact: bool
+    file: Any, name: str, receipt: dict[str, Any], manifest: dict[str, Any], judge: TaskModel, exact: bool
 ) -> Iterator[Finding]:
-    for rows in planned_batches(receipt):
+    for rows in rows_by_batch(record["place"][0] for record in receipt["records"]):
         images = np.stack([np.asarray(file["image"][row]) for row in rows])
         labels = [read_answer(file, "label", row) for row in rows]
-        clean = predict(victim, images, manifest)
+        clean = predict(judge, images, manifest)
         for attack in manifest["attacks"]:
             prefix = f"attacks/{attack}"
             deltas = np.stack([np.asarray(file[f"{prefix}/perturbation"][row]) for row in rows])
-            after = predict(victim, adversarial_image(images, deltas), manifest)
+            after = predict(judge, adversarial_image(images, deltas), manifest)
             for index, row in enumerate(rows):
                 pair = {"clean": clean[index], "adversarial": after[index]}
                 stored = {key: read_answer(file, f"{prefix}/prediction_{key}", row) for key in pair}
                 record = receipt["records"][row]
-                off = [abs(victim.score(answer, labels[index]) - record["attacks"][attack][f"score_{key}"]) for key, answer in pair.items()]
-                success = victim.succeeded(pair["clean"], pair["adversarial"], labels[index])
+                off = [abs(judge.score(answer, labels[index]) - record["attacks"][attack][f"score_{key}"]) for key, answer in pair.items()]
+                success = judge.succeeded(pair["clean"], pair["adversarial"], labels[index])
                 same = all(_same(pair[key].answer, stored[key]) for key in pair) and success == bool(record["attacks"][attack]["success"])
                 if (exact and not same) or max(off) > (0 if exact else SCORE_TOLERANCE):
                     yield Finding(name, f"{attack}: the victim answers otherwise, scores off by {max(off):.2e}", record["id"], prefix)
 
 
-def predict(victim: Victim, images: Any, manifest: dict[str, Any]) -> Sequence[Prediction]:
+def predict(judge: TaskModel, images: Any, manifest: dict[str, Any]) -> Sequence[Prediction]:
     """Answers to (n, C, *spatial) stored images, on the device of the corpus."""
-    return victim.predict(torch.from_numpy(images).to(device_of(manifest), torch.float32))
+    return judge.predict(on_device(images, torch.device(device_of(manifest))))
 
 
 def _same(first: Label, second: Label) -> bool:

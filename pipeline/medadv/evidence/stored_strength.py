@@ -3,14 +3,14 @@
 import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from medadv.attacks.feasible import start_seed
+from medadv.batches.attacking import start_seeds
+from medadv.batches.batch import Batch
 from medadv.common.errors import IntegrityError, MedadvError, StoppedError
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
@@ -21,26 +21,14 @@ from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
 from medadv.store.reader import open_shard, read_answer, spacing_of
-from medadv.victims.loading import load_victim
-from medadv_transforms.units import LATTICES
+from medadv.victims.loading import VictimRequest
+from medadv_transforms.units import LATTICES, Lattice
 
 FEWEST = 8
 SHARE = 8
 """The checks repeat the attack about six times, so they take at most one sample in this many, but `FEWEST` where there are as many."""
 LOOKED_AT = 4
 """Samples opened for each one wanted: some have another shape, on some the victim is wrong."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Samples of one shape, as stored: images (n, C, *spatial), perturbations per attack alike, regions (n, *spatial)."""
-
-    ids: list[str]
-    images: Array
-    labels: list[Label]
-    made: dict[str, Array]
-    regions: Array | None
-    spacing_mm: tuple[float, ...] | None
 
 
 def corpus_sanity(
@@ -100,33 +88,26 @@ def _measured(
     tick: Callable[[int, int], None],
 ) -> dict[str, Any]:
     attacks = {name: AttackSettings(**settings) for name, settings in manifest["attacks"].items()}
-    chosen = _choose(workspace, places, 2 * wanted, manifest["attacks"])
-    shape = chosen.images.shape[1:]
+    batch, made = _choose(workspace, places, 2 * wanted, manifest["attacks"], LATTICES[manifest["data"]["unit"]])
+    shape = tuple(batch.images.shape[1:])
     victim = load_published_victim(dict(manifest), workspace, shape, None, trust_code)
     device = torch.device(device_of(dict(manifest)))
     second = None
     if plan.spec.get("second_victim"):
         settings = VictimSettings(**plan.spec["second_victim"])
-        task = manifest["data"]["task"]
-        second, _ = load_victim(settings, task, Path(plan.base), device=device, sample_shape=shape, trust_code=trust_code)
-    first = next(iter(attacks))
+        second = VictimRequest(settings, victim.task, Path(plan.base), trust_code).load(device, shape).scored
     result = sanity(
         victim,
-        chosen.images,
-        chosen.labels,
+        batch.on(device),
         attacks,
-        lattice=LATTICES[manifest["data"]["unit"]],
-        seeds=[start_seed(manifest["execution"]["seed"], sample, first) for sample in chosen.ids],
-        device=device,
-        regions=chosen.regions,
-        spacing_mm=chosen.spacing_mm,
+        seeds=start_seeds(manifest["execution"]["seed"], batch.ids, next(iter(attacks))),
         batch_size=manifest["execution"]["batch_size"],
         limit=wanted,
         second=second,
-        made=chosen.made,
+        made=made,
         tick=tick,
     )
-    return {"sample_ids": [chosen.ids[row] for row in result.pop("rows")], **result}
+    return {"sample_ids": [batch.ids[row] for row in result.pop("rows")], **result}
 
 
 def _places(workspace: Workspace, manifest: Mapping[str, Any], lost: set[str]) -> Iterator[tuple[str, str, int]]:
@@ -138,32 +119,37 @@ def _places(workspace: Workspace, manifest: Mapping[str, Any], lost: set[str]) -
             yield record["id"], entry["path"], row
 
 
-def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, Any]) -> Chosen:
-    """The first samples by id, which is a hash and so a draw by lot, of the first one's shape, and voxel spacing where it matters."""
-    kept: list[tuple[str, Array, Label, dict[str, Array], Array | None]] = []
+def _choose(
+    workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, Any], lattice: Lattice
+) -> tuple[Batch, dict[str, Array]]:
+    """The first samples by id, which is a hash and so a draw by lot, of the first one's shape, and voxel spacing where it matters; and the
+    stored perturbations (n, C, *spatial) of each attack."""
+    ids: list[str] = []
+    images: list[Array] = []
+    labels: list[Label] = []
+    regions: list[Array | None] = []
+    made: dict[str, list[Array]] = {name: [] for name in attacks}
     in_mm = any(settings["sigma_unit"] == "mm" for settings in attacks.values())
     like: tuple[Any, ...] | None = None
-    spacing: tuple[float, ...] | None = None
     for sample, path, row in places:
         with open_shard(workspace.root / path) as file:
             image = np.asarray(file["image"][row])
             affine = np.asarray(file["affine"][row]) if "affine" in file else None
-            here = spacing_of(affine, image.ndim - 1) if in_mm else None
-            if like is None:
-                like, spacing = (image.shape, here), here
-            if (image.shape, here) != like:
+            here = (image.shape, spacing_of(affine, image.ndim - 1) if in_mm else None)
+            like = like or here
+            if here != like:
                 continue
-            made = {name: np.asarray(file[f"attacks/{name}/perturbation"][row]) for name in attacks}
-            region = np.asarray(file["region"][row]) if "region" in file else None
-            kept.append((sample, image, read_answer(file, "label", row), made, region))
-        if len(kept) == most:
+            ids.append(sample)
+            images.append(image)
+            labels.append(read_answer(file, "label", row))
+            regions.append(np.asarray(file["region"][row]) if "region" in file else None)
+            for name, deltas in made.items():
+                deltas.append(np.asarray(file[f"attacks/{name}/perturbation"][row]))
+        if len(ids) == most:
             break
-    regions = [np.ones(k[1].shape[1:], np.uint8) if k[4] is None else k[4] for k in kept]
-    return Chosen(
-        ids=[k[0] for k in kept],
-        images=np.stack([k[1] for k in kept]),
-        labels=[k[2] for k in kept],
-        made={name: np.stack([k[3][name] for k in kept]) for name in attacks},
-        regions=np.stack(regions) if any(k[4] is not None for k in kept) else None,
-        spacing_mm=spacing,
-    )
+    region = None
+    if any(r is not None for r in regions):
+        everywhere = np.ones(images[0].shape[1:], bool)
+        region = torch.from_numpy(np.stack([everywhere if r is None else r != 0 for r in regions])[:, None])
+    batch = Batch(torch.from_numpy(np.stack(images)), labels, ids, lattice, region, like[1] if like else None)
+    return batch, {name: np.stack(deltas) for name, deltas in made.items()}

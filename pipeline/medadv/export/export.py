@@ -116,7 +116,7 @@ def _scores(root: Path, manifest: dict[str, Any], scored: list[tuple[Item, Nativ
     for item, native in scored:
         assert native.back is not None
         pair = np.stack([item.image, native.back(native.item.image)])
-        first, second = (victim.score(answer, item.label) for answer in predict(victim, pair, manifest))
+        first, second = (victim.scored.score(answer, item.label) for answer in predict(victim.scored, pair, manifest))
         stored.append(first)
         exported.append(second)
     return {"score_stored": float(np.mean(stored)), "score_exported": float(np.mean(exported))}

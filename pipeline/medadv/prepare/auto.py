@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medadv.batches.judging import batch_of
 from medadv.batches.loading import Loaded, batches
 from medadv.batches.trial import Trial
 from medadv.common.machine import default_workers, worker_memory
@@ -16,8 +18,8 @@ from medadv.plan.model import PlannedSample, PlannedShard
 from medadv.prepare.batch_size import largest_batch
 from medadv.prepare.choose_profile import Tell, choose_profile
 from medadv.spec.run_spec import RunSpec
-from medadv.victims.loading import load_victim
-from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.loading import VictimRequest
+from medadv.victims.speed import Profile
 from medadv.victims.victim import Victim
 
 Fresh = Sequence[tuple[tuple[int, ...], PlannedSample]]
@@ -48,25 +50,24 @@ def measured(
     torch.set_num_threads(wanted.threads)
     reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
 
-    def victim_in(profile: Profile, shape: tuple[int, ...]) -> Victim:
-        victim, _ = load_victim(spec.victim, spec.data.task, base, device=device, sample_shape=shape, trust_code=trust_code)
-        return with_profile(victim, profile, shape)
+    request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
 
     try:
         if wanted.batch_size == "auto":
             largest = max(cut(fresh, wanted), key=lambda shard: math.prod(shard.shape))
-            victim = victim_in(exact, largest.shape)
+            victim = request.load(device, largest.shape, exact)
             if loaded := _first(largest, reader, victim):
                 workers = default_workers(wanted.threads, device.type) if wanted.workers == "auto" else wanted.workers
                 memory = worker_memory(workers) if wanted.memory_gib is None else int(wanted.memory_gib * (1 << 30))
-                trial = Trial(loaded[:1], spec.attacks, wanted.seed, device)
+                trial = Trial(batch_of(loaded[:1], victim.scored, device), spec.attacks, wanted.seed)
                 execution["batch_size"] = largest_batch(victim, trial, wanted.shard_size, memory)
                 tell(f"batches of {execution['batch_size']} fit")
         if wanted.precision == "auto":
             shard = cut(fresh, wanted.model_copy(update={"batch_size": execution["batch_size"]}))[0]
-            if loaded := _first(shard, reader, victim_in(exact, shard.shape)):
-                trial = Trial(loaded, spec.attacks, wanted.seed, device)
-                profile, records = choose_profile(lambda p: victim_in(p, shard.shape), exact, trial, tell)
+            victim = request.load(device, shard.shape, exact)
+            if loaded := _first(shard, reader, victim):
+                trial = Trial(batch_of(loaded, victim.scored, device), spec.attacks, wanted.seed)
+                profile, records = choose_profile(partial(request.load, device, shard.shape), exact, trial, tell)
                 tell(f"attacks run {profile.name}")
                 return {**execution, "profile": profile.as_dict()}, records
         return execution, []
@@ -76,4 +77,4 @@ def measured(
 
 def _first(shard: PlannedShard, reader: Reader, victim: Victim) -> list[Loaded]:
     """The first batch of which anything can be loaded."""
-    return next((batch.loaded for batch in batches(shard, reader, victim) if batch.loaded), [])
+    return next((batch.loaded for batch in batches(shard, reader, victim.scored) if batch.loaded), [])

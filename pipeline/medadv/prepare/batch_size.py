@@ -1,5 +1,7 @@
 """How many samples fit through the victim together?"""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def largest_batch(victim: Victim, trial: Trial, shard_size: int, memory: int) ->
     """
     one, two = (_step_bytes(victim, trial, count) for count in (1, 2))
     each, fixed = max(1, two - one), max(0, 2 * one - two)
-    if trial.device.type == "cuda":
+    if trial.batch.images.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info()
         fits = int((free * SHARE - fixed) / each)
     else:
@@ -31,13 +33,12 @@ def largest_batch(victim: Victim, trial: Trial, shard_size: int, memory: int) ->
 
 
 def _step_bytes(victim: Victim, trial: Trial, count: int) -> int:
-    several = Trial([trial.loaded[0]] * count, trial.attacks, trial.seed, trial.device)
-    labels = several.labels(victim)
+    several = replace(trial, batch=trial.batch.repeated(count))
     name, settings = max(trial.attacks.items(), key=lambda item: item[1].weight > 0)
     few = settings.model_copy(update={"steps": 1})
-    if trial.device.type == "cuda":
+    if trial.batch.images.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        several.attack(victim, name, few, labels)
+        several.attack(victim, name, few)
         return int(torch.cuda.max_memory_allocated())
     kept: dict[int, int] = {}
 
@@ -47,5 +48,5 @@ def _step_bytes(victim: Victim, trial: Trial, count: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        several.attack(victim, name, few, labels)
+        several.attack(victim, name, few)
     return sum(kept.values())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from medadv.batches.trial import Trial
-from medadv.victims.speed.profiles import Profile, candidates
+from medadv.victims.speed import Profile, candidates
 from medadv.victims.victim import Victim
 
 STRENGTH = 0.01
@@ -26,22 +26,21 @@ def choose_profile(make: Make, exact: Profile, trial: Trial, tell: Tell) -> tupl
         The choice, and one record per profile: `profile`, `seconds_per_step`, `success` (of the first attack) and `verdict`.
     """
     base = make(exact)
-    labels = trial.labels(base)
     seconds: dict[Profile, float] = {}
     records: dict[Profile, dict[str, Any]] = {}
-    for profile in [exact, *(p for p in candidates(base.module, trial.device.type) if p != exact)]:
+    for profile in [exact, *(p for p in candidates(base.attacked.module, trial.batch.images.device.type) if p != exact)]:
         records[profile] = {"profile": profile.name, "seconds_per_step": None, "success": None, "verdict": "slower"}
         try:
-            seconds[profile] = trial.step_seconds(make(profile), labels)
+            seconds[profile] = trial.step_seconds(make(profile))
             records[profile]["seconds_per_step"] = round(seconds[profile], 4)
         except Exception as error:  # any backend may fail in its own way; the others are still there
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             records[profile]["verdict"] = f"failed: {reason}"
             tell(f"profile {profile.name} is left out: {reason}")
     chosen = exact
-    reference = trial.strength(base, labels)
+    reference = trial.strength(base)
     for profile in sorted(seconds, key=lambda p: seconds[p]):
-        found = reference if profile == exact else trial.strength(make(profile), labels)
+        found = reference if profile == exact else trial.strength(make(profile))
         records[profile]["success"] = found[0][0]
         if all(s >= s0 - STRENGTH and score <= score0 + STRENGTH for (s, score), (s0, score0) in zip(found, reference, strict=True)):
             chosen = profile

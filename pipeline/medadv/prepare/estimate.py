@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from medadv.batches.judging import batch_of
 from medadv.batches.loading import batches
 from medadv.batches.trial import Trial
 from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
 from medadv.spec.run_spec import RunSpec
-from medadv.victims.loading import load_victim
-from medadv.victims.speed.profiles import Profile, with_profile
+from medadv.victims.loading import VictimRequest
+from medadv.victims.speed import Profile
 
 
 def seconds_to_make(
@@ -30,23 +31,25 @@ def seconds_to_make(
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.execution.threads)
     try:
-        victim, _ = load_victim(spec.victim, spec.data.task, base, device=device, sample_shape=first.shape, trust_code=trust_code)
-        victim = with_profile(victim, Profile.of(execution.get("profile")), first.shape)
+        request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
+        victim = request.load(device, first.shape, Profile.of(execution.get("profile")))
         reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
         began = time.perf_counter()
-        loaded = next((batch.loaded for batch in batches(first, reader, victim) if batch.loaded), [])
+        loaded = next((batch.loaded for batch in batches(first, reader, victim.scored) if batch.loaded), [])
         if not loaded:
             return None
         seconds = time.perf_counter() - began
-        trial = Trial(loaded, spec.attacks, spec.execution.seed, device)
-        labels = trial.labels(victim)  # the first pass, which warms up
-        scoring = _timed(lambda: victim.predict(trial.images()))
+        # Labels that are the victim's own answers take a first pass, which warms up, as does this one.
+        batch = batch_of(loaded, victim.scored, device)
+        victim.scored.predict(batch.images)
+        trial = Trial(batch, spec.attacks, spec.execution.seed)
+        scoring = _timed(lambda: victim.scored.predict(batch.images))
         seconds += scoring
         for name, settings in spec.attacks.items():
             # The first step of `last_step` smooths nothing and costs less than the others.
             count = min(settings.steps, 2 if settings.smooth == "last_step" else 1)
             few = settings.model_copy(update={"steps": count})
-            seconds += settings.steps / count * _timed(partial(trial.attack, victim, name, few, labels)) + scoring
+            seconds += settings.steps / count * _timed(partial(trial.attack, victim, name, few)) + scoring
     finally:
         torch.set_num_threads(threads)
     # Images of other sizes take time by their size; no worker helps another with its shard.

@@ -8,8 +8,8 @@ from medadv.common.errors import SpecError
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Survey
 from medadv.spec.run_spec import RunSpec
-from medadv.victims.loading import load_victim
-from medadv.victims.speed.profiles import Profile, exact_profile
+from medadv.victims.loading import VictimRequest
+from medadv.victims.speed import Profile, exact_profile
 from medadv.victims.victim import Identity
 
 
@@ -30,18 +30,12 @@ def check_kernels(spec: RunSpec, seen: Survey) -> None:
 
 def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile]:
     """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile."""
-    victim, identity = load_victim(
-        spec.victim,
-        spec.data.task,
-        base,
-        device=torch.device("cpu"),
-        sample_shape=seen.found[0].shape.shape,
-        trust_code=trust_code,
-    )
+    request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
+    victim = request.load(torch.device("cpu"), seen.found[0].shape.shape)
     if spec.data.task == "classification" and not spec.data.unlabelled:
         for item in seen.found:
             try:
-                victim.as_label(item.sample.source.label)
+                victim.scored.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return identity, exact_profile(victim.module, resolve_device(spec.execution.device))
+    return victim.identity, exact_profile(victim.scored.module, resolve_device(spec.execution.device))

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from medadv.batches.attacking import attack_samples
-from medadv.batches.batch import planned
-from medadv.batches.judging import labels_of, outcome, predict
-from medadv.batches.loading import Batch, Loaded, batches
+from medadv.batches.judging import labels_of, outcome, planned_batches, predict
+from medadv.batches.loading import Loaded, LoadedBatch, batches
 from medadv.common.errors import IntegrityError
 from medadv.common.files import sync
 from medadv.common.hashing import canonical_json, hash_array, hash_file, hash_value
@@ -67,7 +67,7 @@ def make_shard(
     name = shard_name(shard.index)
     temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
     try:
-        source = batches(shard, reader, victim, excluded, helpers(recipe.device))
+        source = batches(shard, reader, victim.scored, excluded, helpers(recipe.device))
         content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)
         receipt = _base_receipt(shard, recipe, loaded, quarantined)
         if not loaded:
@@ -115,10 +115,11 @@ def _base_receipt(shard: PlannedShard, recipe: Recipe, loaded: Sequence[Loaded],
 
 
 def _attacked(
-    temporary: Path, shard: PlannedShard, recipe: Recipe, source: Iterator[Batch], victim: Victim, proceed: Callable[[], None]
+    temporary: Path, shard: PlannedShard, recipe: Recipe, source: Iterator[LoadedBatch], victim: Victim, proceed: Callable[[], None]
 ) -> tuple[ShardContent, list[Loaded], list[dict[str, Any]]]:
     """Load, attack and store batch by batch: while one batch is attacked, the next is loaded and the one before is written."""
     spatial = len(shard.shape) - 1
+    device = torch.device(recipe.device)
     loaded: list[Loaded] = []
     labels: list[Label] = []
     quarantined: list[dict[str, Any]] = []
@@ -130,7 +131,7 @@ def _attacked(
             quarantined += batch.quarantined
             if not batch.loaded:
                 continue
-            truths = labels_of(batch.loaded, recipe, victim)
+            truths = labels_of(batch.loaded, victim.scored, device)
             arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
             for name, settings in recipe.attacks.items():
                 arrays[f"attacks/{name}/perturbation"] = attack_samples(name, settings, recipe, batch.loaded, truths, victim)
@@ -163,11 +164,12 @@ def _score(
     stored = read_content(temporary)
     second = ShardContent()
     outcomes: dict[str, dict[str, Array]] = {}
-    clean = predict(stored.arrays["image"], loaded, recipe, victim)
+    judge, device, places = victim.scored, torch.device(recipe.device), planned_batches(loaded)
+    clean = predict(judge, stored.arrays["image"], places, device)
     for name in recipe.attacks:
         perturbation = stored.arrays[f"attacks/{name}/perturbation"]
-        adversarial = predict(adversarial_image(stored.arrays["image"], perturbation), loaded, recipe, victim)
-        outcomes[name] = outcome(victim, clean, adversarial, labels, perturbation)
+        adversarial = predict(judge, adversarial_image(stored.arrays["image"], perturbation), places, device)
+        outcomes[name] = outcome(judge, clean, adversarial, labels, perturbation)
         prefix = f"attacks/{name}"
         second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
         second.arrays |= answer_arrays(f"{prefix}/prediction_clean", [p.answer for p in clean])
@@ -208,7 +210,7 @@ def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, Any
         "parameters": canonical_json(settings.model_dump(mode="json")).decode(),
         "epsilon": settings.epsilon,
         "norm": "linf",
-        "success_rule": canonical_json(victim.success_rule).decode(),
+        "success_rule": canonical_json(victim.scored.success_rule).decode(),
     }
 
 
@@ -217,7 +219,7 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
     if shard.index != recipe.first_shard:
         return None
     name, settings = next(iter(recipe.attacks.items()))
-    batch = next(planned(loaded))
+    batch = planned_batches(loaded)[0]
     items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
     again = attack_samples(name, settings, recipe, items, labels, victim)
     equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])

@@ -52,7 +52,7 @@ def main() -> None:
         # An error that Python can tell of is no death: it is dealt with where the shard is made.
         with suppress(Exception):
             alone = replace(shard, samples=(planned[name],))
-            for batch in batches(alone, equipment.reader, equipment.victim):
+            for batch in batches(alone, equipment.reader, equipment.victim.scored):
                 rehearse(batch, equipment.recipe, equipment.victim)
         print(name, flush=True)
 

@@ -41,7 +41,7 @@ from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import detector_of
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Victim
+from medadv.victims.victim import TaskModel
 from medadv_transforms.units import LATTICES
 
 SEED_RANGE = 1 << 63
@@ -57,7 +57,7 @@ def as_victim(
     spatial_dims: int = 2,
     score_threshold: float = 0.5,
     x_first: bool = False,
-) -> Victim:
+) -> TaskModel:
     """A network of your own, ready to be attacked. It is used as it is, not copied: later training steps change the victim too.
 
     Args:
@@ -86,7 +86,7 @@ def as_victim(
 
 
 def attack(
-    victim: Victim,
+    victim: TaskModel,
     batch: Mapping[Hashable, Any],
     settings: AttackSettings | Mapping[str, Any],
     *,
@@ -140,7 +140,7 @@ class AdversarialPerturbd(RandomizableTransform, MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        victim: Victim,
+        victim: TaskModel,
         settings: AttackSettings | Mapping[str, Any],
         *,
         unit: str = "level8",
@@ -172,7 +172,7 @@ class AdversarialPerturbd(RandomizableTransform, MapTransform):
         return result
 
 
-def _labels(victim: Victim, labels: Any) -> list[Any]:
+def _labels(victim: TaskModel, labels: Any) -> list[Any]:
     """One raw label a sample, in the form that `as_label` takes."""
     if victim.task == "detection":
         return [label if isinstance(label, Boxes) else _boxes(label) for label in labels]

@@ -1,5 +1,6 @@
-"""From the spec's victim to a model ready for attack."""
+"""How does a spec's victim become a model ready for attack?"""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
-from medadv.common.hashing import hash_file, hash_value
+from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import normalization, windowed
@@ -17,54 +18,67 @@ from medadv.victims.sources.factory import from_factory
 from medadv.victims.sources.program import from_program
 from medadv.victims.sources.registry import build_network
 from medadv.victims.sources.weights import load_weights
+from medadv.victims.speed import Profile, with_profile
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.detection import Detector
 from medadv.victims.tasks.detection_monai import MonaiDetector
 from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Identity, Victim
+from medadv.victims.victim import Identity, TaskModel, Victim
 
 PROGRAMS = (".pt", ".pth", ".ts", ".torchscript", ".pt2")
 
 
-def load_victim(
-    settings: VictimSettings,
-    task: str,
-    base: Path,
-    *,
-    device: torch.device,
-    sample_shape: tuple[int, ...] | None = None,
-    trust_code: bool = False,
-) -> tuple[Victim, Identity]:
-    """Build the network, load its weights and wrap both for the task.
+@dataclass(frozen=True)
+class VictimRequest:
+    """Which model is asked for, and what it may do.
 
-    Args:
-        settings: the spec's victim.
-        task: classification, segmentation or detection.
-        base: folder that relative paths start from.
-        device: where it runs.
-        sample_shape: (C, *spatial) of a stored image; the outputs for it tell how many classes there are. Detectors say it themselves.
-        trust_code: whether a `python:` factory may be imported.
-
-    Raises:
-        SpecError: unknown network, weights that do not fit, outputs that are not what the task needs.
+    settings: as the spec names it.  task: classification, segmentation or detection.  base: folder that relative paths start from.
+    trust_code: whether a `python:` factory may be imported.
     """
-    network, program = _network(settings, base, trust_code)
-    weights = load_weights(network, settings, base) if settings.weights else program
-    if weights is None:
-        raise SpecError("victim.weights is missing: an untrained network is no victim")
-    parameters = sum(p.numel() for p in network.parameters())
-    module = Normalized(normalization(settings), windowed(network, settings, task)).to(device)
-    set_evaluation(module)
-    identity = Identity(weights, program, parameters)
-    if task == "detection":
-        # CT grids, which alone take a HU window, are stored x first, photographs y first.
-        return detector_of(module, settings.score_threshold, x_first=settings.normalize.window is not None), identity
-    if sample_shape is None:
-        raise ValueError("sample_shape is needed to learn how many classes the network answers")
-    classes = classes_for(module, settings, task, sample_shape, device)
-    if task == "classification":
-        return Classifier(module, settings.head, classes), identity
-    return Segmenter(module, settings.head, classes, len(sample_shape) - 1), identity
+
+    settings: VictimSettings
+    task: str
+    base: Path
+    trust_code: bool = False
+
+    def load(self, device: torch.device, shape: tuple[int, ...] | None = None, profile: Profile | None = None) -> Victim:
+        """Build the network, load its weights and wrap both for the task.
+
+        Args:
+            device: where it runs.
+            shape: (C, *spatial) of a stored image; the outputs for it tell how many classes there are. Detectors say it themselves.
+            profile: how it is executed while it is attacked, the plain way unless given; needs the shape.
+
+        Raises:
+            SpecError: unknown network, weights that do not fit, outputs that are not what the task needs.
+            ValueError, RuntimeError: the network does not bear the profile.
+        """
+        network, program = _network(self.settings, self.base, self.trust_code)
+        weights = load_weights(network, self.settings, self.base) if self.settings.weights else program
+        if weights is None:
+            raise SpecError("victim.weights is missing: an untrained network is no victim")
+        parameters = sum(p.numel() for p in network.parameters())
+        module = Normalized(normalization(self.settings), windowed(network, self.settings, self.task)).to(device)
+        set_evaluation(module)
+        model = self._wrapped(module, shape, device)
+        attacked = model
+        if profile is not None:
+            if shape is None:
+                raise ValueError("a profile is tried on an image of a shape, and none was given")
+            attacked = with_profile(model, profile, shape)
+        return Victim(model, attacked, Identity(weights, program, parameters))
+
+    def _wrapped(self, module: Normalized, shape: tuple[int, ...] | None, device: torch.device) -> TaskModel:
+        settings = self.settings
+        if self.task == "detection":
+            # CT grids, which alone take a HU window, are stored x first, photographs y first.
+            return detector_of(module, settings.score_threshold, x_first=settings.normalize.window is not None)
+        if shape is None:
+            raise ValueError("the shape of an image is needed to learn how many classes the network answers")
+        classes = classes_for(module, settings, self.task, shape, device)
+        if self.task == "classification":
+            return Classifier(module, settings.head, classes)
+        return Segmenter(module, settings.head, classes, len(shape) - 1)
 
 
 def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, str | None]:
@@ -124,8 +138,3 @@ def classes_for(module: nn.Module, settings: VictimSettings, task: str, stored: 
         got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise SpecError(f"victim: the network answers {got}; task {task} needs logits {expected}")
     return int(outputs.shape[1])
-
-
-def settings_hash(settings: VictimSettings, identity: Identity) -> str:
-    """One hash for a loaded victim: workers keep the last one by it."""
-    return hash_value([settings.model_dump(mode="json"), identity.as_dict()])

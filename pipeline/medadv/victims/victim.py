@@ -1,18 +1,18 @@
-"""The surface that every victim shows to the attack and to the scoring."""
+"""What is attacked, and who judges? A model as its task shows it, and the pair of both that a plan works with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medadv.attacks.objective import Objective
 from medadv.datasets.labels import Label, Prediction
 
 
-class Victim(Objective, Protocol):
-    """A model with its normalisation, its loss terms, its predictions and its success rule."""
+class TaskModel(Objective, Protocol):
+    """A model with its normalisation, as its task shows it to the attack and to the scoring: loss terms, predictions, success rule."""
 
     @property
     def task(self) -> str:
@@ -52,6 +52,22 @@ class Victim(Objective, Protocol):
         """Whether there is anything right about the clean answer that an attack could destroy."""
         ...
 
+    def on(self, module: nn.Module) -> Self:
+        """The same task, computed by another module."""
+        ...
+
+    def heavy_parts(self) -> list[nn.Module]:
+        """The parts that may run in half precision: not the normalisation, not anchors, matching or stitching."""
+        ...
+
+    def network_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """(C, *spatial) that the network sees of an image of a stored shape: a window of it, where there are windows."""
+        ...
+
+    def tensors(self, outputs: Any) -> Iterator[Tensor]:
+        """The floating-point tensors in what `forward` returns."""
+        ...
+
 
 def two_halves(outputs: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Outputs of the first n samples and of the rest."""
@@ -71,3 +87,17 @@ class Identity:
     def as_dict(self) -> dict[str, Any]:
         """For settings and manifest."""
         return {"weights_sha256": self.weights_sha256, "program_sha256": self.program_sha256, "parameters": self.parameters}
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model under attack: who judges, always in fp32, and what the attack differentiates, which may run in another profile."""
+
+    scored: TaskModel
+    attacked: TaskModel
+    identity: Identity
+
+    @property
+    def task(self) -> str:
+        """classification, segmentation or detection."""
+        return self.scored.task

@@ -3,25 +3,17 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
-from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from torch import Tensor, nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.machine import fast_products
-from medadv.datasets.labels import Label, Prediction
-from medadv.spec.attack import AttackSettings
-from medadv.victims.inputs.sliding import SlidingWindow
 from medadv.victims.speed.folding import fold_batch_norm
 from medadv.victims.speed.int8 import Int8Convolution, has_int8_products, is_quantizable
 from medadv.victims.speed.memory_format import FORMATS, leave_half, with_settled_slices
 from medadv.victims.speed.replacing import freeze_slopes, lighten, replace_parts
-from medadv.victims.tasks.classification import Classifier
-from medadv.victims.tasks.detection import Dense, Detector
-from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Victim
 
 FOLD_TOLERANCE = 1e-3
 """Relative difference of outputs that folding may cause: rounding gives 1e-6, a wrong pair of layers 1e-1."""
@@ -80,100 +72,59 @@ def candidates(module: nn.Module, device: str) -> list[Profile]:
     return found
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """A victim attacked by one module and scored by another."""
-
-    scoring: Victim
-    attacking: Victim
-
-    @property
-    def task(self) -> str:
-        """As the victim's."""
-        return self.scoring.task
-
-    @property
-    def success_rule(self) -> dict[str, Any]:
-        """As the victim's."""
-        return self.scoring.success_rule
+class Executable(Protocol):
+    """What is asked of a model that is to run in a profile (see `victims.victim.TaskModel`)."""
 
     @property
     def module(self) -> nn.Module:
-        """What the attack differentiates."""
-        return self.attacking.module
-
-    def as_label(self, raw: Any) -> Label:
-        """As the victim's."""
-        return self.scoring.as_label(raw)
-
-    def own_label(self, prediction: Prediction) -> Label:
-        """As the victim's."""
-        return self.scoring.own_label(prediction)
-
-    def targets(self, labels: Sequence[Label], device: torch.device) -> Any:
-        """As the victim's."""
-        return self.scoring.targets(labels, device)
-
-    def predict(self, images: Tensor) -> list[Prediction]:
-        """fp32, whatever the attack runs in."""
-        return self.scoring.predict(images)
-
-    def score(self, prediction: Prediction, label: Label) -> float:
-        """As the victim's."""
-        return self.scoring.score(prediction, label)
-
-    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
-        """As the victim's."""
-        return self.scoring.succeeded(clean, adversarial, label)
-
-    def vulnerable(self, clean: Prediction, label: Label) -> bool:
-        """As the victim's."""
-        return self.scoring.vulnerable(clean, label)
+        """Everything with parameters, the normalisation included."""
+        ...
 
     def forward(self, images: Tensor) -> Any:
-        """Outputs in fp32, computed as the profile says."""
-        return self.attacking.forward(images)
+        """Outputs for (n, C, *spatial) in stored units."""
+        ...
 
-    def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
-        """By samples."""
-        return self.attacking.split(outputs, n)
+    def on(self, module: nn.Module) -> Self:
+        """The same task, computed by another module."""
+        ...
 
-    def reference(self, outputs: Any) -> Any:
-        """Detached outputs."""
-        return self.attacking.reference(outputs)
+    def heavy_parts(self) -> list[nn.Module]:
+        """The parts that may run in half precision."""
+        ...
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
-        """In fp32."""
-        return self.attacking.deviation(outputs, targets, settings)
+    def network_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """(C, *spatial) that the network sees of an image of a stored shape."""
+        ...
 
-    def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
-        """In fp32."""
-        return self.attacking.divergence(smoothed, example, settings)
+    def tensors(self, outputs: Any) -> Iterator[Tensor]:
+        """The floating-point tensors in what `forward` returns."""
+        ...
 
 
-def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Victim:
-    """The victim, executed as a profile says. Its own module takes the memory format; everything inexact happens to a copy.
+Model = TypeVar("Model", bound=Executable)
+
+
+def with_profile(model: Model, profile: Profile, shape: Sequence[int]) -> Model:
+    """The model as a profile executes it. Its own module takes the memory format; everything inexact happens to a copy.
 
     shape: (C, *spatial) of a stored image.  Raises ValueError or RuntimeError where the network does not bear the profile.
     """
     if not (profile.folded or profile.bf16 or profile.compiled):
         if profile.channels_last:
-            _to_channels_last(victim.module)
-        return victim
+            _to_channels_last(model.module)
+        return model
     if profile.int8 and not has_int8_products():
         raise ValueError("the plan multiplies 8-bit numbers, and this processor would saturate: run it on one with VNNI, or plan anew here")
-    if not isinstance(victim, Classifier | Segmenter | Detector):
-        raise ValueError("this kind of victim knows no profiles")
-    module: Any = copy.deepcopy(victim.module)
+    module = copy.deepcopy(model.module)
     set_evaluation(module)
     freeze_slopes(module)
-    fast = replace(victim, module=module)
+    fast = model.on(module)
     if profile.folded:
-        sample = _sample(fast, shape)
+        sample = _sample(module, fast.network_shape(shape))
         with torch.no_grad():
-            before = list(_tensors(fast.forward(sample)))
+            before = list(fast.tensors(fast.forward(sample)))
             fold_batch_norm(module, lambda: fast.forward(sample))
-            after = list(_tensors(fast.forward(sample)))
+            after = list(fast.tensors(fast.forward(sample)))
         for old, new in zip(before, after, strict=True):
             if not torch.allclose(new, old, rtol=FOLD_TOLERANCE, atol=FOLD_TOLERANCE * float(old.abs().max())):
                 raise ValueError("folding batch-norm changes the answers: a convolution's output is read elsewhere too")
@@ -181,10 +132,10 @@ def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Vict
     if on_cpu:
         lighten(module)
     if profile.channels_last:
-        _to_channels_last(victim.module)
+        _to_channels_last(model.module)
         _to_channels_last(module)
         _settle(module)
-    for part in _parts(fast):
+    for part in fast.heavy_parts():
         if on_cpu:
             part.forward = with_settled_slices(part.forward)
         if profile.int8:
@@ -197,17 +148,7 @@ def with_profile(victim: Victim, profile: Profile, shape: Sequence[int]) -> Vict
             part.register_forward_hook(lambda _, __, outputs, leave=leave: _each(outputs, leave))
         if profile.compiled:
             part.compile(mode=profile.compiled)
-    return Tuned(victim, fast)
-
-
-def _parts(victim: Classifier | Segmenter | Detector) -> list[nn.Module]:
-    """The heavy parts, which may run in half precision: not the normalisation, not anchors, matching or stitching."""
-    network: Any = getattr(victim.module, "network", victim.module)
-    if isinstance(network, SlidingWindow | RetinaNetDetector):
-        return [network.network]
-    if isinstance(victim, Detector):
-        return [network.backbone, network.head] if victim.one_stage else [network.backbone]
-    return [network]
+    return fast
 
 
 def _to_channels_last(module: nn.Module) -> None:
@@ -224,18 +165,9 @@ def _settle(module: nn.Module) -> None:
             part.register_forward_hook(lambda _, __, output: output.contiguous(memory_format=FORMATS[output.ndim]))
 
 
-def _sample(victim: Classifier | Segmenter | Detector, shape: Sequence[int]) -> Tensor:
-    network: Any = getattr(victim.module, "network", victim.module)
-    size = (shape[0], *network.window) if isinstance(network, SlidingWindow) else tuple(shape)
-    device = next(victim.module.parameters()).device
-    return torch.randint(0, 256, (1, *size), generator=torch.Generator().manual_seed(0)).to(device, torch.float32)
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Dense):
-        yield from outputs.head.values()
+def _sample(module: nn.Module, shape: Sequence[int]) -> Tensor:
+    device = next(module.parameters()).device
+    return torch.randint(0, 256, (1, *shape), generator=torch.Generator().manual_seed(0)).to(device, torch.float32)
 
 
 def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -13,6 +13,7 @@ from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.divergence import prediction_divergence
+from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
 
 THRESHOLD = 0.5
@@ -20,7 +21,7 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Classifier(ModelParts):
     """A victim that answers logits (n, K)."""
 
     module: nn.Module

@@ -18,6 +18,7 @@ from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
+from medadv.victims.tasks.parts import ModelParts
 
 NORMALISERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
@@ -39,7 +40,7 @@ def reversed_axes(boxes: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Detector:
+class Detector(ModelParts):
     """A victim that finds boxes. classes counts the background, class 0."""
 
     module: Normalized
@@ -69,6 +70,17 @@ class Detector:
     def one_stage(self) -> bool:
         """Whether the dense head outputs can be had, with their loss."""
         return isinstance(self.network, FCOS | RetinaNet)
+
+    def heavy_parts(self) -> list[nn.Module]:
+        """The backbone, and the head where it is dense; proposals, matching and suppression stay in fp32."""
+        return [self.network.backbone, self.network.head] if self.one_stage else [self.network.backbone]
+
+    def tensors(self, outputs: Any) -> Iterator[Tensor]:
+        """The dense head's outputs; detectors of two stages have none."""
+        if isinstance(outputs, Dense):
+            yield from outputs.head.values()
+        else:
+            yield outputs
 
     def as_label(self, raw: Any) -> Label:
         """Boxes whose classes the detector knows."""

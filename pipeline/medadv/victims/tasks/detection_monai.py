@@ -1,4 +1,4 @@
-"""MONAI's RetinaNetDetector (2D and 3D) as network and as victim.
+"""MONAI's RetinaNetDetector (2D and 3D) as a victim.
 
 It differs from torchvision's detectors in three ways that this file hides: classes count from 0, boxes follow the tensor's own axis order,
 and images are padded, not resized.
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from monai.apps.detection.utils.detector_utils import preprocess_images
-from torch import Tensor
+from torch import Tensor, nn
 
 from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
@@ -27,6 +27,10 @@ class MonaiDetector(Detector):
     def one_stage(self) -> bool:
         """Always."""
         return True
+
+    def heavy_parts(self) -> list[nn.Module]:
+        """The network that the detector wraps."""
+        return [self.network.network]
 
     def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
         """MONAI's list of {boxes, labels}, classes from 0."""

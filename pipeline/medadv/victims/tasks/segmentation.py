@@ -15,6 +15,7 @@ from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
+from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
 
 IGNORE = 255
@@ -24,7 +25,7 @@ DICE_DROP = 0.1
 
 
 @dataclass(frozen=True)
-class Segmenter:
+class Segmenter(ModelParts):
     """A victim that answers logits (n, K, *spatial) on the image grid; with softmax, class 0 is background."""
 
     module: nn.Module
