@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from attack_cases import LEVEL8, classifier, images, labels, settings
+from attack_cases import classifier, images, labels, settings
 from device_guard import DeviceOnly, HostTouchedError, attack_on_meta
 from torch import Tensor, nn
 from torch.nn import functional
@@ -130,4 +130,4 @@ def test_the_guard_is_there_in_later_steps_and_on_the_way_back(
     victim = classifier()
     touching = type(victim)(Network(victim.module, ahead, back), "softmax", 4)
     with pytest.raises(HostTouchedError):
-        attack_on_meta(touching, images(2, 3, 16, 16), labels(2, 4), settings("pgd", steps=2), LEVEL8, monkeypatch)
+        attack_on_meta(touching, images(2, 3, 16, 16), labels(2, 4), settings("pgd", steps=2), monkeypatch)

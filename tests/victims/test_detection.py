@@ -26,7 +26,7 @@ from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.registry import fcos_resnet18_fpn_gn, retinanet_resnet18_fpn_gn
 from medadv.victims.sources.retinanet import retinanet
 from medadv.victims.tasks.detection import NORMALISERS, Detector, reversed_axes
-from medadv.victims.tasks.detection_monai import MonaiDetector
+from medadv.victims.tasks.detection_monai import MonaiDetector, anchors_of, by_anchor
 from medadv_transforms.normalize import Normalize, Window
 from medadv_transforms.units import LATTICES
 
@@ -167,6 +167,22 @@ def test_axes_of_monai_boxes() -> None:
     (target,) = victim.targets([Boxes.of([[8, 10, 40, 30]], [1])], torch.device("cpu"))
     assert target["boxes"].tolist() == [[10, 8, 30, 40]]
     assert target["labels"].tolist() == [0]
+
+
+@pytest.mark.parametrize(("shapes", "spatial"), [([[16, 16], [32, 24]], (48, 80)), ([[8, 8, 6]], (16, 32, 24))])
+def test_anchors_and_their_order_are_monais(shapes: list[list[int]], spatial: tuple[int, ...]) -> None:
+    axes = len(spatial)
+    detector = retinanet(axes, 1, 2, shapes, backbone="resnet10", conv1_t_stride=2).eval()
+    batch = torch.rand(2, 1, *spatial, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = detector.network(batch)
+    classes = maps[detector.cls_key]
+    for key in (detector.cls_key, detector.box_reg_key):
+        assert torch.equal(by_anchor(maps[key], len(shapes)), detector._reshape_maps(maps[key]))
+    found, (expected, _) = anchors_of(detector.anchor_generator, batch, classes), detector.anchor_generator(batch, classes)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+    assert len(found) == by_anchor(classes, len(shapes)).shape[1]
 
 
 class OneAnchor(nn.Module):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from medadv.attacks.terms import loss_terms
 from medadv.common.errors import SpecError
 from medadv.spec.attack import AttackSettings
 from medadv.spec.victim import VictimSettings
+from medadv.victims.inputs import sliding
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.sliding import SlidingWindow
 from medadv.victims.loading import VictimRequest
@@ -104,6 +106,32 @@ def test_attack_is_the_same_through_both() -> None:
     reference = Segmenter(Normalized(Window(-1000, 400), Monais(network(), (8, 8, 8), 0.5, "gaussian")), "softmax", 3, 3)
     found, expected = (perturb(v, images, truth, SMIA, lattice=HU, seeds=[3]) for v in (ours, reference))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["constant", "gaussian"])
+@pytest.mark.parametrize("window", [(8, 7), (9, 8, 6)])
+def test_blending_weights_are_monais_and_made_once(window: tuple[int, ...], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each window, mode, device and type, whatever the number of victims and passes."""
+    made: list[tuple[Any, ...]] = []
+
+    def counted(*arguments: Any, **keywords: Any) -> Tensor:
+        made.append((*arguments, keywords["mode"], keywords["dtype"]))
+        return compute_importance_map(*arguments, **keywords)
+
+    monkeypatch.setattr(sliding, "compute_importance_map", counted)
+    sliding._importance.cache_clear()
+    axes = len(window)
+    for dtype in (torch.float32, torch.float64):
+        expected = compute_importance_map(window, mode=mode, sigma_scale=sliding.SIGMA_SCALE, dtype=dtype)
+        for victim in (SlidingWindow(network(axes).to(dtype), window, 0.5, mode, 4) for _ in range(2)):
+            images = case(1, (12, 11, 10)[:axes])[0].to(dtype).requires_grad_()
+            # Made where no gradient is wanted, they serve where one is.
+            with torch.inference_mode():
+                victim(images)
+            victim(images).sum().backward()
+            assert torch.equal(victim.importance(images), expected)
+            assert victim.importance(images).dtype == dtype
+    assert made == [(window, mode, torch.float32), (window, mode, torch.float64)]
 
 
 def test_memory_holds_one_window_batch_at_a_time() -> None:

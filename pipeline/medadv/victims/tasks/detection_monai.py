@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from monai.apps.detection.utils.anchor_utils import AnchorGenerator
 from monai.apps.detection.utils.detector_utils import preprocess_images
 from torch import Tensor, nn
 
@@ -17,6 +18,21 @@ from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.detection import Dense, Detector, reversed_axes
+
+
+def by_anchor(maps: Sequence[Tensor], each: int) -> Tensor:
+    """Maps (n, each * values, *spatial) of all levels to (n, anchors, values), with `each` anchors in a place."""
+    # The detector's own way waits for the device, level by level, to hear whether all of it is finite.
+    return torch.cat([level.unflatten(1, (each, -1)).movedim((1, 2), (-2, -1)).flatten(1, -2) for level in maps], 1)
+
+
+def anchors_of(generator: AnchorGenerator, batch: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """Anchors of every level, (anchors, 2 * spatial_dims), for a padded batch and the maps that the network answers it with."""
+    grids = [list(level.shape[2:]) for level in maps]
+    # Called as a whole the generator copies each stride to the device, and the detector's `generate_anchors` leaves the anchors behind.
+    strides = [[length // cells for length, cells in zip(batch.shape[2:], grid, strict=True)] for grid in grids]
+    generator.set_cell_anchors(maps[0].dtype, maps[0].device)
+    return torch.cat(generator.grid_anchors(grids, strides))
 
 
 @dataclass(frozen=True)
@@ -42,10 +58,10 @@ class MonaiDetector(Detector):
         batch, _ = preprocess_images(self.module.normalize(images), network.spatial_dims, network.size_divisible)
         maps = network.network(batch)
         classes, deltas = maps[network.cls_key], maps[network.box_reg_key]
-        # The detector's own `generate_anchors` would leave them behind on it.
+        each = network.num_anchors_per_loc
         return Dense(
-            head={"cls_logits": network._reshape_maps(classes), "bbox_regression": network._reshape_maps(deltas)},
-            anchors=network.anchor_generator(batch, classes),
+            head={"cls_logits": by_anchor(classes, each), "bbox_regression": by_anchor(deltas, each)},
+            anchors=[anchors_of(network.anchor_generator, batch, classes)] * len(batch),
             per_level=[m.shape[2:].numel() for m in classes],
             scale=(1.0,) * network.spatial_dims,
         )
