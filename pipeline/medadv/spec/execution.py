@@ -19,7 +19,9 @@ class ExecutionSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     memory_gib: float | None = Field(None, gt=1, description="of one worker, for batch_size: auto; a share of the machine unless given")
     precision: Literal["fp32", "auto"] = Field(
-        "fp32", description="auto: the fastest way to execute whose attacks are as strong, measured while the plan is made"
+        "fp32",
+        description="auto: the fastest way to execute whose attacks are as strong, measured while the plan is made, "
+        "in bfloat16 and 8 bits only where the machine multiplies them fast",
     )
     codec: Literal["gzip", "szip", "blosc2", "zstd"] = Field(
         "gzip", description="szip: 8-bit images in HDF5's own SZIP, the rest gzip; blosc2 and zstd need hdf5plugin to be read"
