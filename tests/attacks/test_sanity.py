@@ -9,6 +9,7 @@ import torch
 from attack_cases import LEVEL8, images, settings
 from torch import Tensor, nn
 
+from medadv.corpus.manifest import Rung
 from medadv.evidence.attack_strength import MAX_SAMPLES, sanity
 from medadv.victims.tasks.classification import Classifier
 
@@ -35,24 +36,24 @@ def run(victim: Any, n: int = 12, **changes: Any) -> dict[str, Any]:
 def test_plain_victim() -> None:
     result = run(linear())
     json.dumps(result)
-    assert result["samples"] == 12
-    assert result["attack"] == "pgd"
-    assert result["epsilon_zero_is_identity"]
-    ladder = [rung["success"] for rung in result["epsilon_ladder"]]
+    assert result.samples == 12
+    assert result.attack == "pgd"
+    assert result.epsilon_zero_is_identity
+    ladder = [rung.success for rung in result.epsilon_ladder]
     assert ladder[0] == 0
     assert ladder == sorted(ladder)
-    assert result["huge_epsilon"] == {"epsilon": 64, "success": 1.0}
-    assert result["noise"]["success"] < result["noise"]["white_box"]
-    assert result["zero_gradients"] == 0
-    assert result["worst_case"]["success"] >= result["noise"]["white_box"]
-    assert result["transfer"] is None
-    assert not result["warnings"]
+    assert result.huge_epsilon == Rung(epsilon=64, success=1.0)
+    assert result.noise.success < result.noise.white_box
+    assert result.zero_gradients == 0
+    assert result.worst_case.success >= result.noise.white_box
+    assert result.transfer is None
+    assert not result.warnings
 
 
 def test_transfer_is_measured_on_the_second_model() -> None:
     same, other = run(linear(), second=linear()), run(linear(), second=linear(weight_seed=1))
-    assert same["transfer"]["success"] == same["transfer"]["white_box"]
-    assert other["transfer"]["success"] < other["transfer"]["white_box"]
+    assert same.transfer.success == same.transfer.white_box
+    assert other.transfer.success < other.transfer.white_box
 
 
 class Rounded(nn.Module):
@@ -69,28 +70,28 @@ class Rounded(nn.Module):
 def test_masked_gradients_are_named() -> None:
     plain = linear()
     result = run(Classifier(Rounded(plain.module), "softmax", 2))
-    assert result["zero_gradients"] == 1
-    assert any("exactly zero" in text for text in result["warnings"])
-    assert any("fails on some samples" in text for text in result["warnings"])
+    assert result.zero_gradients == 1
+    assert any("exactly zero" in text for text in result.warnings)
+    assert any("fails on some samples" in text for text in result.warnings)
 
 
 def test_limits() -> None:
     victim = linear()
-    assert run(victim, n=40)["samples"] == MAX_SAMPLES
+    assert run(victim, n=40).samples == MAX_SAMPLES
     huge = np.broadcast_to(np.uint8(0), (1, 3, 4096, 4096))
     result = sanity(victim, huge, [np.asarray(0)], {"pgd": settings("pgd")}, lattice=LEVEL8, seeds=[0], device=torch.device("cpu"))
-    assert result["samples"] == 0
-    assert result["warnings"]
+    assert result.samples == 0
+    assert result.warnings
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "smia", "smia-listing"])
 def test_every_kind_of_first_attack(attack: str) -> None:
     result = run(linear(), attacks={"first": settings(attack, 8)})
-    assert result["attack"] == "first"
-    assert len(result["steps_ladder"]) == (1 if attack == "fgsm" else 4)
+    assert result.attack == "first"
+    assert len(result.steps_ladder) == (1 if attack == "fgsm" else 4)
 
 
 def test_region_is_respected() -> None:
     regions = np.zeros((12, 8, 8), np.uint8)
     result = run(linear(), regions=regions)
-    assert result["huge_epsilon"]["success"] == 0
+    assert result.huge_epsilon.success == 0

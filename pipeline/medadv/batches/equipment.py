@@ -10,7 +10,7 @@ from medadv.common.errors import IntegrityError, RunError
 from medadv.corpus.folder import Workspace
 from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
-from medadv.plan.recipe import Recipe, plan_spec, reader_of, recipe_of
+from medadv.plan.recipe import Recipe, reader_of, recipe_of
 from medadv.spec.victim import VictimSettings
 from medadv.victims.loading import classes_for, load_victim
 from medadv.victims.speed.profiles import Profile, with_profile
@@ -43,17 +43,17 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
 @lru_cache(maxsize=1)
 def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
     plan = thaw(Workspace(root).plan(generation))
-    spec = plan_spec(plan)
+    spec = plan.spec
     # Thread counts change bits, so the plan sets them, whatever the environment says.
-    torch.set_num_threads(plan.settings["execution"]["threads"])
-    device = plan.settings["execution"]["device"]
+    torch.set_num_threads(plan.settings.execution.threads)
+    device = plan.settings.execution.device
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("the plan was made for a GPU, and this worker sees none")
     shape = next(plan.lines()).shape
     victim, identity = load_victim(
         spec.victim, spec.data.task, Path(plan.base), device=torch.device(device), sample_shape=shape, trust_code=trust_code
     )
-    if identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
+    if identity.weights_sha256 != plan.settings.victim.weights_sha256:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
-    victim = with_profile(victim, Profile.of(plan.settings["execution"].get("profile")), shape)
+    victim = with_profile(victim, Profile.of(plan.settings.execution.profile), shape)
     return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape})

@@ -1,13 +1,13 @@
 """How good are the answers? Inference in the planned batches, and what an attack did to each sample."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from medadv.batches.batch import on_device, planned
 from medadv.batches.loading import Loaded
+from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Array, Label, Prediction
 from medadv.plan.recipe import Recipe
 from medadv.victims.victim import Victim
@@ -45,7 +45,7 @@ def outcome(
     }
 
 
-def planned_batches(receipt: dict[str, Any]) -> list[list[int]]:
+def planned_batches(receipt: Receipt) -> list[list[int]]:
     """Rows of a shard, planned batch by planned batch."""
-    numbers = [record["place"][0] for record in receipt["records"]]
+    numbers = [record.place[0] for record in receipt.records]
     return [[row for row, number in enumerate(numbers) if number == wanted] for wanted in dict.fromkeys(numbers)]

@@ -1,7 +1,6 @@
 """The sanity checks of a corpus: which stored samples they look at, and what goes into the manifest."""
 
 import heapq
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ import torch
 from medadv.attacks.feasible import start_seed
 from medadv.common.errors import IntegrityError, MedadvError, StoppedError
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
+from medadv.corpus.manifest import Manifest, SanityReport, read_manifest
+from medadv.corpus.receipt import read_receipt
 from medadv.datasets.labels import Array, Label
 from medadv.evidence.attack_strength import sanity
 from medadv.evidence.published import device_of, load_published_victim
 from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
-from medadv.spec.victim import VictimSettings
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.loading import load_victim
 from medadv_transforms.units import LATTICES
@@ -45,13 +44,13 @@ class Chosen:
 
 def corpus_sanity(
     workspace: Workspace,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     plan: FrozenPlan,
-    before: Mapping[str, Any] | None,
+    before: SanityReport | None,
     *,
     trust_code: bool = False,
     tick: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any] | None:
+) -> SanityReport | None:
     """What the manifest says under `sanity`; None where the spec asks for none.
 
     Args:
@@ -65,83 +64,81 @@ def corpus_sanity(
     Raises:
         StoppedError: from `tick`. Any other failure becomes the reason why there are no checks: the samples are worth as much without.
     """
-    wanted = min(int(plan.spec.get("sanity_samples", 16)), max(FEWEST, manifest["samples"] // SHARE))
-    if not wanted or not manifest["samples"]:
+    wanted = min(plan.spec.sanity_samples, max(FEWEST, manifest.samples // SHARE))
+    if not wanted or not manifest.samples:
         return None
-    lost = set(before["sample_ids"]) if before else set()
+    lost = set(before.sample_ids) if before else set()
     # One pass that keeps only what it needs: a corpus may have millions of samples.
     places = heapq.nsmallest(LOOKED_AT * wanted, _places(workspace, manifest, lost))
-    if before and before["samples"] and not lost:
-        return dict(before)
+    if before and before.samples and not lost:
+        return before
     try:
         return _measured(workspace, manifest, plan, places, wanted, trust_code, tick)
     except StoppedError:
         raise
     except (MedadvError, RuntimeError, MemoryError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        return {"samples": 0, "sample_ids": [], "warnings": [f"sanity checks left out: {reason}"]}
+        return SanityReport(samples=0, sample_ids=[], warnings=[f"sanity checks left out: {reason}"])
 
 
-def earlier(workspace: Workspace) -> dict[str, Any] | None:
+def earlier(workspace: Workspace) -> SanityReport | None:
     """What the manifest that is there says under `sanity`."""
     try:
-        return read_manifest(workspace).get("sanity")
+        return read_manifest(workspace).sanity
     except IntegrityError:
         return None
 
 
 def _measured(
     workspace: Workspace,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     plan: FrozenPlan,
     places: Sequence[tuple[str, str, int]],
     wanted: int,
     trust_code: bool,
     tick: Callable[[int, int], None],
-) -> dict[str, Any]:
-    attacks = {name: AttackSettings(**settings) for name, settings in manifest["attacks"].items()}
-    chosen = _choose(workspace, places, 2 * wanted, manifest["attacks"])
+) -> SanityReport:
+    chosen = _choose(workspace, places, 2 * wanted, manifest.attacks)
     shape = chosen.images.shape[1:]
-    victim = load_published_victim(dict(manifest), workspace, shape, None, trust_code)
-    device = torch.device(device_of(dict(manifest)))
+    victim = load_published_victim(manifest, workspace, shape, None, trust_code)
+    device = torch.device(device_of(manifest))
     second = None
-    if plan.spec.get("second_victim"):
-        settings = VictimSettings(**plan.spec["second_victim"])
-        task = manifest["data"]["task"]
+    if plan.spec.second_victim is not None:
+        settings, task = plan.spec.second_victim, manifest.data.task
         second, _ = load_victim(settings, task, Path(plan.base), device=device, sample_shape=shape, trust_code=trust_code)
-    first = next(iter(attacks))
-    result = sanity(
+    first = next(iter(manifest.attacks))
+    return sanity(
         victim,
         chosen.images,
         chosen.labels,
-        attacks,
-        lattice=LATTICES[manifest["data"]["unit"]],
-        seeds=[start_seed(manifest["execution"]["seed"], sample, first) for sample in chosen.ids],
+        manifest.attacks,
+        lattice=LATTICES[manifest.data.unit],
+        seeds=[start_seed(manifest.execution.seed, sample, first) for sample in chosen.ids],
         device=device,
         regions=chosen.regions,
         spacing_mm=chosen.spacing_mm,
-        batch_size=manifest["execution"]["batch_size"],
+        batch_size=manifest.execution.batch_size,
         limit=wanted,
         second=second,
         made=chosen.made,
         tick=tick,
+        ids=chosen.ids,
     )
-    return {"sample_ids": [chosen.ids[row] for row in result.pop("rows")], **result}
 
 
-def _places(workspace: Workspace, manifest: Mapping[str, Any], lost: set[str]) -> Iterator[tuple[str, str, int]]:
+def _places(workspace: Workspace, manifest: Manifest, lost: set[str]) -> Iterator[tuple[str, str, int]]:
     """Id, shard and row of every sample; takes those it meets out of `lost`."""
-    for entry in manifest["shards"]:
-        receipt = json.loads((workspace.root / entry["path"]).with_suffix(".json").read_bytes())
-        for row, record in enumerate(receipt["records"]):
-            lost.discard(record["id"])
-            yield record["id"], entry["path"], row
+    for entry in manifest.shards:
+        receipt = read_receipt(workspace, Path(entry.path).stem)
+        for row, record in enumerate(receipt.records):
+            lost.discard(record.id)
+            yield record.id, entry.path, row
 
 
-def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, Any]) -> Chosen:
+def _choose(workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, AttackSettings]) -> Chosen:
     """The first samples by id, which is a hash and so a draw by lot, of the first one's shape, and voxel spacing where it matters."""
     kept: list[tuple[str, Array, Label, dict[str, Array], Array | None]] = []
-    in_mm = any(settings["sigma_unit"] == "mm" for settings in attacks.values())
+    in_mm = any(settings.sigma_unit == "mm" for settings in attacks.values())
     like: tuple[Any, ...] | None = None
     spacing: tuple[float, ...] | None = None
     for sample, path, row in places:
