@@ -25,8 +25,8 @@ def row(corpus: Path) -> list[Image.Image]:
     """The pictures of the median case of the corpus's last attack: clean, perturbation, adversarial, predictions."""
     manifest = read_manifest(Workspace(corpus))
     columns = read_columns(corpus, manifest)
-    name, settings = list(manifest["attacks"].items())[-1]
-    look = Look(choose_window(manifest, None)[0], settings["epsilon"], manifest["victim"]["score_threshold"], None)
+    name, settings = list(manifest.attacks.items())[-1]
+    look = Look(choose_window(manifest, None)[0], settings.epsilon, manifest.victim.score_threshold, None)
     kind, number = next(pair for pair in choose(columns.attacks[name], 0) if pair[0].startswith("median"))
     cells = [picture.uri for picture in show(columns, name, kind, number, look, corpus.name).pictures if picture.uri]
     return [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB") for uri in cells]

@@ -70,7 +70,7 @@ def contenders(case: Case, steps: int, tell: Callable[[str], None]) -> tuple[dic
     found = {name: peer(case, EPSILON, steps) for name, peer in PEERS.items()}
     found |= {"medadv fp32": ours(case, exact, "pgd", steps), "medadv auto": ours(case, tuned, "pgd", steps)}
     found |= {"medadv fp32, smia": ours(case, exact, "smia", steps), "medadv auto, smia": ours(case, tuned, "smia", steps)}
-    return found, records
+    return found, [record.model_dump() for record in records]
 
 
 def measure(case: Case, steps: int, rounds: int) -> dict[str, Any]:
@@ -173,7 +173,8 @@ def main() -> None:
     stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"victims": {}}
     if not arguments.report:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True).stdout
-        stored |= {"environment": environment(), "commit": commit.strip(), "libraries": {name: installed(name) for name in LIBRARIES}}
+        libraries = {name: installed(name) for name in LIBRARIES}
+        stored |= {"environment": environment().model_dump(), "commit": commit.strip(), "libraries": libraries}
     for name in arguments.victims:
         print(name, flush=True)
         stored["victims"][name] = measure(build(name, torch.device(arguments.device), arguments.batch), arguments.steps, arguments.rounds)

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -24,20 +23,30 @@ from medadv.corpus.folder import Workspace
 from medadv.datasets.source import Source
 from medadv.plan.cut import cut
 from medadv.plan.frozen import freeze
-from medadv.plan.model import PlannedSample
+from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.prepare.settings import frozen_settings
 from medadv.run import cluster
 from medadv.run.drive import drive
-from medadv.run.job import Job
+from medadv.run.job import Job, ShardMade
 from medadv.run.lock import held
 from medadv.run.watch import Watch
 from medadv.spec.execution import ExecutionSettings
+from medadv.spec.reading import parse_spec
+from medadv.victims.victim import Identity
 
 MIB = 1 << 20
+SPEC = {
+    "name": "nothing",
+    "data": {"modality": "fundus", "task": "classification", "layout": "csv", "path": "labels.csv", "label": "grade"},
+    "preprocess": {"size": [224, 224]},
+    "victim": {"network": "monai:densenet121", "normalize": {"mean": [0.5] * 3, "std": [0.25] * 3}},
+    "attacks": {"pgd": {"attack": "pgd", "epsilon": 4}},
+}
 
 
-def empty(job: Job) -> dict[str, Any]:
+def empty(job: Job) -> ShardMade:
     """A shard without work."""
-    return {"shard": job.name, "samples": 1, "quarantined": 0, "success": {}, "seconds": 0.0}
+    return ShardMade(job.name, 1, 0, {}, 0.0)
 
 
 def plan(folder: Path, samples: int) -> None:
@@ -49,7 +58,9 @@ def plan(folder: Path, samples: int) -> None:
     ]
     drawn = time.monotonic()
     shards = cut(made, ExecutionSettings())
-    frozen = freeze(folder, 0, {}, shards, {}, folder, folder)
+    spec = parse_spec(SPEC, "benchmark")
+    settings = frozen_settings(spec, Identity("0" * 64, None, 0), "level8", None)
+    frozen = freeze(folder, 0, settings, shards, spec, folder, folder)
     took = time.monotonic() - drawn
     size = (folder / "shards.jsonl").stat().st_size
     print(f"plan: {samples} samples in {len(shards)} shards cut and frozen in {took:.1f} s, {size / MIB:.0f} MiB on disk")
@@ -80,7 +91,7 @@ def push(folder: Path, shards: int, workers: int) -> None:
         with held(workspace.lock) as hold, cluster.connect(workers, 1, "cpu", cluster.Address(file=scheduler_file)) as pool:
             pool.client.wait_for_workers(workers)
             # So that importing torch is not counted.
-            pool.client.run(empty, Job(str(folder), 0, {"index": 0, "samples": []}, False, "", ""))
+            pool.client.run(empty, Job(str(folder), 0, PlannedShard(0, (3, 224, 224), (), 8), False, "", ""))
             # The loop submits `make`; here every job is answered at once instead.
             submit = pool.submit
             pool.submit = lambda name, _, job: submit(name, empty, job)  # type: ignore[method-assign]
@@ -92,7 +103,7 @@ def push(folder: Path, shards: int, workers: int) -> None:
                 for number in range(shards):
                     if number % 500 == 499:
                         largest = max(largest, psutil.Process(scheduler.pid).memory_info().rss)
-                    yield Job(str(folder), 0, {"index": number, "samples": []}, False, str(hold.path), hold.token)
+                    yield Job(str(folder), 0, PlannedShard(number, (3, 224, 224), (), 8), False, str(hold.path), hold.token)
 
             began = time.monotonic()
             drive(pool, workspace, jobs(), hold, Stop(), 0.0, watch, lambda _: None)

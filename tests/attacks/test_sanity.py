@@ -11,6 +11,7 @@ from tests.conftest import plainly
 from torch import Tensor, nn
 
 from medadv.batches.batch import Batch
+from medadv.corpus.manifest import Rung
 from medadv.evidence.attack_strength import MAX_SAMPLES, sanity
 from medadv.victims.tasks.classification import Classifier
 
@@ -38,24 +39,24 @@ def run(victim: Any, n: int = 12, **changes: Any) -> dict[str, Any]:
 def test_plain_victim() -> None:
     result = run(linear())
     json.dumps(result)
-    assert result["samples"] == 12
-    assert result["attack"] == "pgd"
-    assert result["epsilon_zero_is_identity"]
-    ladder = [rung["success"] for rung in result["epsilon_ladder"]]
+    assert result.samples == 12
+    assert result.attack == "pgd"
+    assert result.epsilon_zero_is_identity
+    ladder = [rung.success for rung in result.epsilon_ladder]
     assert ladder[0] == 0
     assert ladder == sorted(ladder)
-    assert result["huge_epsilon"] == {"epsilon": 64, "success": 1.0}
-    assert result["noise"]["success"] < result["noise"]["white_box"]
-    assert result["zero_gradients"] == 0
-    assert result["worst_case"]["success"] >= result["noise"]["white_box"]
-    assert result["transfer"] is None
-    assert not result["warnings"]
+    assert result.huge_epsilon == Rung(epsilon=64, success=1.0)
+    assert result.noise.success < result.noise.white_box
+    assert result.zero_gradients == 0
+    assert result.worst_case.success >= result.noise.white_box
+    assert result.transfer is None
+    assert not result.warnings
 
 
 def test_transfer_is_measured_on_the_second_model() -> None:
     same, other = run(linear(), second=linear()), run(linear(), second=linear(weight_seed=1))
-    assert same["transfer"]["success"] == same["transfer"]["white_box"]
-    assert other["transfer"]["success"] < other["transfer"]["white_box"]
+    assert same.transfer.success == same.transfer.white_box
+    assert other.transfer.success < other.transfer.white_box
 
 
 class Rounded(nn.Module):
@@ -72,28 +73,27 @@ class Rounded(nn.Module):
 def test_masked_gradients_are_named() -> None:
     plain = linear()
     result = run(Classifier(Rounded(plain.module), "softmax", 2))
-    assert result["zero_gradients"] == 1
-    assert any("exactly zero" in text for text in result["warnings"])
-    assert any("fails on some samples" in text for text in result["warnings"])
+    assert result.zero_gradients == 1
+    assert any("exactly zero" in text for text in result.warnings)
+    assert any("fails on some samples" in text for text in result.warnings)
 
 
 def test_limits() -> None:
     victim = linear()
-    assert run(victim, n=40)["samples"] == MAX_SAMPLES
+    assert run(victim, n=40).samples == MAX_SAMPLES
     huge = Batch(torch.zeros(()).expand(1, 3, 4096, 4096), [np.asarray(0)], ["a"], LEVEL8)
     result = sanity(plainly(victim), huge, {"pgd": settings("pgd")}, seeds=[0])
-    assert result["samples"] == 0
-    assert result["warnings"]
+    assert result.samples == 0
+    assert result.warnings
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "smia", "smia-listing"])
 def test_every_kind_of_first_attack(attack: str) -> None:
     result = run(linear(), attacks={"first": settings(attack, 8)})
-    assert result["attack"] == "first"
-    assert len(result["steps_ladder"]) == (1 if attack == "fgsm" else 4)
+    assert result.attack == "first"
+    assert len(result.steps_ladder) == (1 if attack == "fgsm" else 4)
 
 
 def test_region_is_respected() -> None:
-    region = torch.zeros(12, 1, 8, 8)
-    result = run(linear(), region=region)
-    assert result["huge_epsilon"]["success"] == 0
+    result = run(linear(), region=torch.zeros(12, 1, 8, 8))
+    assert result.huge_epsilon.success == 0

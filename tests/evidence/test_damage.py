@@ -1,5 +1,6 @@
 """Every single-bit flip and truncation of a published file is found, and named as closely as the byte allows."""
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -108,11 +109,16 @@ def test_a_value_changed_through_hdf5_is_named_with_sample_and_array(copy: Path)
     assert any((f.file, f.sample, f.array) == ("shards/shard-00000.h5", sample, "attacks/pgd-8/perturbation") for f in findings)
 
 
+def write_whatever(corpus: Path, manifest: object) -> None:
+    """A manifest that no model has seen, with a fitting hash."""
+    data = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    (corpus / "manifest.json").write_bytes(data)
+    (corpus / "manifest.json.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  manifest.json\n")
+
+
 def forge(corpus: Path, change: object) -> None:
     """Rewrite every hash that a change of the first shard breaks, as a forger would."""
     from medadv.common.hashing import canonical_json, hash_bytes, hash_file
-    from medadv.corpus.folder import Workspace
-    from medadv.corpus.manifest import write_manifest
 
     shard, receipt_path = corpus / "shards" / "shard-00000.h5", corpus / "shards" / "shard-00000.json"
     with h5py.File(shard, "r+") as file:
@@ -123,7 +129,7 @@ def forge(corpus: Path, change: object) -> None:
     manifest = json.loads((corpus / "manifest.json").read_bytes())
     hashes = {"sha256": receipt["sha256"], "receipt_sha256": hash_bytes(receipt_path.read_bytes())}
     manifest["shards"][0] |= {"bytes": receipt["bytes"], **hashes}
-    write_manifest(Workspace(corpus), manifest)
+    write_whatever(corpus, manifest)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +162,14 @@ def test_an_image_pushed_off_the_lattice_is_named(copy: Path) -> None:
 
 def test_forged_manifests_never_end_in_a_traceback(copy: Path) -> None:
     """Values of every kind in every place of the manifest, under a fitting hash."""
-    from medadv.corpus.folder import Workspace
-    from medadv.corpus.manifest import write_manifest
-
     original = json.loads((copy / "manifest.json").read_bytes())
     for key in original:
         for value in (None, -1, "x", [], {}, [None], {"a": 1}, [{"path": "../../etc/passwd"}]):
-            write_manifest(Workspace(copy), {**original, key: value})
+            write_whatever(copy, {**original, key: value})
             for finding in find_damage(copy):
                 assert isinstance(str(finding), str)
     for value in ("../outside.h5", "/etc/passwd", "shards/../../x.h5"):
-        write_manifest(Workspace(copy), {**original, "shards": [{**original["shards"][0], "path": value}]})
+        write_whatever(copy, {**original, "shards": [{**original["shards"][0], "path": value}]})
         assert "is no manifest" in verify(copy)[0]
 
 

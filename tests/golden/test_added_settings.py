@@ -9,14 +9,16 @@ from tests.conftest import quiet
 from tests.golden.corpora import write_case
 
 from medadv.common.errors import SpecError
+from medadv.common.record import plain
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
+from medadv.victims.victim import Identity
 
 EXPECTED = json.loads(Path(__file__).with_name("golden.json").read_text())
-IDENTITY = {"weights_sha256": "0" * 64, "program_sha256": None, "parameters": 1}
+IDENTITY = Identity("0" * 64, None, 1)
 
 
 class Longer(AttackSettings):
@@ -42,7 +44,7 @@ def test_a_setting_that_is_added_holds_the_plan_hash_and_the_comparison(tmp_path
     spec = load_spec(path)
     before = frozen_settings(spec, IDENTITY, "level8", None)
     later = spec.model_copy(update={"attacks": {name: Longer(**a.model_dump()) for name, a in spec.attacks.items()}})
-    assert frozen_settings(later, IDENTITY, "level8", None) == before
+    assert plain(frozen_settings(later, IDENTITY, "level8", None)) == plain(before)
     assert json.loads((corpus / ".medadv" / "plans" / "0000" / "plan.json").read_text())["hash"] == EXPECTED["classification"]["plan"]
     # The whole way, with a run that reads the later version's spec: nothing new at the old meaning, refused at another one.
     monkeypatch.setattr("medadv.run.run.load_spec", lambda *_: later)

@@ -116,7 +116,7 @@ def test_no_identifying_value_and_no_file_name_is_published(tmp_path: Path, capf
     content["attacks"] = {"pgd-20": {"attack": "pgd", "epsilon": 20, "steps": 1}}
     spec.write_text(yaml.safe_dump(content))
     result = run(spec, Options(), quiet)
-    assert result.manifest["samples"] == 4
+    assert result.manifest.samples == 4
     codes = {json.loads(line)["code"] for line in (result.corpus / "quarantine.jsonl").read_text().splitlines()}
     assert "burned-in-annotation" in codes
     published = everything_published(result.corpus) + "".join(capfd.readouterr()).encode()

@@ -74,7 +74,7 @@ def test_workers_and_order_do_not_change_the_content(tiny_corpus: Path, tmp_path
     (tmp_path / "data" / "labels.csv").write_text("\n".join([rows[0], *reversed(renamed)]))
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     result = run(tiny_spec(tmp_path, execution__workers=2), Options(), quiet)
-    assert result.manifest["content_root"] == expected
+    assert result.manifest.content_root == expected
 
 
 @pytest.mark.usefixtures("inline")
@@ -82,7 +82,7 @@ def test_dask_and_a_plain_loop_give_the_same_content(tiny_corpus: Path, tmp_path
     draw_pictures(tmp_path / "data", 10)
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     result = run(tiny_spec(tmp_path), Options(), quiet)
-    assert result.manifest["content_root"] == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
+    assert result.manifest.content_root == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
 
 
 def test_a_second_run_finds_nothing_new(tiny_corpus: Path) -> None:
@@ -123,7 +123,7 @@ def test_unreadable_inputs_are_quarantined_and_the_rest_is_made(tmp_path: Path) 
     assert result.exit_code == 3
     records = [json.loads(line) for line in (result.corpus / "quarantine.jsonl").read_text().splitlines()]
     assert sorted(r["code"] for r in records) == ["duplicate-conflict", "duplicate-conflict", "not-found", "unsupported-format"]
-    assert result.manifest["samples"] == 3
+    assert result.manifest.samples == 3
     assert verify(result.corpus) == []
     published = b"".join(p.read_bytes() for p in result.corpus.rglob("*") if p.is_file() and ".medadv" not in p.parts)
     assert b"001.png" not in published
@@ -145,5 +145,5 @@ def test_damaged_after_planning_leaves_its_place_empty(tmp_path: Path) -> None:
     places = [place for receipt in receipts for batch in receipt["batches"] for place in batch]
     assert places.count(None) == 1
     assert len(places) == 6
-    assert result.manifest["samples"] == 5
+    assert result.manifest.samples == 5
     assert verify(result.corpus) == []

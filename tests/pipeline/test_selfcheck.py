@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.common.errors import StoppedError
+from medadv.common.record import plain
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
@@ -33,7 +34,7 @@ def made(folder: Path, count: int = 12, **changes: object) -> Path:
 def test_checks_rest_on_stored_samples(tmp_path: Path) -> None:
     made(tmp_path, sanity_samples=32)
     manifest = read_manifest(Workspace(tmp_path / "corpus"))
-    found = manifest["sanity"]
+    found = plain(manifest.sanity)
     receipts = [json.loads(path.read_text()) for path in sorted((tmp_path / "corpus/shards").glob("*.json"))]
     records = {record["id"]: record for receipt in receipts for record in receipt["records"]}
     right = []
@@ -56,18 +57,18 @@ def test_checks_rest_on_stored_samples(tmp_path: Path) -> None:
 
 def test_none_on_request(tmp_path: Path) -> None:
     made(tmp_path, 4, sanity_samples=0)
-    assert read_manifest(Workspace(tmp_path / "corpus"))["sanity"] is None
+    assert read_manifest(Workspace(tmp_path / "corpus")).sanity is None
 
 
 def test_growing_keeps_them_while_their_samples_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = made(tmp_path, 4)
-    first = read_manifest(Workspace(tmp_path / "corpus"))["sanity"]
+    first = read_manifest(Workspace(tmp_path / "corpus")).sanity
     draw_pictures(tmp_path / "data", 5)
     monkeypatch.setattr(selfcheck, "sanity", None)
     run(spec, Options(), quiet)
     manifest = read_manifest(Workspace(tmp_path / "corpus"))
-    assert manifest["samples"] == 5
-    assert manifest["sanity"] == first
+    assert manifest.samples == 5
+    assert manifest.sanity == first
 
 
 def test_they_are_made_again_when_a_sample_is_gone(tmp_path: Path) -> None:
@@ -75,10 +76,10 @@ def test_they_are_made_again_when_a_sample_is_gone(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "corpus")
     manifest = read_manifest(workspace)
     (plan,) = generations(workspace.private / "plans")
-    before = {**manifest["sanity"], "warnings": ["of before"]}
+    before = manifest.sanity.model_copy(update={"warnings": ["of before"]})
     assert selfcheck.corpus_sanity(workspace, manifest, plan, before) == before
-    gone = {**before, "sample_ids": [*before["sample_ids"], "0" * 32]}
-    assert selfcheck.corpus_sanity(workspace, manifest, plan, gone) == manifest["sanity"]
+    gone = before.model_copy(update={"sample_ids": [*before.sample_ids, "0" * 32]})
+    assert selfcheck.corpus_sanity(workspace, manifest, plan, gone) == manifest.sanity
 
 
 def test_a_check_that_fails_costs_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +88,8 @@ def test_a_check_that_fails_costs_no_sample(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(selfcheck, "sanity", broken)
     made(tmp_path, 4)
-    found = read_manifest(Workspace(tmp_path / "corpus"))["sanity"]
-    assert found == {"samples": 0, "sample_ids": [], "warnings": ["sanity checks left out: no memory left"]}
+    found = read_manifest(Workspace(tmp_path / "corpus")).sanity
+    assert plain(found) == {"samples": 0, "sample_ids": [], "warnings": ["sanity checks left out: no memory left"]}
     assert verify(tmp_path / "corpus") == []
 
 
@@ -107,8 +108,8 @@ def test_a_signal_during_the_checks_is_heard_and_the_next_run_completes(tmp_path
         run(spec, Options(), quiet, stop)
     monkeypatch.undo()
     result = run(spec, Options(), quiet)
-    assert result.manifest["sanity"]["samples"] == 2
-    assert result.manifest["run"]["status"] == "complete"
+    assert result.manifest.sanity.samples == 2
+    assert result.manifest.run.status == "complete"
 
 
 def test_second_victim_gives_transfer(tmp_path: Path) -> None:
@@ -117,5 +118,5 @@ def test_second_victim_gives_transfer(tmp_path: Path) -> None:
     looks = {"normalize": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     second = {"network": "monai:densenet121", "arguments": CLASSIFIER, "weights": "other.safetensors", **looks}
     made(tmp_path, 4, second_victim=second)
-    transfer = read_manifest(Workspace(tmp_path / "corpus"))["sanity"]["transfer"]
-    assert 0 <= transfer["success"] <= 1
+    transfer = read_manifest(Workspace(tmp_path / "corpus")).sanity.transfer
+    assert 0 <= transfer.success <= 1

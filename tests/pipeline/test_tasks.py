@@ -14,6 +14,7 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 
 from medadv.batches import equipment
 from medadv.common.errors import SpecError
+from medadv.corpus.manifest import Manifest
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.rescore import rescore
 from medadv.evidence.verify import verify
@@ -65,14 +66,14 @@ def segmentation_spec(folder: Path, dims: int, **changes: Any) -> Path:
     return path
 
 
-def checked(result: Result) -> dict[str, Any]:
+def checked(result: Result) -> Manifest:
     """The manifest of a corpus that verifies, scores again as stored, and is made again from its sources bit for bit."""
     assert result.exit_code == 0
     assert verify(result.corpus) == []
     assert rescore(result.corpus, None, False, quiet) == []
     again = reproduce(result.corpus, None, data=result.corpus.parent / "data")
     assert (again.origin, again.equal) == ("sources", True)
-    assert len(again.results) == result.manifest["samples"] * len(result.manifest["attacks"])
+    assert len(again.results) == result.manifest.samples * len(result.manifest.attacks)
     return result.manifest
 
 
@@ -82,8 +83,8 @@ def test_segmentation_of_slices_and_volumes(dims: int, tmp_path: Path) -> None:
     save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": dims, **UNET})
     result = run(segmentation_spec(tmp_path, dims), Options(), quiet)
     manifest = checked(result)
-    assert manifest["samples"] == (16 if dims == 2 else 2)
-    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+    assert manifest.samples == (16 if dims == 2 else 2)
+    with h5py.File(result.corpus / manifest.shards[0].path) as file:
         assert file.attrs["unit"] == "hu"
         assert file.attrs["spatial_axes"] == "xyz"[:dims]
         assert file["attacks/smia-30/perturbation"].dtype == np.int8
@@ -109,10 +110,10 @@ def test_detection_with_images_that_hold_no_box(tmp_path: Path) -> None:
     )
     result = run(spec, Options(), quiet)
     manifest = checked(result)
-    assert manifest["metrics"]["pgd-8"]["metric"] == "ap50"
+    assert manifest.metrics["pgd-8"].metric == "ap50"
     offsets, found = [], 0
-    for entry in manifest["shards"]:
-        with h5py.File(result.corpus / entry["path"]) as file:
+    for entry in manifest.shards:
+        with h5py.File(result.corpus / entry.path) as file:
             offsets.append(file["label/offsets"][-1])
             found += len(file["sample_id"])
     assert (sum(offsets), found) == (1, 3)
@@ -123,10 +124,10 @@ def test_unlabelled_data_takes_the_victims_answer_as_truth(tmp_path: Path) -> No
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     result = run(tiny_spec(tmp_path, data__label="none"), Options(), quiet)
     manifest = checked(result)
-    assert manifest["data"]["label"] == "prediction"
-    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+    assert manifest.data.label == "prediction"
+    with h5py.File(result.corpus / manifest.shards[0].path) as file:
         assert (file["label"][...] == file["attacks/pgd-8/prediction_clean"][...]).all()
-    assert manifest["metrics"]["pgd-8"]["all"]["accuracy"]["clean"] == 1.0
+    assert manifest.metrics["pgd-8"].all.accuracy.clean == 1.0
 
 
 def test_sigmoid_head_with_several_labels(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_sigmoid_head_with_several_labels(tmp_path: Path) -> None:
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     result = run(tiny_spec(tmp_path, data__label=["left", "right"], victim__head="sigmoid"), Options(), quiet)
     manifest = checked(result)
-    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+    with h5py.File(result.corpus / manifest.shards[0].path) as file:
         assert file["label"].shape == (4, 2)
         assert file["attacks/pgd-8/prediction_adversarial"].shape == (4, 2)
 
@@ -150,10 +151,10 @@ def test_nothing_outside_the_field_of_view_is_perturbed(tmp_path: Path) -> None:
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     result = run(tiny_spec(tmp_path, preprocess={"region": True, "size": [32, 32]}), Options(), quiet)
     manifest = checked(result)
-    with h5py.File(result.corpus / manifest["shards"][0]["path"]) as file:
+    with h5py.File(result.corpus / manifest.shards[0].path) as file:
         region = file["region"][...].astype(bool)
         assert 0.6 < region.mean() < 0.9
-        for attack in manifest["attacks"]:
+        for attack in manifest.attacks:
             touched = (file[f"attacks/{attack}/perturbation"][...] != 0).any(1)
             assert not (touched & ~region).any()
             assert touched[region].mean() > 0.5
@@ -173,7 +174,7 @@ def test_volumes_of_several_shapes_share_one_loaded_victim(tmp_path: Path, monke
     loads, load = [], equipment.VictimRequest.load
     monkeypatch.setattr(equipment.VictimRequest, "load", lambda *a: loads.append(a[2:]) or load(*a))
     result = run(segmentation_spec(tmp_path, 3), Options(), quiet)
-    assert (result.manifest["samples"], len(result.manifest["shards"])) == (3, 3)
+    assert (result.manifest.samples, len(result.manifest.shards)) == (3, 3)
     # Once to see whether it fits, once in the worker.
     assert len(loads) == 2
     assert verify(result.corpus) == []

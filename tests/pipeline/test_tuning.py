@@ -41,22 +41,22 @@ def test_the_choice_is_frozen_published_and_not_made_again(
     play("avx512_bf16")
     spec = spec_in(tmp_path, execution__precision="auto")
     manifest = run(spec, Options(), quiet).manifest
-    assert manifest["execution"]["precision"] == "auto"
-    chosen = Profile.of(manifest["execution"]["profile"])
-    verdicts = {record["profile"]: record["verdict"] for record in manifest["tuning"]}
+    assert manifest.execution.precision == "auto"
+    chosen = Profile.of(manifest.execution.profile)
+    verdicts = {record.profile: record.verdict for record in manifest.tuning}
     assert verdicts[chosen.name] == "chosen"
     assert len(verdicts) == 7
     plan = thaw(tmp_path / "corpus" / ".medadv" / "plans" / "0000")
-    assert Profile.of(plan.settings["execution"]["profile"]) == chosen
-    assert list(plan.tuning) == manifest["tuning"]
+    assert Profile.of(plan.settings.execution.profile) == chosen
+    assert list(plan.tuning) == manifest.tuning
 
     def refused(*_: Any, **__: Any) -> Any:
         raise AssertionError("measured again")
 
     monkeypatch.setattr(resolve, "choose_profile", refused)
     draw_pictures(tmp_path / "data", 8)
-    assert run(spec, Options(), quiet).manifest["samples"] == 8
-    if manifest["determinism"]["level"] == "bitwise":
+    assert run(spec, Options(), quiet).manifest.samples == 8
+    if manifest.determinism.level == "bitwise":
         assert reproduce(tmp_path / "corpus", None).equal
 
 
@@ -66,9 +66,9 @@ def test_a_half_precision_plan_is_made_and_reproduced_in_half_precision(tmp_path
     made = run(spec_in(tmp_path, execution__precision="auto"), Options(), quiet).manifest
     (tmp_path / "fp32").mkdir()
     exact = run(spec_in(tmp_path / "fp32"), Options(), quiet).manifest
-    assert made["execution"]["profile"] == half.as_dict()
-    assert exact["execution"]["profile"] == Profile(channels_last=True).as_dict()
-    assert exact["tuning"] == []
+    assert made.execution.profile == half.facts()
+    assert exact.execution.profile == Profile(channels_last=True).facts()
+    assert exact.tuning == []
     roots = [[json.loads(path.read_text())["arrays"] for path in sorted(folder.glob("*.json"))] for folder in
              (tmp_path / "corpus" / "shards", tmp_path / "fp32" / "corpus" / "shards")]
     assert roots[0] != roots[1]  # half precision was really used
@@ -115,9 +115,9 @@ def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(
     told: list[str] = []
     spec = spec_in(tmp_path, execution__precision="auto")
     manifest = run(spec, Options(), lambda kind, _, __, text: told.append(text) if kind == "message" else None).manifest
-    assert not manifest["execution"]["profile"]["bf16"]
-    assert not manifest["execution"]["profile"]["folded"]
-    verdicts = {record["profile"]: record["verdict"] for record in manifest["tuning"]}
+    assert not manifest.execution.profile.bf16
+    assert not manifest.execution.profile.folded
+    verdicts = {record.profile: record.verdict for record in manifest.tuning}
     assert verdicts["bf16"] == verdicts["channels_last+bf16"] == "weaker"
     assert verdicts["channels_last+folded"] == "failed: unsupported operation"
     assert any("channels_last+folded is left out: unsupported operation" in text for text in told)
@@ -130,11 +130,11 @@ def test_the_largest_batch_that_fits_is_frozen(tmp_path: Path, memory: float, ex
     execution = {"batch_size": "auto", "shard_size": 8, "workers": 1, "memory_gib": memory}
     spec = spec_in(tmp_path, 9, execution=execution)
     manifest = run(spec, Options(), quiet).manifest
-    assert manifest["execution"]["batch_size"] == expected
+    assert manifest.execution.batch_size == expected
     receipt = json.loads((tmp_path / "corpus" / "shards" / "shard-00000.json").read_text())
     assert {len(batch) for batch in receipt["batches"]} == {expected}
     draw_pictures(tmp_path / "data", 10)
-    assert run(spec, Options(), quiet).manifest["samples"] == 10
+    assert run(spec, Options(), quiet).manifest.samples == 10
 
 
 def test_trials_attack_only_the_region(monkeypatch: pytest.MonkeyPatch) -> None:

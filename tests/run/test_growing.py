@@ -63,8 +63,9 @@ def test_plan_tells_what_is_new_and_about_how_long_it_takes(corpus: Path) -> Non
 
 def test_estimated_time_counts_voxels_and_workers(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_timed", lambda action: (action(), 2.0)[1])
-    spec, settings = load_spec(corpus.parent / "spec.yaml"), {"device": "cpu"}
-    first, *_ = plan.frozen.generations(Workspace(corpus).private / "plans")[0].lines()
+    spec, (made,) = load_spec(corpus.parent / "spec.yaml"), plan.frozen.generations(Workspace(corpus).private / "plans")
+    settings = made.settings.execution.model_copy(update={"profile": None})
+    first, *_ = made.lines()
     twice = replace(first, shape=(first.shape[0], 2 * first.shape[1], first.shape[2]))
 
     def seconds(shards: list[PlannedShard], workers: int) -> float:
@@ -93,13 +94,13 @@ def test_one_new_image_makes_one_new_shard_and_touches_no_other(corpus: Path, mo
     shutil.copy(corpus.parent / "new" / "010.png", corpus.parent / "data")
     (corpus.parent / "data" / "labels.csv").write_text(text + "010.png,0,p9,test\n")
     result = again(corpus)
-    assert (result.exit_code, result.new_shards, result.manifest["samples"]) == (0, 1, 11)
+    assert (result.exit_code, result.new_shards, result.manifest.samples) == (0, 1, 11)
     after = shard_bytes(corpus)
     assert {name: after[name] for name in before} == before
     assert after.keys() - before.keys() == {"shard-00003.h5", "shard-00003.json"}
     # Once when it was planned, once when it was loaded: the others' hashes were remembered.
     assert {path.name for path in hashed} == {"010.png"}
-    assert len(result.manifest["generations"]) == 2
+    assert len(result.manifest.generations) == 2
     assert verify(corpus) == []
     assert again(corpus).new_shards == 0
 
@@ -113,7 +114,7 @@ def test_removed_and_changed_inputs_are_told_once_and_stay_stored(corpus: Path) 
     said: list[str] = []
     result = run(corpus.parent / "spec.yaml", Options(), lambda phase, done, total, text: said.append(text))
     assert "inputs since they were planned: 1 changed, 1 removed" in said
-    assert (result.exit_code, result.new_shards, result.manifest["samples"]) == (3, 1, 11)
+    assert (result.exit_code, result.new_shards, result.manifest.samples) == (3, 1, 11)
     assert [json.loads(line)["code"] for line in (corpus / "quarantine.jsonl").read_text().splitlines()] == ["changed-input"] * 2
     assert again(corpus).exit_code == 0
     assert verify(corpus) == []
@@ -166,7 +167,7 @@ def test_what_a_killed_run_left_is_swept_and_completed(corpus: Path) -> None:
     (corpus / ".medadv" / "plans" / "0000" / ".tmp-plan-1").write_bytes(b"x")
     (corpus / "manifest.json.sha256").unlink()
     result = again(corpus)
-    assert (result.new_shards, result.manifest["content_root"]) == (1, expected)
+    assert (result.new_shards, result.manifest.content_root) == (1, expected)
     assert verify(corpus) == []
     assert list(corpus.rglob(".tmp*")) == []
 
@@ -194,9 +195,9 @@ def test_forgetting_a_group_removes_it_for_good(tmp_path: Path) -> None:
     (corpus / "report.html").write_text("pictures")
     before = shard_bytes(corpus)
     done = forget(corpus, group, Options(), quiet)
-    assert done.manifest["samples"] == 8
-    assert len(done.manifest["generations"]) == 2
-    assert done.manifest["run"]["status"] == "complete"
+    assert done.manifest.samples == 8
+    assert len(done.manifest.generations) == 2
+    assert done.manifest.run.status == "complete"
     assert verify(corpus) == []
     everything = b"".join(path.read_bytes() for path in corpus.rglob("*") if path.is_file() and path.name != "forgotten.json")
     assert sample.encode() not in everything
@@ -205,7 +206,7 @@ def test_forgetting_a_group_removes_it_for_good(tmp_path: Path) -> None:
     assert "shard-00001.h5" not in shard_bytes(corpus)
     assert len(kept) == 2 * (3 - len(set(before) - set(shard_bytes(corpus))) // 2)
     once_more = run(spec, Options(), quiet)
-    assert (once_more.new_shards, once_more.manifest["samples"]) == (0, 8)
+    assert (once_more.new_shards, once_more.manifest.samples) == (0, 8)
     with pytest.raises(SpecError, match="no group"):
         forget(corpus, "0" * 32, Options(), quiet)
 
@@ -234,7 +235,7 @@ def test_parts_on_one_plan_merge_to_what_one_run_makes(tiny_corpus: Path, tmp_pa
     assert not (tmp_path / "corpus" / "manifest.json").exists()
     result = run(spec, Options(), quiet)
     assert result.new_shards == 0
-    assert result.manifest["content_root"] == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
+    assert result.manifest.content_root == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
     with pytest.raises(SpecError, match=r"attacks.pgd-8.steps: 3 -> 4"):
         run_part(spec, "1/2", Options(overrides=["attacks.pgd-8.steps=4"]), quiet, Stop())
     for wrong in ("0/2", "3/2", "1", "a/b"):

@@ -98,9 +98,9 @@ def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> Non
         other = run_part(spec, "2/2", Options(), quiet, stop)
     assert (again.shards, other.shards) == (6 - made, 6)
     merged = run(spec, Options(), quiet)
-    assert (merged.manifest["samples"], merged.manifest["run"]["status"]) == (24, "complete")
+    assert (merged.manifest.samples, merged.manifest.run.status) == (24, "complete")
     undisturbed = run(spec, Options(out=tmp_path / "other"), quiet)
-    assert merged.manifest["content_root"] == undisturbed.manifest["content_root"]
+    assert merged.manifest.content_root == undisturbed.manifest.content_root
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
@@ -218,7 +218,7 @@ def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monk
 
     monkeypatch.setattr(inputs.Reader, "read", read)
     result = run(spec, Options(), quiet)
-    assert (result.exit_code, result.manifest["samples"], result.manifest["quarantined"]) == (0, 4, 0)
+    assert (result.exit_code, result.manifest.samples, result.manifest.quarantined) == (0, 4, 0)
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path,
         content = json.loads(receipt.read_text())
         assert receipt.with_suffix(".h5").stat().st_size == content["bytes"]
     filler.unlink()
-    assert run(spec, Options(out=small_disk / "corpus"), quiet).manifest["samples"] == 12
+    assert run(spec, Options(out=small_disk / "corpus"), quiet).manifest.samples == 12
     assert verify(small_disk / "corpus") == []
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(RunError, match="Read-only"):
@@ -267,7 +267,7 @@ def test_a_shard_made_twice_is_committed_once(tiny_corpus: Path, tmp_path: Path)
     late = tmp_path / "late.h5"
     late.write_bytes(b"of a worker that came late")
     before = workspace.shard("shard-00000").read_bytes()
-    assert commit.commit(workspace, "shard-00000", 0, late, {"plan": plan.hash}, lambda: None) == stands
+    assert commit.commit(workspace, "shard-00000", 0, late, stands.model_copy(update={"samples": 1}), lambda: None) == stands
     assert workspace.shard("shard-00000").read_bytes() == before
 
 
@@ -275,7 +275,7 @@ def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_
     plan = generations(Workspace(tiny_corpus).private / "plans")[0]
     workspace = Workspace(tmp_path)
     workspace.make()
-    job = Job(str(tmp_path), 0, next(plan.lines()).as_dict(), False, str(workspace.lock), "gone")
+    job = Job(str(tmp_path), 0, next(plan.lines()), False, str(workspace.lock), "gone")
     with pytest.raises(Exception, match=shard_name(0)) as caught:
         make(job)
     assert type(caught.value).__name__ == "NotWantedError"

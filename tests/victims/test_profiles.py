@@ -178,6 +178,6 @@ def test_the_exact_format_follows_from_the_layers() -> None:
 def test_names_and_round_trip() -> None:
     profile = Profile(channels_last=True, folded=True, bf16=True)
     assert profile.name == "channels_last+folded+bf16"
-    assert Profile.of(profile.as_dict()) == profile
+    assert Profile.of(profile.facts()) == profile
     assert Profile.of(None) == Profile()
     assert Profile().name == "plain"

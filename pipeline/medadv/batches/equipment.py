@@ -10,7 +10,7 @@ from medadv.common.errors import IntegrityError, RunError
 from medadv.corpus.folder import Workspace
 from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
-from medadv.plan.recipe import Recipe, plan_spec, reader_of, recipe_of
+from medadv.plan.recipe import Recipe, reader_of, recipe_of
 from medadv.spec.victim import VictimSettings
 from medadv.victims.loading import VictimRequest, classes_for
 from medadv.victims.speed import Profile
@@ -43,15 +43,15 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
 @lru_cache(maxsize=1)
 def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
     plan = thaw(Workspace(root).plan(generation))
-    spec = plan_spec(plan)
+    spec = plan.spec
     # Thread counts change bits, so the plan sets them, whatever the environment says.
-    torch.set_num_threads(plan.settings["execution"]["threads"])
-    device = plan.settings["execution"]["device"]
+    torch.set_num_threads(plan.settings.execution.threads)
+    device = plan.settings.execution.device
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("the plan was made for a GPU, and this worker sees none")
     shape = next(plan.lines()).shape
     request = VictimRequest(spec.victim, spec.data.task, Path(plan.base), trust_code)
-    victim = request.load(torch.device(device), shape, Profile.of(plan.settings["execution"].get("profile")))
-    if victim.identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
+    victim = request.load(torch.device(device), shape, Profile.of(plan.settings.execution.profile))
+    if victim.identity.weights_sha256 != plan.settings.victim.weights_sha256:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
     return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape})

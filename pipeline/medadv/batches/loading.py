@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from medadv.common.errors import RunError
 from medadv.common.threads import in_order
+from medadv.corpus.quarantine import QuarantineRecord
 from medadv.datasets.blame import raise_unless_input
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.identity import content_of
@@ -33,7 +33,7 @@ class LoadedBatch:
     """What could be loaded of a planned batch, and why the rest could not."""
 
     loaded: list[Loaded]
-    quarantined: list[dict[str, Any]]
+    quarantined: list[QuarantineRecord]
 
 
 def batches(
@@ -68,7 +68,7 @@ def _load(
     excluded: Collection[str],
     threads: int,
 ) -> LoadedBatch:
-    def one(place: tuple[int, PlannedSample]) -> Loaded | dict[str, Any]:
+    def one(place: tuple[int, PlannedSample]) -> Loaded | QuarantineRecord:
         position, planned = place
         try:
             if planned.id in excluded:
@@ -79,10 +79,10 @@ def _load(
             raise_unless_input(error)
             if error.code == "changed-input" and not _there(reader):
                 raise RunError(f"{reader.root} vanished or is empty: is it mounted? Every finished shard is kept") from None
-            return {"sample": planned.id, "code": error.code, "message": error.message, "advice": error.advice}
+            return QuarantineRecord.of_sample(planned.id, error)
 
     found = list(in_order(one, enumerate(batch), threads))
-    return LoadedBatch([f for f in found if isinstance(f, Loaded)], [f for f in found if isinstance(f, dict)])
+    return LoadedBatch([f for f in found if isinstance(f, Loaded)], [f for f in found if isinstance(f, QuarantineRecord)])
 
 
 def _read(planned: PlannedSample, shard: PlannedShard, reader: Reader, hashes: FileHashes) -> Sample:

@@ -1,18 +1,20 @@
 """The corpus's record: built from the frozen plans and the receipts, and nothing else but the times of the run."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from datetime import datetime
 
 from medadv.common.files import write_file
-from medadv.common.hashing import canonical_json, hash_file, hash_value, keyed_hash
+from medadv.common.hashing import hash_file, hash_value, keyed_hash
 from medadv.corpus.croissant import croissant
 from medadv.corpus.environment import environment, tool
 from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.manifest import Determinism, Generation, Manifest, Metrics, PrivacyFacts, RunFacts, ShardEntry
+from medadv.corpus.quarantine import QuarantineRecord, quarantine_line
 from medadv.corpus.receipt import read_receipt
-from medadv.datasets.labels import Label
+from medadv.datasets.labels import Array, Label
 from medadv.plan.frozen import FrozenPlan, live
-from medadv.scoring.metrics import corpus_metrics, summary
-from medadv.store.layout import FORMAT, FORMAT_VERSION, answer_at
+from medadv.scoring.metrics import corpus_metrics, headline
+from medadv.store.layout import FORMAT_VERSION, answer_at
 from medadv.store.reader import read_small
 
 
@@ -30,10 +32,10 @@ def planned_names(plans: Iterable[FrozenPlan]) -> Iterator[tuple[FrozenPlan, str
         yield plan, shard_name(index)
 
 
-def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable[str]) -> dict[str, Any]:
+def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable[str]) -> dict[str, Metrics]:
     """Metrics per attack over what the shards hold."""
     shards = [read_small(workspace.shard(name)) for name in names]
-    found: dict[str, Any] = {}
+    found: dict[str, Metrics] = {}
     for attack in attacks:
         pairs: dict[str, list[tuple[Label, Label, float]]] = {"clean": [], "adversarial": []}
         success: list[float] = []
@@ -47,83 +49,101 @@ def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable
                     truth, answer = (0, 0) if task == "segmentation" else _answers(arrays, prefix, which, index)
                     rows.append((truth, answer, score))  # type: ignore[arg-type]
         clean, adversarial = (corpus_metrics(task, pairs[which]) for which in ("clean", "adversarial"))
-        found[attack] = {**summary(task, clean, adversarial), "success": sum(success) / max(1, len(success))}
+        name = headline(task, clean)
+        found[attack] = Metrics(
+            metric=name,
+            clean=clean.get(name),
+            adversarial=adversarial.get(name),
+            all={key: {"clean": clean[key], "adversarial": adversarial[key]} for key in clean},
+            success=sum(success) / max(1, len(success)),
+        )
     return found
 
 
-def _answers(arrays: dict[str, Any], prefix: str, which: str, index: int) -> tuple[Label, Label]:
+def _answers(arrays: dict[str, Array], prefix: str, which: str, index: int) -> tuple[Label, Label]:
     return answer_at(arrays, "label", index), answer_at(arrays, f"{prefix}/prediction_{which}", index)
 
 
 def build_manifest(
-    workspace: Workspace, plans: list[FrozenPlan], quarantined: list[dict[str, Any]], run: dict[str, Any], determinism: dict[str, Any]
-) -> dict[str, Any]:
+    workspace: Workspace,
+    plans: list[FrozenPlan],
+    quarantined: list[QuarantineRecord],
+    command: str,
+    started: datetime,
+    finished: datetime,
+    determinism: Determinism,
+) -> Manifest:
     """The manifest of everything committed so far; `run.status` says whether that is all that was planned.
 
-    quarantined: records for `quarantine.jsonl`, which is written here, as is `croissant.json`.  run: command, times and the like.
+    quarantined: records for `quarantine.jsonl`, which is written here, as is `croissant.json`.
     """
     settings = plans[0].settings
-    shards: list[dict[str, Any]] = []
+    shards: list[ShardEntry] = []
     files: dict[str, str] = {}
     roots: dict[int, list[str]] = {}
     missing = 0
     samples = 0
-    vanished = {record["sample"] for record in quarantined if "sample" in record}
+    vanished = {record.sample for record in quarantined if record.sample is not None}
     for plan, name in planned_names(plans):
         if not workspace.receipt(name).exists():
             missing += 1
             continue
         receipt = read_receipt(workspace, name)
         # A sample that had vanished before its shard was made is known from the survey already.
-        quarantined = quarantined + [r for r in receipt["quarantined"] if r["sample"] not in vanished]
-        roots.setdefault(plan.generation, []).append(receipt["content_root"])
-        if receipt["samples"]:
-            samples += receipt["samples"]
+        quarantined = quarantined + [record for record in receipt.quarantined if record.sample not in vanished]
+        roots.setdefault(plan.generation, []).append(receipt.content_root)
+        if receipt.sha256 is not None:
+            samples += receipt.samples
             shards.append(
-                {
-                    "path": f"shards/{name}.h5",
-                    "bytes": receipt["bytes"],
-                    "sha256": receipt["sha256"],
-                    "receipt_sha256": hash_file(workspace.receipt(name)),
-                    "samples": receipt["samples"],
-                    "content_root": receipt["content_root"],
-                    "generation": plan.generation,
-                }
+                ShardEntry(
+                    path=f"shards/{name}.h5",
+                    bytes=receipt.bytes,
+                    sha256=receipt.sha256,
+                    receipt_sha256=hash_file(workspace.receipt(name)),
+                    samples=receipt.samples,
+                    content_root=receipt.content_root,
+                    generation=plan.generation,
+                )
             )
         else:
             # A shard that lost every sample has no file of its own, but its receipt counts.
             files[f"shards/{name}.json"] = hash_file(workspace.receipt(name))
-    write_file(workspace.quarantine, b"".join(canonical_json(record) + b"\n" for record in quarantined))
-    names = [shard["path"].removeprefix("shards/").removesuffix(".h5") for shard in shards]
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "name": settings["name"],
-        "content_root": corpus_root(plans, roots),
-        "samples": samples,
-        "quarantined": len(quarantined),
-        "shards": shards,
-        "files": {**files, workspace.quarantine.name: hash_file(workspace.quarantine)},
-        "generations": [{"plan": p.hash, "shards": p.shards, "samples": p.samples, "replaces": list(p.replaces)} for p in plans],
-        "data": settings["data"],
-        "preprocess": settings["preprocess"],
-        "victim": settings["victim"],
-        "attacks": settings["attacks"],
-        "execution": settings["execution"],
-        "tuning": list(plans[0].tuning),
-        "metrics": measure(workspace, settings["data"]["task"], names, settings["attacks"]),
-        "determinism": determinism,
-        "environment": environment(),
-        "tool": tool(),
-        "privacy": {
-            "group_id": "HMAC-SHA-256 of the group under a secret key that is not published",
-            "sample_id": "SHA-256 of the input file's content, cut to 32 digits, and a slice number",
-            "source_paths": "not published",
+    write_file(workspace.quarantine, b"".join(quarantine_line(record) + b"\n" for record in quarantined))
+    names = [shard.path.removeprefix("shards/").removesuffix(".h5") for shard in shards]
+    manifest = Manifest(
+        format="medadv",
+        format_version=FORMAT_VERSION,
+        name=settings.name,
+        content_root=corpus_root(plans, roots),
+        samples=samples,
+        quarantined=len(quarantined),
+        shards=shards,
+        files={**files, workspace.quarantine.name: hash_file(workspace.quarantine)},
+        generations=[Generation(plan=p.hash, shards=p.shards, samples=p.samples, replaces=list(p.replaces)) for p in plans],
+        data=settings.data,
+        preprocess=settings.preprocess,
+        victim=settings.victim,
+        attacks=settings.attacks,
+        execution=settings.execution,
+        tuning=list(plans[0].tuning),
+        metrics=measure(workspace, settings.data.task, names, settings.attacks),
+        determinism=determinism,
+        environment=environment(),
+        tool=tool(),
+        privacy=PrivacyFacts(
+            group_id="HMAC-SHA-256 of the group under a secret key that is not published",
+            sample_id="SHA-256 of the input file's content, cut to 32 digits, and a slice number",
+            source_paths="not published",
             # Corpora made with one key have comparable group ids; nothing else can be learnt from this.
-            "group_key_id": keyed_hash(workspace.key.read_bytes(), "key id")[:16],
-        },
-        "run": {**run, "status": "partial" if missing else "complete", "shards_missing": missing},
-    }
+            group_key_id=keyed_hash(workspace.key.read_bytes(), "key id")[:16],
+        ),
+        run=RunFacts(
+            command=command,
+            started=started.isoformat(timespec="seconds"),
+            finished=finished.isoformat(timespec="seconds"),
+            status="partial" if missing else "complete",
+            shards_missing=missing,
+        ),
+    )
     write_file(workspace.croissant, croissant(manifest))
-    manifest["files"][workspace.croissant.name] = hash_file(workspace.croissant)
-    return manifest
+    return manifest.model_copy(update={"files": {**manifest.files, workspace.croissant.name: hash_file(workspace.croissant)}})

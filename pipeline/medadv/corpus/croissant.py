@@ -6,6 +6,9 @@ No Croissant reader opens HDF5: the shards are files with hashes, and the record
 import json
 from typing import Any
 
+from medadv.common.record import plain
+from medadv.corpus.manifest import Manifest
+
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
 UNKNOWN_LICENCE = "not stated by the maker of this corpus; the licence of the source images applies"
@@ -62,31 +65,31 @@ RESULTS = {
 }
 
 
-def croissant(manifest: dict[str, Any]) -> bytes:
+def croissant(manifest: Manifest) -> bytes:
     """The content of croissant.json for a manifest (which need not list it yet)."""
-    data, victim = manifest["data"], manifest["victim"]
-    unit = "Hounsfield units" if data["unit"] == "hu" else "8-bit grey levels"
-    attacks = ", ".join(f"{name} (epsilon {s['epsilon']:g} {unit})" for name, s in manifest["attacks"].items())
+    data, victim = manifest.data, manifest.victim
+    unit = "Hounsfield units" if data.unit == "hu" else "8-bit grey levels"
+    attacks = ", ".join(f"{name} (epsilon {s.epsilon:g} {unit})" for name, s in manifest.attacks.items())
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": [VERSION, RAI_VERSION],
-        "name": manifest["name"],
+        "name": manifest.name,
         "description": (
-            f"{manifest['samples']} clean {data['modality']} images for {data['task']}, each with adversarial perturbations by "
-            f"{attacks} against {victim['network']}. Images and integer perturbations are stored in {unit}; "
+            f"{manifest.samples} clean {data.modality} images for {data.task}, each with adversarial perturbations by "
+            f"{attacks} against {victim.network}. Images and integer perturbations are stored in {unit}; "
             "adversarial = image + perturbation."
         ),
-        "version": f"1.{len(manifest['generations']) - 1}.0",
-        "license": data["licence"] or UNKNOWN_LICENCE,
-        "url": f"urn:medadv:{manifest['content_root']}",
+        "version": f"1.{len(manifest.generations) - 1}.0",
+        "license": data.licence or UNKNOWN_LICENCE,
+        "url": f"urn:medadv:{manifest.content_root}",
         "creator": {"@type": "sc:Organization", "name": "maker of the corpus (not stated)"},
-        "datePublished": manifest["run"]["finished"][:10],
-        "keywords": ["adversarial examples", "robustness", "medical imaging", data["modality"], data["task"]],
+        "datePublished": manifest.run.finished[:10],
+        "keywords": ["adversarial examples", "robustness", "medical imaging", data.modality, data.task],
         "isLiveDataset": False,
         "citeAs": (
             "Qi, G., Gong, L., Song, Y., Ma, K., Zheng, Y.: Stabilized Medical Image Attacks. ICLR 2021. "
-            f"Corpus content root {manifest['content_root']}."
+            f"Corpus content root {manifest.content_root}."
         ),
         **_responsible_ai(manifest),
         **_provenance(manifest),
@@ -96,18 +99,18 @@ def croissant(manifest: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _distribution(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
     shards = [
         {
             "@type": "cr:FileObject",
-            "@id": shard["path"],
-            "name": shard["path"].removeprefix("shards/"),
-            "contentUrl": shard["path"],
-            "contentSize": f"{shard['bytes']} B",
+            "@id": shard.path,
+            "name": shard.path.removeprefix("shards/"),
+            "contentUrl": shard.path,
+            "contentSize": f"{shard.bytes} B",
             "encodingFormat": "application/x-hdf5",
-            "sha256": shard["sha256"],
+            "sha256": shard.sha256,
         }
-        for shard in manifest["shards"]
+        for shard in manifest.shards
     ]
     receipts = {
         "@type": "cr:FileSet",
@@ -120,9 +123,9 @@ def _distribution(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return [*shards, receipts]
 
 
-def _records(manifest: dict[str, Any]) -> dict[str, Any]:
+def _records(manifest: Manifest) -> dict[str, Any]:
     fields = [_field("id", "sc:Text", "identifier of the sample: hash of its input file, and a slice number", "$.records[*].id")]
-    for attack in manifest["attacks"]:
+    for attack in manifest.attacks:
         for result, (kind, description) in RESULTS.items():
             path = f"$.records[*].attacks.'{attack}'.{result}"
             fields.append(_field(f"{attack}.{result}", kind, f"{attack}: {description}", path))
@@ -147,28 +150,28 @@ def _field(name: str, kind: str, description: str, path: str) -> dict[str, Any]:
     }
 
 
-def _responsible_ai(manifest: dict[str, Any]) -> dict[str, Any]:
-    data, victim = manifest["data"], manifest["victim"]
-    truth = "given with the source images" if data["label"] == "given" else "the victim's own predictions on the clean images"
+def _responsible_ai(manifest: Manifest) -> dict[str, Any]:
+    data, victim = manifest.data, manifest.victim
+    truth = "given with the source images" if data.label == "given" else "the victim's own predictions on the clean images"
     return {
         "rai:dataCollection": (
-            f"Derived by computation from clean {data['modality']} images"
-            + (f" of split {data['split']!r}" if data["split"] else "")
-            + f"; {manifest['quarantined']} inputs were quarantined with reason codes in quarantine.jsonl."
+            f"Derived by computation from clean {data.modality} images"
+            + (f" of split {data.split!r}" if data.split else "")
+            + f"; {manifest.quarantined} inputs were quarantined with reason codes in quarantine.jsonl."
         ),
         "rai:dataCollectionType": ["Secondary Data Analysis", "Software Collection"],
         "rai:dataCollectionMissingData": "Inputs that could not be used stand in quarantine.jsonl; nothing was imputed.",
-        "rai:dataPreprocessingProtocol": [json.dumps(manifest["preprocess"], sort_keys=True)],
+        "rai:dataPreprocessingProtocol": [json.dumps(plain(manifest.preprocess), sort_keys=True)],
         "rai:dataManipulationProtocol": (
             "Integer perturbations within an L-infinity bound were found by sign-gradient attacks with the parameters in the manifest."
         ),
-        "rai:dataAnnotationProtocol": [f"Labels are {truth}; mapped by {json.dumps(data['label_map'])}."],
-        "rai:machineAnnotationTools": [f"{manifest['tool']['name']} {manifest['tool']['version']}"],
+        "rai:dataAnnotationProtocol": [f"Labels are {truth}; mapped by {json.dumps(data.label_map)}."],
+        "rai:machineAnnotationTools": [f"{manifest.tool.name} {manifest.tool.version}"],
         "rai:dataUseCases": ["adversarial training", "robustness evaluation", "not for diagnosis or any clinical use"],
         "rai:dataLimitations": [
-            f"The perturbations were made for one victim, {victim['network']} with weights {victim['weights_sha256']}; "
+            f"The perturbations were made for one victim, {victim.network} with weights {victim.weights_sha256}; "
             "other models may be less or more affected.",
-            f"Reproducibility: {manifest['determinism']['level']} on {manifest['determinism']['holds_for']}.",
+            f"Reproducibility: {manifest.determinism.level} on {manifest.determinism.holds_for}.",
         ],
         "rai:dataBiases": ["Those of the source images and of the victim's training data; selection by the split and by the quarantine."],
         "rai:dataSocialImpact": (
@@ -184,27 +187,27 @@ def _responsible_ai(manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _provenance(manifest: dict[str, Any]) -> dict[str, Any]:
-    victim, tool, run = manifest["victim"], manifest["tool"], manifest["run"]
-    weights = {"@id": f"urn:sha256:{victim['weights_sha256']}", "@type": "prov:Entity", "prov:label": f"weights of {victim['network']}"}
+def _provenance(manifest: Manifest) -> dict[str, Any]:
+    victim, tool, run = manifest.victim, manifest.tool, manifest.run
+    weights = {"@id": f"urn:sha256:{victim.weights_sha256}", "@type": "prov:Entity", "prov:label": f"weights of {victim.network}"}
     return {
         "prov:wasDerivedFrom": [
             {
-                "@id": f"urn:medadv:plan:{generation['plan']}",
+                "@id": f"urn:medadv:plan:{generation.plan}",
                 "@type": "prov:Entity",
-                "prov:label": f"{generation['samples']} source images, identified by content hash in the receipts",
+                "prov:label": f"{generation.samples} source images, identified by content hash in the receipts",
             }
-            for generation in manifest["generations"]
+            for generation in manifest.generations
         ],
         "prov:wasGeneratedBy": {
             "@type": "prov:Activity",
-            "prov:label": run["command"],
-            "prov:startedAtTime": run["started"],
-            "prov:endedAtTime": run["finished"],
+            "prov:label": run.command,
+            "prov:startedAtTime": run.started,
+            "prov:endedAtTime": run.finished,
             "prov:used": [weights],
             "prov:wasAssociatedWith": {
                 "@type": "prov:SoftwareAgent",
-                "prov:label": f"{tool['name']} {tool['version']}" + (f" ({tool['commit']})" if tool["commit"] else ""),
+                "prov:label": f"{tool.name} {tool.version}" + (f" ({tool.commit})" if tool.commit else ""),
             },
         },
     }

@@ -4,30 +4,31 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from medadv.corpus.manifest import EnvironmentFacts, ToolFacts
 
 PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "pydicom", "nibabel", "pillow", "dask", "distributed", "pylibjpeg")
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware, JSON-able."""
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
+def environment() -> EnvironmentFacts:
+    """Versions and hardware."""
+    return EnvironmentFacts(
+        python=platform.python_version(),
+        system=platform.system(),
+        machine=platform.machine(),
+        processor=_processor(),
+        packages={name: _version(name) for name in PACKAGES},
+        cuda=torch.version.cuda if torch.cuda.is_available() else None,
+        gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+    )
 
 
-def tool() -> dict[str, Any]:
+def tool() -> ToolFacts:
     """Version of medadv, and the commit when it runs from a checkout."""
-    return {"name": "medadv", "version": _version("medadv"), "commit": _commit()}
+    return ToolFacts(name="medadv", version=_version("medadv"), commit=_commit())
 
 
 def _version(name: str) -> str | None:

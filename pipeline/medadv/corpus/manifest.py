@@ -1,20 +1,23 @@
 """What does a corpus say of itself? `manifest.json`, as a typed record, and how it is read and written."""
 
 import json
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from medadv.common.errors import IntegrityError
 from medadv.common.files import write_file
 from medadv.common.hashing import hash_bytes
+from medadv.common.record import Closed, Count, Open, RecordError, Sha256, parse, plain
 from medadv.corpus.folder import Workspace
-from medadv.corpus.receipt import Repeat
-from medadv.corpus.record import Closed, Count, Open, Published, Sha256, ShardFile
-from medadv.spec.attack import AttackSettings
-from medadv.spec.data import Modality, PreprocessSettings, Task
-from medadv.spec.victim import NormalizeSettings
-from medadv.store.layout import FORMAT
+from medadv.corpus.receipt import Receipt, Repeat, load_receipt
+from medadv.plan.plan_settings import DataFacts, ExecutionFacts, FrozenAttacks, TuningRecord, VictimFacts
+from medadv.spec.data import PreprocessSettings
+
+ShardFile = Annotated[str, Field(pattern=r"^shards/shard-[0-9]{5,}\.h5$")]
+# No absolute path and no way out of the corpus, whoever wrote the manifest.
+Published = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
 
 
 class ShardEntry(Closed):
@@ -28,6 +31,15 @@ class ShardEntry(Closed):
     content_root: Sha256
     generation: Count
 
+    @property
+    def receipt_path(self) -> str:
+        """Published name of the shard's receipt."""
+        return self.path.removesuffix(".h5") + ".json"
+
+    def receipt(self, root: Path) -> tuple[Receipt | None, str | None]:
+        """The receipt in a corpus's folder, if it is as committed, or None and what is wrong with it."""
+        return load_receipt(root / self.receipt_path, self.receipt_sha256)
+
 
 class Generation(Closed):
     """What one run planned; the corpus's content root follows from the order of its generations."""
@@ -36,68 +48,6 @@ class Generation(Closed):
     shards: Count
     samples: Count
     replaces: list[Count] = Field(default_factory=list, description="earlier shards that it stands for, since a patient was forgotten")
-
-
-class DataFacts(Closed):
-    """Where the samples come from, as far as that is public."""
-
-    modality: Modality
-    task: Task
-    unit: Literal["hu", "level8"]
-    label: Literal["given", "prediction"]
-    label_map: dict[str, list[int]] | None
-    classes: list[str] | None
-    licence: str | None
-    split: str | None
-
-
-class VictimFacts(Closed):
-    """The model under attack: with its weights, enough to load it again."""
-
-    network: str
-    arguments: dict[str, Any]
-    head: Literal["softmax", "sigmoid"]
-    normalize: NormalizeSettings
-    window: tuple[int, ...] | None
-    overlap: float
-    window_mode: Literal["constant", "gaussian"]
-    window_batch: int
-    score_threshold: float
-    weights_sha256: Sha256
-    program_sha256: Sha256 | None
-    parameters: Count
-
-
-class ProfileFacts(Closed):
-    """How the victim is executed while it is attacked; it is scored in fp32 whatever this says."""
-
-    channels_last: bool
-    folded: bool
-    bf16: bool
-    int8: bool = False
-    compiled: str | None
-
-
-class TuningRecord(Closed):
-    """One execution profile tried on a planned batch while the plan was made."""
-
-    profile: str
-    seconds_per_step: float | None
-    success: float | None
-    verdict: str
-
-
-class ExecutionFacts(Open):
-    """Settings that decide bits."""
-
-    batch_size: int
-    shard_size: int
-    threads: int
-    device: Literal["cpu", "cuda"]
-    precision: str
-    profile: ProfileFacts | None = None
-    codec: Literal["gzip", "szip", "blosc2", "zstd"]
-    seed: int
 
 
 class Metrics(Closed):
@@ -118,7 +68,21 @@ class Rung(Closed):
     success: float
 
 
-class Sanity(Open):
+class Against(Closed):
+    """Success of something weaker beside that of the attack itself."""
+
+    success: float
+    white_box: float
+
+
+class WorstCase(Closed):
+    """Success of the best of several attacks for each sample."""
+
+    success: float
+    attacks: list[str]
+
+
+class SanityReport(Open):
     """Checks of the attack on a few stored samples (after arXiv 1902.06705); they warn and fail nothing."""
 
     samples: Count
@@ -127,6 +91,12 @@ class Sanity(Open):
     attack: str | None = None
     epsilon_ladder: list[Rung] | None = None
     steps_ladder: list[Rung] | None = None
+    epsilon_zero_is_identity: bool | None = None
+    huge_epsilon: Rung | None = None
+    noise: Against | None = None
+    transfer: Against | None = None
+    zero_gradients: float | None = None
+    worst_case: WorstCase | None = None
 
 
 class Determinism(Open):
@@ -135,6 +105,36 @@ class Determinism(Open):
     level: Literal["bitwise", "tolerance"]
     repeated: list[Repeat]
     holds_for: str
+
+
+class EnvironmentFacts(Open):
+    """What a corpus was made with: versions and hardware, no host name, user or path."""
+
+    python: str | None = None
+    system: str | None = None
+    machine: str | None = None
+    processor: str | None = None
+    packages: dict[str, str | None] = Field(default_factory=dict)
+    cuda: str | None = None
+    gpu: str | None = None
+    cpu_capability: str | None = None
+
+
+class ToolFacts(Open):
+    """Which medadv wrote the manifest; the commit when it ran from a checkout."""
+
+    name: str | None = None
+    version: str | None = None
+    commit: str | None = None
+
+
+class PrivacyFacts(Open):
+    """How ids were made, in words, and which key hashed the groups: corpora made with one key have comparable group ids."""
+
+    group_id: str | None = None
+    sample_id: str | None = None
+    source_paths: str | None = None
+    group_key_id: str | None = None
 
 
 class RunFacts(Open):
@@ -162,31 +162,33 @@ class Manifest(Open):
     data: DataFacts
     preprocess: PreprocessSettings
     victim: VictimFacts
-    attacks: dict[str, AttackSettings]
+    attacks: FrozenAttacks
     execution: ExecutionFacts
     tuning: list[TuningRecord] = Field(default_factory=list)
     metrics: dict[str, Metrics]
-    sanity: Sanity | None = None
+    sanity: SanityReport | None = None
     determinism: Determinism
-    environment: dict[str, Any]
-    tool: dict[str, Any]
-    privacy: dict[str, Any]
+    environment: EnvironmentFacts
+    tool: ToolFacts
+    privacy: PrivacyFacts
     run: RunFacts
 
 
-def read_manifest(workspace: Workspace) -> dict[str, Any]:
+def read_manifest(workspace: Workspace) -> Manifest:
     """The manifest as written. IntegrityError where it cannot be read."""
     try:
-        manifest = json.loads(workspace.manifest.read_bytes())
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError
-    except (OSError, ValueError):
+        return parse(Manifest, workspace.manifest.read_bytes())
+    except (OSError, RecordError):
         raise IntegrityError(f"{workspace.manifest}: cannot be read as a manifest") from None
-    return manifest
 
 
-def write_manifest(workspace: Workspace, manifest: dict[str, Any]) -> None:
-    """Write the manifest, readable by people, then its hash."""
-    data = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The file's content, readable by people."""
+    return (json.dumps(plain(manifest), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_manifest(workspace: Workspace, manifest: Manifest) -> None:
+    """Write the manifest, then its hash."""
+    data = manifest_bytes(manifest)
     write_file(workspace.manifest, data)
     write_file(workspace.manifest.with_name("manifest.json.sha256"), f"{hash_bytes(data)}  manifest.json\n".encode())

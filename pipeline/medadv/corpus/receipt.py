@@ -1,64 +1,16 @@
-"""What does a committed shard say of itself? `shards/shard-00000.json`, as a typed record, and how it is read."""
+"""What does a committed shard say of itself? `shards/shard-00000.json`, as a typed record, and how it is read and written."""
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from medadv.common.errors import IntegrityError
-from medadv.common.hashing import hash_bytes
+from medadv.common.hashing import canonical_json, hash_bytes, hash_value
+from medadv.common.record import Closed, Count, NoJsonError, RecordError, Sha256, parse, plain
 from medadv.corpus.folder import Workspace
 from medadv.corpus.quarantine import QuarantineRecord
-from medadv.corpus.record import Closed, Count, Sha256, shape_problem
-from medadv.store.layout import FORMAT
-
-
-def committed(workspace: Workspace, name: str, plan: str) -> dict[str, Any] | None:
-    """The receipt of a shard that is committed under a plan, None when it has none.
-
-    Raises:
-        IntegrityError: the receipt is damaged, belongs to another plan, or its file is missing or of another size.
-    """
-    path = workspace.receipt(name)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        receipt = json.loads(content)
-        own = receipt["plan"] == plan and receipt["shard"] == name
-        size = receipt["bytes"]
-    except (ValueError, KeyError, TypeError):
-        own, receipt, size = False, {}, 0
-    advice = f"see `medadv verify`; to have the shard made again, remove shards/{name}.json"
-    if not own:
-        raise IntegrityError(f"shards/{name}.json is damaged, or the receipt of another plan; {advice}")
-    file = workspace.shard(name)
-    if size and (not file.exists() or file.stat().st_size != size):
-        raise IntegrityError(f"shards/{name}.h5 is missing, or not the file that was committed; {advice}")
-    return dict(receipt)
-
-
-def receipt_name(entry: dict[str, Any]) -> str:
-    """Published name of the receipt of a shard in the manifest."""
-    return str(entry["path"]).removesuffix(".h5") + ".json"
-
-
-def load_receipt(root: Path, entry: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    """A receipt whose bytes and shape are as committed, or None and what is wrong with it."""
-    try:
-        data = (root / receipt_name(entry)).read_bytes()
-    except OSError:
-        return None, "receipt missing"
-    if hash_bytes(data) != entry["receipt_sha256"]:
-        return None, "receipt changed: its bytes differ from the manifest"
-    try:
-        receipt = json.loads(data)
-    except ValueError:
-        return None, "receipt is no JSON"
-    problem = shape_problem(Receipt, receipt)
-    return (None, f"is no receipt: {problem}") if problem else (receipt, None)
 
 
 class Outcome(Closed):
@@ -111,12 +63,56 @@ class Receipt(Closed):
     )
 
 
-def read_receipt(workspace: Workspace, name: str) -> dict[str, Any]:
-    """A committed shard's receipt."""
+def content_root(arrays: Mapping[str, str], records: Sequence[SampleRecord]) -> str:
+    """Identity of a shard's content: decoded arrays and result records; no group ids, times, hosts or paths."""
+    return hash_value({"arrays": dict(arrays), "records": [plain(record) for record in records]})
+
+
+def receipt_bytes(receipt: Receipt) -> bytes:
+    """The file's content."""
+    return canonical_json(plain(receipt)) + b"\n"
+
+
+def read_receipt(workspace: Workspace, name: str) -> Receipt:
+    """A committed shard's receipt. IntegrityError where it cannot be read."""
     try:
-        receipt = json.loads(workspace.receipt(name).read_bytes())
-        if not isinstance(receipt, dict) or receipt.get("format") != FORMAT:
-            raise ValueError
-    except (OSError, ValueError):
+        return parse(Receipt, workspace.receipt(name).read_bytes())
+    except (OSError, RecordError):
         raise IntegrityError(f"shards/{name}.json: receipt cannot be read") from None
+
+
+def committed(workspace: Workspace, name: str, plan: str) -> Receipt | None:
+    """The receipt of a shard that is committed under a plan, None when it has none.
+
+    Raises:
+        IntegrityError: the receipt is damaged, belongs to another plan, or its file is missing or of another size.
+    """
+    try:
+        receipt = parse(Receipt, workspace.receipt(name).read_bytes())
+    except FileNotFoundError:
+        return None
+    except RecordError:
+        receipt = None
+    advice = f"see `medadv verify`; to have the shard made again, remove shards/{name}.json"
+    if receipt is None or receipt.plan != plan or receipt.shard != name:
+        raise IntegrityError(f"shards/{name}.json is damaged, or the receipt of another plan; {advice}")
+    file = workspace.shard(name)
+    if receipt.bytes and (not file.exists() or file.stat().st_size != receipt.bytes):
+        raise IntegrityError(f"shards/{name}.h5 is missing, or not the file that was committed; {advice}")
     return receipt
+
+
+def load_receipt(path: Path, sha256: str) -> tuple[Receipt | None, str | None]:
+    """A receipt whose bytes and shape are as the manifest has them, or None and what is wrong with it."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None, "receipt missing"
+    if hash_bytes(data) != sha256:
+        return None, "receipt changed: its bytes differ from the manifest"
+    try:
+        return parse(Receipt, data), None
+    except NoJsonError as error:
+        return None, f"receipt {error}"
+    except RecordError as error:
+        return None, f"is no receipt: {error}"

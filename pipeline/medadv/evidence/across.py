@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
-from medadv.corpus.receipt import load_receipt
+from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.store.reader import read_texts
 
 SHOWN = 5
@@ -24,11 +22,11 @@ def check_across(corpora: Sequence[Path]) -> tuple[list[str], list[str]]:
     for number, first in enumerate(corpora):
         for second in corpora[number + 1 :]:
             one, other = manifests[first], manifests[second]
-            if one["data"]["split"] == other["data"]["split"]:
+            if one.data.split == other.data.split:
                 continue
-            pair = f"{first} ({one['data']['split']}) and {second} ({other['data']['split']})"
+            pair = f"{first} ({one.data.split}) and {second} ({other.data.split})"
             problems += _shared("samples", pair, set(_samples(first, one)) & set(_samples(second, other)))
-            keys = [manifest["privacy"].get("group_key_id") for manifest in (one, other)]
+            keys = [manifest.privacy.group_key_id for manifest in (one, other)]
             if keys[0] is not None and keys[0] == keys[1]:
                 problems += _shared("groups", pair, set(_groups(first, one)) & set(_groups(second, other)))
             else:
@@ -43,13 +41,13 @@ def _shared(what: str, pair: str, shared: set[str]) -> list[str]:
     return [f"{pair}: {len(shared)} {what} stand in both splits: {listed}"]
 
 
-def _samples(corpus: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    for entry in manifest["shards"]:
-        receipt, _ = load_receipt(corpus, entry)
+def _samples(corpus: Path, manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.shards:
+        receipt, _ = entry.receipt(corpus)
         # A slice's id ends with its number: the image it comes from is what must not cross.
-        yield from (record["id"].partition("-")[0] for record in (receipt or {"records": []})["records"])
+        yield from (record.id.partition("-")[0] for record in (receipt.records if receipt else ()))
 
 
-def _groups(corpus: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    for entry in manifest["shards"]:
-        yield from read_texts(corpus / entry["path"], "group_id")
+def _groups(corpus: Path, manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.shards:
+        yield from read_texts(corpus / entry.path, "group_id")

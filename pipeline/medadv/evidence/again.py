@@ -4,20 +4,20 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medadv.batches.loading import Loaded
 from medadv.common.errors import RunError, SpecError
-from medadv.corpus.folder import Workspace
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Boxes, Label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
 from medadv.plan.frozen import FrozenPlan, generations
 from medadv.plan.model import PlannedShard
-from medadv.plan.recipe import plan_spec, reader_of
+from medadv.plan.recipe import reader_of
 from medadv.spec.data import DataSettings
 from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
@@ -30,7 +30,7 @@ Listed = dict[tuple[str, ...], Source] | None
 
 def read_again(
     workspace: Workspace,
-    receipt: dict[str, Any],
+    receipt: Receipt,
     stored: list[Loaded],
     labels: list[Label],
     data: Path,
@@ -39,12 +39,12 @@ def read_again(
 ) -> tuple[list[Loaded], list[str]]:
     """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
     plans = generations(workspace.private / "plans")
-    if len(plans) <= receipt["generation"]:
+    if len(plans) <= receipt.generation:
         raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
-    plan = plans[receipt["generation"]]
-    spec = plan_spec(plan)
+    plan = plans[receipt.generation]
+    spec = plan.spec
     reader = replace(reader_of(plan, spec), root=data)
-    planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt["shard"]).samples}
+    planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt.shard).samples}
     if plan.generation not in listings:
         listings[plan.generation] = _listed(plan, spec.data, data)
     listed = listings[plan.generation]
@@ -73,7 +73,7 @@ def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
 
 
 def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
-    return next(shard for shard in lines if f"shard-{shard.index:05d}" == name)
+    return next(shard for shard in lines if shard_name(shard.index) == name)
 
 
 def _same(new: Sample, stored: Sample) -> bool:

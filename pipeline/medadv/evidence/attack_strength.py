@@ -11,6 +11,7 @@ from typing import Any
 
 from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
+from medadv.corpus.manifest import Against, Rung, SanityReport, WorstCase
 from medadv.datasets.labels import Array
 from medadv.spec.attack import AttackSettings
 from medadv.victims.victim import TaskModel, Victim
@@ -40,7 +41,7 @@ def sanity(
     second: TaskModel | None = None,
     made: Mapping[str, Array] | None = None,
     tick: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+) -> SanityReport:
     """Check the first attack of a run, and the worst over all of them, on at most `MAX_SAMPLES` samples.
 
     Args:
@@ -56,16 +57,14 @@ def sanity(
         tick: called before each attack with how many are done and how many there are; may raise to stop.
 
     Returns:
-        JSON-able: `samples`, `rows` (which of the images), `attack`, `epsilon_ladder` and `steps_ladder` (lists with `success`),
-        `epsilon_zero_is_identity`, `huge_epsilon`, `noise`, `transfer`, `zero_gradients`, `worst_case`, `warnings`; or `samples` 0 and
-        the reason in `warnings`.
+        What was found on which samples; or `samples` 0 and the reason in `warnings`.
     """
     budget = MAX_VALUES // max(1, math.prod(batch.images.shape[1:]))
     if not budget or not attacks:
-        return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: a single sample is larger than their budget"]}
+        return _left_out("a single sample is larger than their budget")
     rows = _vulnerable(victim.scored, batch.part(slice(budget)), batch_size)[: min(limit, MAX_SAMPLES)]
     if not rows:
-        return {"samples": 0, "rows": [], "warnings": ["sanity checks left out: the victim is right on none of the samples looked at"]}
+        return _left_out("the victim is right on none of the samples looked at")
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
     bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
     name, settings = next(iter(attacks.items()))
@@ -78,23 +77,33 @@ def sanity(
     # Epsilon 0 allows nothing in any step, so one step shows as much as all.
     identity = bench.attack(_scaled(settings, epsilon=0.0, steps=1))
     ready = {0.0: identity, 1.0: found[name]}
-    result: dict[str, Any] = {"samples": len(rows), "rows": rows, "attack": name, "epsilon_ladder": [], "steps_ladder": []}
+    epsilon_ladder, steps_ladder = [], []
     for k, epsilon in rungs.items():
         delta = ready[k] if k in ready else bench.attack(_scaled(settings, epsilon=epsilon))
-        result["epsilon_ladder"].append({"epsilon": epsilon, "success": bench.success(delta)})
+        epsilon_ladder.append(Rung(epsilon=epsilon, success=bench.success(delta)))
     for n in steps:
         success = white if n == settings.steps else bench.success(bench.attack(_scaled(settings, steps=n)))
-        result["steps_ladder"].append({"steps": n, "success": success})
-    result["epsilon_zero_is_identity"] = not identity.any()
+        steps_ladder.append(Rung(steps=n, success=success))
     huge = float(round(HUGE_SHARE * (batch.lattice.high - batch.lattice.low)))
-    result["huge_epsilon"] = {"epsilon": huge, "success": bench.success(bench.attack(_scaled(settings, epsilon=huge)))}
-    noise = bench.success(bench.noise(settings.epsilon))
-    result["noise"] = {"success": noise, "white_box": white}
-    result["transfer"] = None if second is None else {"success": bench.success(found[name], second), "white_box": white}
-    result["zero_gradients"] = bench.zero_gradients(settings)
-    result["worst_case"] = {"success": bench.worst(list(found.values())), "attacks": list(found)}
-    result["warnings"] = _warnings(result)
-    return result
+    report = SanityReport(
+        samples=len(rows),
+        sample_ids=[batch.ids[row] for row in rows],
+        warnings=[],
+        attack=name,
+        epsilon_ladder=epsilon_ladder,
+        steps_ladder=steps_ladder,
+        epsilon_zero_is_identity=not identity.any(),
+        huge_epsilon=Rung(epsilon=huge, success=bench.success(bench.attack(_scaled(settings, epsilon=huge)))),
+        noise=Against(success=bench.success(bench.noise(settings.epsilon)), white_box=white),
+        transfer=None if second is None else Against(success=bench.success(found[name], second), white_box=white),
+        zero_gradients=bench.zero_gradients(settings),
+        worst_case=WorstCase(success=bench.worst(list(found.values())), attacks=list(found)),
+    )
+    return report.model_copy(update={"warnings": _warnings(report)})
+
+
+def _left_out(why: str) -> SanityReport:
+    return SanityReport(samples=0, sample_ids=[], warnings=[f"sanity checks left out: {why}"])
 
 
 def _vulnerable(judge: TaskModel, batch: Batch, batch_size: int) -> list[int]:
@@ -111,26 +120,26 @@ def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
     return AttackSettings.model_validate(values)
 
 
-def _warnings(result: dict[str, Any]) -> list[str]:
+def _warnings(found: SanityReport) -> list[str]:
     """What a reader should be told, one sentence each."""
     texts = []
-    slack = max(SLACK, SLACK_SAMPLES / result["samples"])
-    ladder = [rung["success"] for rung in result["epsilon_ladder"]]
+    slack = max(SLACK, SLACK_SAMPLES / found.samples)
+    ladder = [rung.success for rung in found.epsilon_ladder or ()]
     if any(later < earlier - slack for earlier, later in itertools.pairwise(ladder)):
         texts.append("A larger epsilon succeeds less often: the attack may be caught by masked gradients.")
-    steps = [rung["success"] for rung in result["steps_ladder"]]
+    steps = [rung.success for rung in found.steps_ladder or ()]
     if any(later < earlier - slack for earlier, later in itertools.pairwise(steps)):
         texts.append("More steps succeed less often: the step may be too long for the ball.")
     if len(steps) > 1 and steps[-1] > steps[-2] + slack:
         texts.append("Twice the steps succeed clearly more often: the attack has not converged; take more steps.")
-    if not result["epsilon_zero_is_identity"]:
+    if not found.epsilon_zero_is_identity:
         texts.append("Epsilon 0 changed images: this is a defect.")
-    if result["huge_epsilon"]["success"] < NEARLY_ALL:
-        texts.append(f"Even epsilon {result['huge_epsilon']['epsilon']:g} fails on some samples: gradients may be masked.")
-    if result["noise"]["success"] > result["noise"]["white_box"] - slack and result["noise"]["success"] > 0:
+    if (huge := found.huge_epsilon) and huge.success < NEARLY_ALL:
+        texts.append(f"Even epsilon {huge.epsilon:g} fails on some samples: gradients may be masked.")
+    if (noise := found.noise) and noise.success > noise.white_box - slack and noise.success > 0:
         texts.append("Random noise of the same size succeeds about as often as the attack.")
-    if result["transfer"] and result["transfer"]["success"] > result["transfer"]["white_box"]:
+    if (transfer := found.transfer) and transfer.success > transfer.white_box:
         texts.append("The second model is fooled more often than the victim: its gradients may be masked.")
-    if result["zero_gradients"] > ZERO_SHARE:
-        texts.append(f"{result['zero_gradients']:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
+    if (zero := found.zero_gradients) is not None and zero > ZERO_SHARE:
+        texts.append(f"{zero:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
     return texts

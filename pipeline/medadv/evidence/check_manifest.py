@@ -1,17 +1,15 @@
 """The manifest and the small files: hashes, shape, what is missing and what is too many."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_bytes, hash_file, hash_value
+from medadv.common.record import NoJsonError, RecordError, parse
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.quarantine import QuarantineRecord
-from medadv.corpus.receipt import Receipt, receipt_name
-from medadv.corpus.record import shape_problem
+from medadv.corpus.receipt import Receipt
 from medadv.evidence.finding import Finding
 from medadv_transforms.errors import REASONS
 
@@ -20,7 +18,7 @@ UNCOVERED = ("report.html",)
 """May be made again at any time."""
 
 
-def load_manifest(root: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+def load_manifest(root: Path) -> tuple[Manifest | None, list[Finding]]:
     """The manifest, None when nothing can be checked against it, and what is wrong with it or its hash file.
 
     Raises IntegrityError where there is none at all.
@@ -32,12 +30,11 @@ def load_manifest(root: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
         raise IntegrityError(f"{root}: no manifest.json; not a corpus, or its first run is not finished") from None
     findings = list(_own_hash(root, data))
     try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError):
-        return None, [*findings, Finding("manifest.json", "is no JSON; nothing else can be checked")]
-    if problem := shape_problem(Manifest, manifest):
-        return None, [*findings, Finding("manifest.json", f"is no manifest: {problem}; nothing else can be checked")]
-    return manifest, findings
+        return parse(Manifest, data), findings
+    except NoJsonError as error:
+        return None, [*findings, Finding("manifest.json", f"{error}; nothing else can be checked")]
+    except RecordError as error:
+        return None, [*findings, Finding("manifest.json", f"is no manifest: {error}; nothing else can be checked")]
 
 
 def _own_hash(root: Path, data: bytes) -> Iterator[Finding]:
@@ -51,12 +48,12 @@ def _own_hash(root: Path, data: bytes) -> Iterator[Finding]:
         yield Finding("manifest.json", f"does not fit {HASH_FILE}: one of the two was changed")
 
 
-def check_files(root: Path, manifest: dict[str, Any]) -> Iterator[Finding]:
+def check_files(root: Path, manifest: Manifest) -> Iterator[Finding]:
     """Small published files by hash, and published files that the manifest does not name."""
-    named = {"manifest.json", HASH_FILE, *UNCOVERED, *manifest["files"]}
-    for entry in manifest["shards"]:
-        named |= {entry["path"], receipt_name(entry)}
-    for name, expected in manifest["files"].items():
+    named = {"manifest.json", HASH_FILE, *UNCOVERED, *manifest.files}
+    for entry in manifest.shards:
+        named |= {entry.path, entry.receipt_path}
+    for name, expected in manifest.files.items():
         path = root / name
         if not path.is_file():
             yield Finding(name, "missing")
@@ -68,11 +65,11 @@ def check_files(root: Path, manifest: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(relative.as_posix(), "not in the manifest")
 
 
-def check_quarantine(root: Path, manifest: dict[str, Any]) -> Iterator[Finding]:
+def check_quarantine(root: Path, manifest: Manifest) -> Iterator[Finding]:
     """Each line a record with a known code, and as many as the manifest says."""
     name = Workspace(root).quarantine.name
     path = root / name
-    if name not in manifest["files"]:
+    if name not in manifest.files:
         yield Finding("manifest.json", f"covers no {name}")
     if not path.is_file():
         return
@@ -80,41 +77,41 @@ def check_quarantine(root: Path, manifest: dict[str, Any]) -> Iterator[Finding]:
     with path.open("rb") as stream:
         for count, line in enumerate(stream, start=1):
             try:
-                record = json.loads(line)
-            except ValueError:
-                yield Finding(name, f"line {count} is no JSON")
-                continue
-            if problem := shape_problem(QuarantineRecord, record):
-                yield Finding(name, f"line {count} is no quarantine record: {problem}")
-            elif record["code"] not in REASONS:
-                yield Finding(name, f"line {count} has an unknown reason code {record['code']!r}")
-    if count != manifest["quarantined"]:
-        yield Finding(name, f"holds {count} records, the manifest says {manifest['quarantined']}")
+                record = parse(QuarantineRecord, line)
+            except NoJsonError as error:
+                yield Finding(name, f"line {count} {error}")
+            except RecordError as error:
+                yield Finding(name, f"line {count} is no quarantine record: {error}")
+            else:
+                if record.code not in REASONS:
+                    yield Finding(name, f"line {count} has an unknown reason code {record.code!r}")
+    if count != manifest.quarantined:
+        yield Finding(name, f"holds {count} records, the manifest says {manifest.quarantined}")
 
 
-def check_totals(root: Path, manifest: dict[str, Any], samples: int, successes: dict[str, int]) -> Iterator[Finding]:
+def check_totals(root: Path, manifest: Manifest, samples: int, successes: dict[str, int]) -> Iterator[Finding]:
     """Sums and the content root, which the manifest states and the shards imply."""
-    if samples != manifest["samples"]:
-        yield Finding("manifest.json", f"says {manifest['samples']} samples, the receipts hold {samples}")
+    if samples != manifest.samples:
+        yield Finding("manifest.json", f"says {manifest.samples} samples, the receipts hold {samples}")
     for attack, count in successes.items():
-        stated = manifest["metrics"][attack]["success"] if attack in manifest["metrics"] else None
+        stated = manifest.metrics[attack].success if attack in manifest.metrics else None
         if stated is None or abs(stated - count / max(1, samples)) > 1e-9:
             yield Finding("manifest.json", f"says {stated} of the samples of {attack} are successes, the receipts {count} of {samples}")
     missing, root_value = _chain(root, manifest)
-    if missing != manifest["run"]["shards_missing"] or (missing > 0) != (manifest["run"]["status"] == "partial"):
-        yield Finding("manifest.json", f"status {manifest['run']['status']!r}, but {missing} planned shards have no receipt")
-    if root_value != manifest["content_root"]:
+    if missing != manifest.run.shards_missing or (missing > 0) != (manifest.run.status == "partial"):
+        yield Finding("manifest.json", f"status {manifest.run.status!r}, but {missing} planned shards have no receipt")
+    if root_value != manifest.content_root:
         yield Finding("manifest.json", "content root does not follow from the shards'")
 
 
-def _chain(root: Path, manifest: dict[str, Any]) -> tuple[int, str]:
+def _chain(root: Path, manifest: Manifest) -> tuple[int, str]:
     """Planned shards without a receipt, and the content root as it follows from the generations' shards in order."""
-    listed = {entry["path"]: entry["content_root"] for entry in manifest["shards"]}
-    gone = {number for generation in manifest["generations"] for number in generation.get("replaces", ())}
+    listed = {entry.path: entry.content_root for entry in manifest.shards}
+    gone = {number for generation in manifest.generations for number in generation.replaces}
     value, index, missing = "", 0, 0
-    for generation in manifest["generations"]:
+    for generation in manifest.generations:
         roots: list[str] = []
-        for number in range(index, index + generation["shards"]):
+        for number in range(index, index + generation.shards):
             if number in gone:
                 continue
             name = shard_name(number)
@@ -123,19 +120,18 @@ def _chain(root: Path, manifest: dict[str, Any]) -> tuple[int, str]:
                 missing += 1
             else:
                 roots.append(known)
-        index += generation["shards"]
-        value = hash_value({"before": value, "plan": generation["plan"], "shards": roots})
+        index += generation.shards
+        value = hash_value({"before": value, "plan": generation.plan, "shards": roots})
     return missing, value
 
 
 def _empty_root(root: Path, name: str) -> str | None:
     """Content root of a shard all of whose samples were quarantined: a receipt without a file."""
     try:
-        receipt = json.loads((root / "shards" / f"{name}.json").read_bytes())
-    except (OSError, ValueError):
+        receipt = parse(Receipt, Workspace(root).receipt(name).read_bytes())
+    except (OSError, RecordError):
         return None
-    fits = shape_problem(Receipt, receipt) is None and receipt["samples"] == 0
-    return str(receipt["content_root"]) if fits else None
+    return receipt.content_root if receipt.samples == 0 else None
 
 
 def first_crossing(sequences: Iterable[str]) -> str | None:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from medadv.common.hashing import hash_file, hash_value
-from medadv.corpus.receipt import load_receipt, receipt_name
+from medadv.common.hashing import hash_file
+from medadv.common.record import plain
+from medadv.corpus.manifest import Manifest, ShardEntry
+from medadv.corpus.receipt import Receipt, content_root
 from medadv.evidence.content import UNREADABLE, check_content
 from medadv.evidence.finding import Finding
 from medadv.store.extents import damaged_pieces
@@ -39,11 +40,11 @@ class ShardReport:
     successes: dict[str, int]
 
 
-def check_shard(root: Path, entry: dict[str, Any], manifest: dict[str, Any]) -> ShardReport:
+def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardReport:
     """Check a shard that the manifest lists. root: the corpus."""
     findings: list[Finding] = []
     receipt = _receipt(root, entry, findings)
-    path, name = root / entry["path"], entry["path"]
+    path, name = root / entry.path, entry.path
     whole = _same_bytes(path, entry)
     if receipt is not None:
         findings += list(_agreement(entry, receipt, manifest))
@@ -57,61 +58,60 @@ def check_shard(root: Path, entry: dict[str, Any], manifest: dict[str, Any]) -> 
     return _report(findings, receipt, manifest)
 
 
-def _receipt(root: Path, entry: dict[str, Any], findings: list[Finding]) -> dict[str, Any] | None:
-    receipt, problem = load_receipt(root, entry)
+def _receipt(root: Path, entry: ShardEntry, findings: list[Finding]) -> Receipt | None:
+    receipt, problem = entry.receipt(root)
     if problem:
-        findings.append(Finding(receipt_name(entry), problem))
+        findings.append(Finding(entry.receipt_path, problem))
     return receipt
 
 
-def _same_bytes(path: Path, entry: dict[str, Any]) -> bool:
+def _same_bytes(path: Path, entry: ShardEntry) -> bool:
     try:
-        return path.stat().st_size == entry["bytes"] and hash_file(path) == entry["sha256"]
+        return path.stat().st_size == entry.bytes and hash_file(path) == entry.sha256
     except OSError:
         return False
 
 
-def _agreement(entry: dict[str, Any], receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
+def _agreement(entry: ShardEntry, receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
     """Receipt against manifest and against itself."""
-    name = receipt_name(entry)
+    name = entry.receipt_path
     for key in ("bytes", "sha256", "samples", "content_root", "generation"):
-        if receipt[key] != entry[key]:
+        if getattr(receipt, key) != getattr(entry, key):
             yield Finding(name, f"{key} differs from the manifest")
-    generations = manifest["generations"]
-    if receipt["generation"] >= len(generations) or receipt["plan"] != generations[receipt["generation"]]["plan"]:
+    generations = manifest.generations
+    if receipt.generation >= len(generations) or receipt.plan != generations[receipt.generation].plan:
         yield Finding(name, "was made by another plan than its generation's")
-    if Path(name).stem != receipt["shard"]:
-        yield Finding(name, f"is the receipt of {receipt['shard']}")
-    ids = [record["id"] for record in receipt["records"]]
-    if len(ids) != receipt["samples"] or len(set(ids)) != len(ids):
-        yield Finding(name, f"{len(set(ids))} different records for {receipt['samples']} samples")
-    if receipt["content_root"] != hash_value({"arrays": receipt["arrays"], "records": receipt["records"]}):
+    if Path(name).stem != receipt.shard:
+        yield Finding(name, f"is the receipt of {receipt.shard}")
+    ids = [record.id for record in receipt.records]
+    if len(ids) != receipt.samples or len(set(ids)) != len(ids):
+        yield Finding(name, f"{len(set(ids))} different records for {receipt.samples} samples")
+    if receipt.content_root != content_root(receipt.arrays, receipt.records):
         yield Finding(name, "content root does not follow from the arrays' hashes and the records")
-    places = {tuple(record["place"]): record["id"] for record in receipt["records"]}
-    planned = {(b, p): sample for b, batch in enumerate(receipt["batches"]) for p, sample in enumerate(batch) if sample is not None}
+    places = {record.place: record.id for record in receipt.records}
+    planned = {(b, p): sample for b, batch in enumerate(receipt.batches) for p, sample in enumerate(batch) if sample is not None}
     if places != planned:
         yield Finding(name, "the records' places differ from the batches")
-    for record in receipt["records"]:
-        if record["attacks"].keys() != manifest["attacks"].keys():
-            yield Finding(name, "attacks differ from the manifest's", record["id"])
+    for record in receipt.records:
+        if record.attacks.keys() != manifest.attacks.keys():
+            yield Finding(name, "attacks differ from the manifest's", record.id)
 
 
-def _located(path: Path, name: str, receipt: dict[str, Any] | None, manifest: dict[str, Any]) -> list[Finding]:
+def _located(path: Path, name: str, receipt: Receipt | None, manifest: Manifest) -> list[Finding]:
     """Where a file with the wrong bytes is damaged, as far as that can be said."""
     findings = [Finding(name, "bytes differ from the manifest")]
     if receipt is None:
         return findings
-    ids = [record["id"] for record in receipt["records"]]
-    for array, index in damaged_pieces(path, receipt["extents"]):
+    ids = [record.id for record in receipt.records]
+    for array, index in damaged_pieces(path, receipt.extents):
         sample = ids[index] if index is not None and index < len(ids) else None
         findings.append(Finding(name, "stored bytes changed or are gone", sample, array))
     return findings if len(findings) > 1 else findings + _probed(path, name, receipt, manifest)
 
 
-def _probed(path: Path, name: str, receipt: dict[str, Any], manifest: dict[str, Any]) -> list[Finding]:
+def _probed(path: Path, name: str, receipt: Receipt, manifest: Manifest) -> list[Finding]:
     """Let another process open the damaged file and compare what it decodes to."""
-    facts = {key: manifest[key] for key in ("data", "attacks")}
-    question = json.dumps({"path": str(path), "name": name, "receipt": receipt, "manifest": facts})
+    question = json.dumps({"path": str(path), "name": name, "receipt": plain(receipt), "manifest": plain(manifest)})
     try:
         done = subprocess.run(
             [sys.executable, "-m", "medadv.evidence.probe"],
@@ -128,13 +128,13 @@ def _probed(path: Path, name: str, receipt: dict[str, Any], manifest: dict[str, 
     return found or [Finding(name, "every array still decodes to what its receipt says: the damage lies in the file's structure")]
 
 
-def _report(findings: list[Finding], receipt: dict[str, Any] | None, manifest: dict[str, Any]) -> ShardReport:
+def _report(findings: list[Finding], receipt: Receipt | None, manifest: Manifest) -> ShardReport:
     if len(findings) > SHOWN:
         findings = [*findings[:SHOWN], Finding(findings[0].file, f"and {len(findings) - SHOWN} findings more")]
-    records = receipt["records"] if receipt else []
-    ids = [record["id"] for record in records]
+    records = receipt.records if receipt else []
+    ids = [record.id for record in records]
     try:
-        successes = {attack: sum(record["attacks"][attack]["success"] for record in records) for attack in manifest["attacks"]}
+        successes: dict[str, int] = {attack: sum(record.attacks[attack].success for record in records) for attack in manifest.attacks}
     except UNREADABLE:
         successes = {}
     rising = all(a < b for a, b in pairwise(ids))

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from medadv.common.hashing import ArrayHash, hash_array
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.receipt import Receipt, SampleRecord
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
+from medadv.spec.attack import AttackSettings
 from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, perturbation_dtype
 from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
@@ -18,18 +22,18 @@ RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OverflowError)
 
 
-def check_content(name: str, file: Any, receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
+def check_content(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
     """Everything wrong with what a shard decodes to. name: for the findings; file: the open shard."""
     try:
         arrays = {key: item for key, item in datasets(file).items() if key not in OUTSIDE_CONTENT}
         yield from _attributes(name, file, receipt, manifest)
         yield from _inventory(name, arrays, receipt)
-        ids = [record["id"] for record in receipt["records"]]
+        ids = [record.id for record in receipt.records]
         stored = [bytes(value).decode() for value in arrays["sample_id"][...]]
         if stored != ids:
             yield Finding(name, "sample ids differ from the receipt's records", array="sample_id")
         on_grid = _on_grid(arrays, receipt)
-        for key, expected in receipt["arrays"].items():
+        for key, expected in receipt.arrays.items():
             if key not in on_grid and key in arrays:
                 yield from _whole(name, arrays[key], key, expected)
         yield from _results(name, arrays, receipt, manifest)
@@ -38,45 +42,53 @@ def check_content(name: str, file: Any, receipt: dict[str, Any], manifest: dict[
         yield Finding(name, f"cannot be read ({type(error).__name__})")
 
 
-def _attributes(name: str, file: Any, receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
-    data = manifest["data"]
+def _attributes(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
+    data = manifest.data
     expected = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "plan": receipt["plan"],
-        "modality": data["modality"],
-        "task": data["task"],
-        "unit": data["unit"],
+        "plan": receipt.plan,
+        "modality": data.modality,
+        "task": data.task,
+        "unit": data.unit,
     }
     for key, value in expected.items():
         if file.attrs.get(key) != value:
             yield Finding(name, f"attribute {key} is {file.attrs.get(key)!r}, not {value!r}")
-    if sorted(file["attacks"]) != sorted(manifest["attacks"]):
+    if sorted(file["attacks"]) != sorted(manifest.attacks):
         yield Finding(name, f"attacks {sorted(file['attacks'])} differ from the manifest's")
         return
-    for attack, settings in manifest["attacks"].items():
+    for attack, settings in manifest.attacks.items():
         attributes = file[f"attacks/{attack}"].attrs
-        stored = json.loads(str(attributes["parameters"]))
-        if stored != settings or float(attributes["epsilon"]) != settings["epsilon"] or attributes["norm"] != "linf":
+        if not same_settings(attributes, settings) or float(attributes["epsilon"]) != settings.epsilon or attributes["norm"] != "linf":
             yield Finding(name, f"settings of {attack} differ from the manifest's")
         json.loads(str(attributes["success_rule"]))
 
 
-def _inventory(name: str, arrays: dict[str, Any], receipt: dict[str, Any]) -> Iterator[Finding]:
+def same_settings(attributes: Any, settings: AttackSettings) -> bool:
+    """Whether an attack's group in a shard states the settings that the manifest does. ValueError where it states no JSON."""
+    stored = json.loads(str(attributes["parameters"]))
+    try:
+        return AttackSettings.model_validate(stored) == settings
+    except ValidationError:
+        return False
+
+
+def _inventory(name: str, arrays: dict[str, Any], receipt: Receipt) -> Iterator[Finding]:
     """Arrays that are missing or too many, and chunks without a checksum."""
-    for key in sorted(receipt["arrays"].keys() - arrays.keys()):
+    for key in sorted(receipt.arrays.keys() - arrays.keys()):
         yield Finding(name, "missing", array=key)
-    for key in sorted(arrays.keys() - receipt["arrays"].keys()):
+    for key in sorted(arrays.keys() - receipt.arrays.keys()):
         yield Finding(name, "not in the receipt", array=key)
     for key in arrays:
         if arrays[key].chunks is not None and not arrays[key].fletcher32:
             yield Finding(name, "carries no Fletcher32 checksum", array=key)
 
 
-def _on_grid(arrays: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
+def _on_grid(arrays: dict[str, Any], receipt: Receipt) -> list[str]:
     """Arrays that hold one image-sized part a sample."""
-    count, spatial = len(receipt["records"]), arrays["image"].shape[2:]
-    shapes = {key: arrays[key].shape for key in receipt["arrays"] if key in arrays}
+    count, spatial = len(receipt.records), arrays["image"].shape[2:]
+    shapes = {key: arrays[key].shape for key in receipt.arrays if key in arrays}
     return [key for key, shape in shapes.items() if shape[:1] == (count,) and shape[-len(spatial) :] == spatial]
 
 
@@ -88,28 +100,28 @@ def _whole(name: str, dataset: Any, key: str, expected: str) -> Iterator[Finding
         yield Finding(name, "cannot be read", array=key)
 
 
-def _results(name: str, arrays: dict[str, Any], receipt: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Finding]:
+def _results(name: str, arrays: dict[str, Any], receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
     """Stored results against the receipt's records."""
-    for attack in manifest["attacks"]:
+    for attack in manifest.attacks:
         for result in RESULTS:
             key = f"attacks/{attack}/{result}"
             if key not in arrays:
                 continue
-            for value, record in zip(arrays[key][...].tolist(), receipt["records"], strict=True):
-                if value != record["attacks"][attack][result]:
-                    yield Finding(name, f"is {value}, the receipt says {record['attacks'][attack][result]}", record["id"], key)
+            for value, record in zip(arrays[key][...].tolist(), receipt.records, strict=True):
+                if value != (said := getattr(record.attacks[attack], result)):
+                    yield Finding(name, f"is {value}, the receipt says {said}", record.id, key)
 
 
-def _pixels(name: str, arrays: dict[str, Any], receipt: dict[str, Any], manifest: dict[str, Any], on_grid: list[str]) -> Iterator[Finding]:
+def _pixels(name: str, arrays: dict[str, Any], receipt: Receipt, manifest: Manifest, on_grid: list[str]) -> Iterator[Finding]:
     """Image-sized arrays, piece by piece and side by side, so that each is decoded once."""
     wholes = {key: ArrayHash(arrays[key].dtype, arrays[key].shape) for key in on_grid}
-    perturbations = {f"attacks/{attack}/perturbation": (attack, s["epsilon"]) for attack, s in manifest["attacks"].items()}
+    perturbations = {f"attacks/{attack}/perturbation": (attack, s.epsilon) for attack, s in manifest.attacks.items()}
     for key, (_, epsilon) in perturbations.items():
         if key in arrays and (arrays[key].dtype != perturbation_dtype(epsilon) or arrays[key].shape != arrays["image"].shape):
             yield Finding(name, f"is {arrays[key].dtype} {arrays[key].shape} at epsilon {epsilon:g}", array=key)
             return
     unreadable: set[str] = set()
-    for index, record in enumerate(receipt["records"]):
+    for index, record in enumerate(receipt.records):
         parts = {key: ArrayHash(arrays[key].dtype, arrays[key].shape[1:]) for key in on_grid}
         bounds = {key: Bounds(epsilon) for key, (_, epsilon) in perturbations.items()}
         for group in _aligned(arrays, on_grid):
@@ -118,19 +130,19 @@ def _pixels(name: str, arrays: dict[str, Any], receipt: dict[str, Any], manifest
                     parts[key].add(block)
                     wholes[key].add(block)
                     if key in bounds and "image" in blocks:
-                        bounds[key].add(blocks["image"], block, LATTICES[manifest["data"]["unit"]])
+                        bounds[key].add(blocks["image"], block, LATTICES[manifest.data.unit])
         broken = [key for key in on_grid if key not in parts]
         unreadable.update(broken)
         for key in broken:
-            yield Finding(name, "cannot be read", record["id"], key)
-        for key, expected in record["hashes"].items():
+            yield Finding(name, "cannot be read", record.id, key)
+        for key, expected in record.hashes.items():
             if key in parts and parts[key].result() != expected:
-                yield Finding(name, "differs from its receipt", record["id"], key)
+                yield Finding(name, "differs from its receipt", record.id, key)
         for key, (attack, _) in perturbations.items():
             if key in parts and "image" in parts:
                 yield from bounds[key].findings(name, record, attack, key)
     for key in on_grid:
-        if key not in unreadable and wholes[key].result() != receipt["arrays"][key]:
+        if key not in unreadable and wholes[key].result() != receipt.arrays[key]:
             yield Finding(name, "differs from its receipt", array=key)
 
 
@@ -174,12 +186,12 @@ class Bounds:
         wide += image
         self.outside |= bool(wide.size) and bool(wide.min() < lattice.low or wide.max() > lattice.high)
 
-    def findings(self, name: str, record: dict[str, Any], attack: str, key: str) -> Iterator[Finding]:
+    def findings(self, name: str, record: SampleRecord, attack: str, key: str) -> Iterator[Finding]:
         """Bound, range of the lattice, and the sizes that the record states."""
         if self.linf > self.epsilon:
-            yield Finding(name, f"perturbation of {self.linf} is larger than epsilon {self.epsilon:g}", record["id"], key)
+            yield Finding(name, f"perturbation of {self.linf} is larger than epsilon {self.epsilon:g}", record.id, key)
         if self.outside:
-            yield Finding(name, "image + perturbation leaves the range of the stored units", record["id"], key)
-        stated = record["attacks"][attack]
-        if stated["linf"] != self.linf or not np.isclose(stated["l2"], np.sqrt(self.squares), rtol=1e-9):
-            yield Finding(name, f"linf {self.linf} and l2 {np.sqrt(self.squares):.4f} differ from the receipt's", record["id"], key)
+            yield Finding(name, "image + perturbation leaves the range of the stored units", record.id, key)
+        stated = record.attacks[attack]
+        if stated.linf != self.linf or not np.isclose(stated.l2, np.sqrt(self.squares), rtol=1e-9):
+            yield Finding(name, f"linf {self.linf} and l2 {np.sqrt(self.squares):.4f} differ from the receipt's", record.id, key)

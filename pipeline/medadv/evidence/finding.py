@@ -1,7 +1,6 @@
 """What verification says: where something is wrong, and what."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,6 @@ class Finding:
         where = [f"sample {self.sample}" if self.sample else "", self.array or ""]
         return ": ".join([self.file, *(part for part in where if part), self.what])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | None]:
         """For --json."""
         return asdict(self)

@@ -4,21 +4,32 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from medadv.common.record import Closed, parse
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.receipt import Receipt
 from medadv.evidence.content import check_content
 from medadv.evidence.finding import Finding
 from medadv.store.reader import open_shard
 
 
-def probe(question: dict[str, Any]) -> list[Finding]:
+class Question(Closed):
+    """Which file, and what it should hold. name: for the findings."""
+
+    path: Path
+    name: str
+    receipt: Receipt
+    manifest: Manifest
+
+
+def probe(question: Question) -> list[Finding]:
     """Findings about the arrays of a file that is known to be damaged."""
     try:
-        with open_shard(Path(question["path"])) as file:
-            return list(check_content(question["name"], file, question["receipt"], question["manifest"]))
+        with open_shard(question.path) as file:
+            return list(check_content(question.name, file, question.receipt, question.manifest))
     except OSError:
-        return [Finding(question["name"], "HDF5 cannot open it")]
+        return [Finding(question.name, "HDF5 cannot open it")]
 
 
 if __name__ == "__main__":
-    json.dump([asdict(finding) for finding in probe(json.load(sys.stdin))], sys.stdout)
+    json.dump([asdict(finding) for finding in probe(parse(Question, sys.stdin.buffer.read()))], sys.stdout)

@@ -1,7 +1,6 @@
 """What a stranger starts from: the published manifest, the victim's weights, and this machine beside the one the corpus was made on."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -9,7 +8,9 @@ from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_file
 from medadv.corpus.environment import environment
 from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import Manifest
 from medadv.plan.frozen import generations
+from medadv.plan.plan_settings import VictimFacts
 from medadv.spec.victim import VictimSettings
 from medadv.victims.loading import VictimRequest
 from medadv.victims.speed import Profile
@@ -20,22 +21,22 @@ DECISIVE = ("machine", "processor", "cpu_capability", "gpu", "cuda")
 DECISIVE_PACKAGES = ("torch", "torchvision", "monai", "numpy")
 
 
-def differences(manifest: dict[str, Any]) -> list[str]:
+def differences(manifest: Manifest) -> list[str]:
     """How this machine differs from the one the corpus was made on, as far as that may change bits."""
-    there, here = manifest["environment"], environment()
-    pairs = [(key, there.get(key), here.get(key)) for key in DECISIVE]
-    pairs += [(name, there.get("packages", {}).get(name), here["packages"][name]) for name in DECISIVE_PACKAGES]
-    pairs.append(("device", manifest["execution"]["device"], device_of(manifest)))
+    there, here = manifest.environment, environment()
+    pairs = [(key, getattr(there, key), getattr(here, key)) for key in DECISIVE]
+    pairs += [(name, there.packages.get(name), here.packages.get(name)) for name in DECISIVE_PACKAGES]
+    pairs.append(("device", manifest.execution.device, device_of(manifest)))
     return [f"{key}: {old} there, {new} here" for key, old, new in pairs if old != new]
 
 
-def device_of(manifest: dict[str, Any]) -> str:
+def device_of(manifest: Manifest) -> str:
     """The device the corpus was made on, or the CPU where there is no GPU."""
-    return "cuda" if manifest["execution"]["device"] == "cuda" and torch.cuda.is_available() else "cpu"
+    return "cuda" if manifest.execution.device == "cuda" and torch.cuda.is_available() else "cpu"
 
 
 def load_published_victim(
-    manifest: dict[str, Any], workspace: Workspace, shape: tuple[int, ...], weights: Path | None, trust_code: bool
+    manifest: Manifest, workspace: Workspace, shape: tuple[int, ...], weights: Path | None, trust_code: bool
 ) -> Victim:
     """The victim as the manifest describes it, on the CPU or GPU that the corpus was made on.
 
@@ -49,25 +50,25 @@ def load_published_victim(
     Raises:
         SpecError: the weights are missing, or others than the corpus was made against.
     """
-    facts = manifest["victim"]
-    settings = {key: facts[key] for key in VictimSettings.model_fields if key in facts}
-    program = facts["program_sha256"]
+    facts = manifest.victim
+    settings = {key: getattr(facts, key) for key in VictimSettings.model_fields if key in VictimFacts.model_fields}
+    program = facts.program_sha256
     # Thread counts change bits, so the manifest sets them.
-    torch.set_num_threads(manifest["execution"]["threads"])
+    torch.set_num_threads(manifest.execution.threads)
     base = Path()
     if weights is not None:
-        expected = program if program == facts["weights_sha256"] else facts["weights_sha256"]
+        expected = program if program == facts.weights_sha256 else facts.weights_sha256
         _hold(weights, expected)
-        settings["network" if program == facts["weights_sha256"] else "weights"] = str(weights.resolve())
+        settings["network" if program == facts.weights_sha256 else "weights"] = str(weights.resolve())
     else:
         plans = generations(workspace.private / "plans")
         if not plans:
-            raise SpecError(f"the victim's weights are missing: give --weights FILE with SHA-256 {facts['weights_sha256']}")
-        spec, base = plans[0].spec["victim"], Path(plans[0].base)
-        settings |= {"network": spec["network"], "weights": spec["weights"]}
-        _hold(base / (spec["weights"] or spec["network"]), facts["weights_sha256"])
-    task, device = manifest["data"]["task"], torch.device(device_of(manifest))
-    profile = Profile.of(manifest["execution"].get("profile"))
+            raise SpecError(f"the victim's weights are missing: give --weights FILE with SHA-256 {facts.weights_sha256}")
+        planned, base = plans[0].spec.victim, Path(plans[0].base)
+        settings |= {"network": planned.network, "weights": planned.weights}
+        _hold(base / (planned.weights or planned.network), facts.weights_sha256)
+    task, device = manifest.data.task, torch.device(device_of(manifest))
+    profile = Profile.of(manifest.execution.profile)
     return VictimRequest(VictimSettings(**settings), task, base, trust_code).load(device, shape, profile)
 
 

@@ -1,6 +1,5 @@
 """Regenerate a sample's planned batch and compare it with what is stored, bit for bit."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,16 +11,16 @@ from medadv.batches.attacking import attack_samples
 from medadv.batches.loading import Loaded
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
-from medadv.corpus.receipt import load_receipt
+from medadv.corpus.manifest import Manifest, ShardEntry, read_manifest
+from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Label
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
 from medadv.evidence.again import Listed, read_again
+from medadv.evidence.content import same_settings
 from medadv.evidence.published import device_of, differences, load_published_victim
 from medadv.plan.model import PlannedSample
 from medadv.plan.recipe import Recipe
-from medadv.spec.attack import AttackSettings
 from medadv.store.codecs import require_codec
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.victim import Victim
@@ -62,7 +61,7 @@ class Reproduction:
         """Equal, or within the tolerance on another machine."""
         return self.equal or (not self.inputs and bool(self.environment) and all(r.share <= TOLERANCE for r in self.results))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Any:
         """For --json."""
         return {**asdict(self), "equal": self.equal, "accepted": self.accepted, "tolerance": TOLERANCE}
 
@@ -86,19 +85,19 @@ def reproduce(
     """
     workspace = Workspace(root)
     manifest = read_manifest(workspace)
-    require_codec(manifest["execution"]["codec"])
+    require_codec(manifest.execution.codec)
     results: list[Reproduced] = []
     inputs: list[str] = []
     listings: dict[int, Listed] = {}
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     for entry, receipt, numbers in _wanted(root, manifest, sample):
-        with open_shard(root / entry["path"]) as file:
+        with open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
             for number in numbers:
-                rows = [i for i, record in enumerate(receipt["records"]) if record["place"][0] == number]
+                rows = [i for i, record in enumerate(receipt.records) if record.place[0] == number]
                 loaded, labels = _stored_batch(file, receipt, rows)
                 if data is not None:
                     loaded, changed = read_again(workspace, receipt, loaded, labels, data, victim.scored, listings)
@@ -109,15 +108,15 @@ def reproduce(
     return Reproduction("stored clean images" if data is None else "sources", results, inputs, differences(manifest))
 
 
-def _wanted(root: Path, manifest: dict[str, Any], sample: str | None) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[int]]]:
+def _wanted(root: Path, manifest: Manifest, sample: str | None) -> Iterator[tuple[ShardEntry, Receipt, list[int]]]:
     """Shards with their receipts and the batches to make again."""
-    for entry in manifest["shards"]:
-        if sample is not None and sample.encode() not in (root / entry["path"]).with_suffix(".json").read_bytes():
+    for entry in manifest.shards:
+        if sample is not None and sample.encode() not in (root / entry.receipt_path).read_bytes():
             continue
-        receipt, problem = load_receipt(root, entry)
+        receipt, problem = entry.receipt(root)
         if receipt is None:
-            raise IntegrityError(f"{entry['path']}: {problem}; run `medadv verify`")
-        places = {record["place"][0] for record in receipt["records"] if sample in (None, record["id"])}
+            raise IntegrityError(f"{entry.path}: {problem}; run `medadv verify`")
+        places = {record.place[0] for record in receipt.records if sample in (None, record.id)}
         if places:
             yield entry, receipt, sorted(places)
             if sample is not None:
@@ -126,44 +125,43 @@ def _wanted(root: Path, manifest: dict[str, Any], sample: str | None) -> Iterato
         raise SpecError(f"no sample {sample} in this corpus; the ids stand in shards/*.json")
 
 
-def _stored_batch(file: Any, receipt: dict[str, Any], rows: Sequence[int]) -> tuple[list[Loaded], list[Label]]:
+def _stored_batch(file: Any, receipt: Receipt, rows: Sequence[int]) -> tuple[list[Loaded], list[Label]]:
     loaded, labels = [], []
     for row in rows:
-        record = receipt["records"][row]
+        record = receipt.records[row]
         image = np.asarray(file["image"][row])
         affine = np.asarray(file["affine"][row]) if "affine" in file else None
         region = np.asarray(file["region"][row]).astype(bool) if "region" in file else None
         axes = str(file.attrs["spatial_axes"])
-        found = Sample(image, str(file.attrs["unit"]), axes, None, affine, spacing_of(affine, image.ndim - 1), region, record["facts"])
-        nowhere = PlannedSample(record["id"], "", "", Source((), None))
-        loaded.append(Loaded(nowhere, found, None, (record["place"][0], record["place"][1])))
+        found = Sample(image, str(file.attrs["unit"]), axes, None, affine, spacing_of(affine, image.ndim - 1), region, record.facts)
+        nowhere = PlannedSample(record.id, "", "", Source((), None))
+        loaded.append(Loaded(nowhere, found, None, record.place))
         labels.append(read_answer(file, "label", row))
     return loaded, labels
 
 
 def _compare(
     file: Any,
-    receipt: dict[str, Any],
+    receipt: Receipt,
     rows: Sequence[int],
     loaded: Sequence[Loaded],
     labels: Sequence[Label],
-    manifest: dict[str, Any],
+    manifest: Manifest,
     victim: Victim,
 ) -> list[Reproduced]:
-    attacks = {name: AttackSettings(**settings) for name, settings in manifest["attacks"].items()}
     recipe = Recipe(
-        plan=receipt["plan"],
-        generation=receipt["generation"],
-        modality=manifest["data"]["modality"],
-        attacks=attacks,
-        seed=manifest["execution"]["seed"],
+        plan=receipt.plan,
+        generation=receipt.generation,
+        modality=manifest.data.modality,
+        attacks=manifest.attacks,
+        seed=manifest.execution.seed,
         device=device_of(manifest),
         first_shard=-1,
     )
     results = []
-    for name, settings in attacks.items():
-        if json.loads(str(file[f"attacks/{name}"].attrs["parameters"])) != manifest["attacks"][name]:
-            raise IntegrityError(f"{receipt['shard']}: settings of {name} differ from the manifest's")
+    for name, settings in manifest.attacks.items():
+        if not same_settings(file[f"attacks/{name}"].attrs, settings):
+            raise IntegrityError(f"{receipt.shard}: settings of {name} differ from the manifest's")
         made = attack_samples(name, settings, recipe, loaded, labels, victim)
         for row, item, new in zip(rows, loaded, made, strict=True):
             off = np.abs(new.astype(np.int32) - file[f"attacks/{name}/perturbation"][row])

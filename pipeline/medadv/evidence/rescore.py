@@ -9,8 +9,8 @@ import torch
 
 from medadv.batches.batch import on_device, rows_by_batch
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
-from medadv.corpus.receipt import load_receipt
+from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.evidence.finding import Finding
 from medadv.evidence.published import device_of, differences, load_published_victim
@@ -32,43 +32,45 @@ def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Callab
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     findings: list[Finding] = []
-    for number, entry in enumerate(manifest["shards"]):
-        receipt, problem = load_receipt(root, entry)
+    for number, entry in enumerate(manifest.shards):
+        receipt, problem = entry.receipt(root)
         if receipt is None:
-            findings.append(Finding(entry["path"], str(problem)))
+            findings.append(Finding(entry.path, str(problem)))
             continue
-        with open_shard(root / entry["path"]) as file:
+        with open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
-            findings += list(_shard(file, entry["path"], receipt, manifest, victim.scored, exact))
-        progress(number + 1, len(manifest["shards"]))
+            findings += list(_shard(file, entry.path, receipt, manifest, victim.scored, exact))
+        progress(number + 1, len(manifest.shards))
     return findings
 
 
 def _shard(
-    file: Any, name: str, receipt: dict[str, Any], manifest: dict[str, Any], judge: TaskModel, exact: bool
+    file: Any, name: str, receipt: Receipt, manifest: Manifest, judge: TaskModel, exact: bool
 ) -> Iterator[Finding]:
-    for rows in rows_by_batch(record["place"][0] for record in receipt["records"]):
+    for rows in rows_by_batch(record.place[0] for record in receipt.records):
         images = np.stack([np.asarray(file["image"][row]) for row in rows])
         labels = [read_answer(file, "label", row) for row in rows]
         clean = predict(judge, images, manifest)
-        for attack in manifest["attacks"]:
+        for attack in manifest.attacks:
             prefix = f"attacks/{attack}"
             deltas = np.stack([np.asarray(file[f"{prefix}/perturbation"][row]) for row in rows])
             after = predict(judge, adversarial_image(images, deltas), manifest)
             for index, row in enumerate(rows):
                 pair = {"clean": clean[index], "adversarial": after[index]}
                 stored = {key: read_answer(file, f"{prefix}/prediction_{key}", row) for key in pair}
-                record = receipt["records"][row]
-                off = [abs(judge.score(answer, labels[index]) - record["attacks"][attack][f"score_{key}"]) for key, answer in pair.items()]
+                record = receipt.records[row]
+                said = record.attacks[attack]
+                scores = {"clean": said.score_clean, "adversarial": said.score_adversarial}
+                off = [abs(judge.score(answer, labels[index]) - scores[key]) for key, answer in pair.items()]
                 success = judge.succeeded(pair["clean"], pair["adversarial"], labels[index])
-                same = all(_same(pair[key].answer, stored[key]) for key in pair) and success == bool(record["attacks"][attack]["success"])
+                same = all(_same(pair[key].answer, stored[key]) for key in pair) and success == bool(said.success)
                 if (exact and not same) or max(off) > (0 if exact else SCORE_TOLERANCE):
-                    yield Finding(name, f"{attack}: the victim answers otherwise, scores off by {max(off):.2e}", record["id"], prefix)
+                    yield Finding(name, f"{attack}: the victim answers otherwise, scores off by {max(off):.2e}", record.id, prefix)
 
 
-def predict(judge: TaskModel, images: Any, manifest: dict[str, Any]) -> Sequence[Prediction]:
+def predict(judge: TaskModel, images: Any, manifest: Manifest) -> Sequence[Prediction]:
     """Answers to (n, C, *spatial) stored images, on the device of the corpus."""
     return judge.predict(on_device(images, torch.device(device_of(manifest))))
 

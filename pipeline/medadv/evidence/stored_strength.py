@@ -1,7 +1,6 @@
 """The sanity checks of a corpus: which stored samples they look at, and what goes into the manifest."""
 
 import heapq
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from medadv.batches.attacking import start_seeds
 from medadv.batches.batch import Batch
 from medadv.common.errors import IntegrityError, MedadvError, StoppedError
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
+from medadv.corpus.manifest import Manifest, SanityReport, read_manifest
+from medadv.corpus.receipt import read_receipt
 from medadv.datasets.labels import Array, Label
 from medadv.evidence.attack_strength import sanity
 from medadv.evidence.published import device_of, load_published_victim
 from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
-from medadv.spec.victim import VictimSettings
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.loading import VictimRequest
 from medadv_transforms.units import LATTICES, Lattice
@@ -33,13 +32,13 @@ LOOKED_AT = 4
 
 def corpus_sanity(
     workspace: Workspace,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     plan: FrozenPlan,
-    before: Mapping[str, Any] | None,
+    before: SanityReport | None,
     *,
     trust_code: bool = False,
     tick: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any] | None:
+) -> SanityReport | None:
     """What the manifest says under `sanity`; None where the spec asks for none.
 
     Args:
@@ -53,74 +52,71 @@ def corpus_sanity(
     Raises:
         StoppedError: from `tick`. Any other failure becomes the reason why there are no checks: the samples are worth as much without.
     """
-    wanted = min(int(plan.spec.get("sanity_samples", 16)), max(FEWEST, manifest["samples"] // SHARE))
-    if not wanted or not manifest["samples"]:
+    wanted = min(plan.spec.sanity_samples, max(FEWEST, manifest.samples // SHARE))
+    if not wanted or not manifest.samples:
         return None
-    lost = set(before["sample_ids"]) if before else set()
+    lost = set(before.sample_ids) if before else set()
     # One pass that keeps only what it needs: a corpus may have millions of samples.
     places = heapq.nsmallest(LOOKED_AT * wanted, _places(workspace, manifest, lost))
-    if before and before["samples"] and not lost:
-        return dict(before)
+    if before and before.samples and not lost:
+        return before
     try:
         return _measured(workspace, manifest, plan, places, wanted, trust_code, tick)
     except StoppedError:
         raise
     except (MedadvError, RuntimeError, MemoryError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        return {"samples": 0, "sample_ids": [], "warnings": [f"sanity checks left out: {reason}"]}
+        return SanityReport(samples=0, sample_ids=[], warnings=[f"sanity checks left out: {reason}"])
 
 
-def earlier(workspace: Workspace) -> dict[str, Any] | None:
+def earlier(workspace: Workspace) -> SanityReport | None:
     """What the manifest that is there says under `sanity`."""
     try:
-        return read_manifest(workspace).get("sanity")
+        return read_manifest(workspace).sanity
     except IntegrityError:
         return None
 
 
 def _measured(
     workspace: Workspace,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     plan: FrozenPlan,
     places: Sequence[tuple[str, str, int]],
     wanted: int,
     trust_code: bool,
     tick: Callable[[int, int], None],
-) -> dict[str, Any]:
-    attacks = {name: AttackSettings(**settings) for name, settings in manifest["attacks"].items()}
-    batch, made = _choose(workspace, places, 2 * wanted, manifest["attacks"], LATTICES[manifest["data"]["unit"]])
+) -> SanityReport:
+    batch, made = _choose(workspace, places, 2 * wanted, manifest.attacks, LATTICES[manifest.data.unit])
     shape = tuple(batch.images.shape[1:])
-    victim = load_published_victim(dict(manifest), workspace, shape, None, trust_code)
-    device = torch.device(device_of(dict(manifest)))
+    victim = load_published_victim(manifest, workspace, shape, None, trust_code)
+    device = torch.device(device_of(manifest))
     second = None
-    if plan.spec.get("second_victim"):
-        settings = VictimSettings(**plan.spec["second_victim"])
-        second = VictimRequest(settings, victim.task, Path(plan.base), trust_code).load(device, shape).scored
-    result = sanity(
+    if plan.spec.second_victim is not None:
+        second = VictimRequest(plan.spec.second_victim, victim.task, Path(plan.base), trust_code).load(device, shape).scored
+    return sanity(
         victim,
         batch.on(device),
-        attacks,
-        seeds=start_seeds(manifest["execution"]["seed"], batch.ids, next(iter(attacks))),
-        batch_size=manifest["execution"]["batch_size"],
+        manifest.attacks,
+        seeds=start_seeds(manifest.execution.seed, batch.ids, next(iter(manifest.attacks))),
+        batch_size=manifest.execution.batch_size,
         limit=wanted,
         second=second,
         made=made,
         tick=tick,
     )
-    return {"sample_ids": [batch.ids[row] for row in result.pop("rows")], **result}
 
 
-def _places(workspace: Workspace, manifest: Mapping[str, Any], lost: set[str]) -> Iterator[tuple[str, str, int]]:
+def _places(workspace: Workspace, manifest: Manifest, lost: set[str]) -> Iterator[tuple[str, str, int]]:
     """Id, shard and row of every sample; takes those it meets out of `lost`."""
-    for entry in manifest["shards"]:
-        receipt = json.loads((workspace.root / entry["path"]).with_suffix(".json").read_bytes())
-        for row, record in enumerate(receipt["records"]):
-            lost.discard(record["id"])
-            yield record["id"], entry["path"], row
+    for entry in manifest.shards:
+        receipt = read_receipt(workspace, Path(entry.path).stem)
+        for row, record in enumerate(receipt.records):
+            lost.discard(record.id)
+            yield record.id, entry.path, row
 
 
 def _choose(
-    workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, Any], lattice: Lattice
+    workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, AttackSettings], lattice: Lattice
 ) -> tuple[Batch, dict[str, Array]]:
     """The first samples by id, which is a hash and so a draw by lot, of the first one's shape, and voxel spacing where it matters; and the
     stored perturbations (n, C, *spatial) of each attack."""
@@ -129,7 +125,7 @@ def _choose(
     labels: list[Label] = []
     regions: list[Array | None] = []
     made: dict[str, list[Array]] = {name: [] for name in attacks}
-    in_mm = any(settings["sigma_unit"] == "mm" for settings in attacks.values())
+    in_mm = any(settings.sigma_unit == "mm" for settings in attacks.values())
     like: tuple[Any, ...] | None = None
     for sample, path, row in places:
         with open_shard(workspace.root / path) as file:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from medadv.corpus.receipt import load_receipt
+from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.evidence.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
 from medadv.evidence.check_shard import ShardReport, check_shard
 from medadv.evidence.finding import Finding
@@ -47,10 +46,10 @@ def find_damage(root: Path, progress: Progress | None = None, workers: int | Non
         return findings
     if not findings:
         # Without its codec no shard can be read, which would look like damage. A manifest that was changed may name any codec.
-        require_codec(manifest["execution"]["codec"])
+        require_codec(manifest.execution.codec)
     findings += check_files(root, manifest)
     findings += check_quarantine(root, manifest)
-    entries = manifest["shards"]
+    entries = manifest.shards
     reports: dict[int, ShardReport] = {}
     for number, report in _reports(root, manifest, _processes(workers, entries)):
         reports[number] = report
@@ -61,22 +60,22 @@ def find_damage(root: Path, progress: Progress | None = None, workers: int | Non
     readable = [report for report in ordered if report.ids]
     if len(readable) == len(ordered):
         # Sums say nothing where a receipt, already named, could not be read.
-        successes = {name: sum(report.successes.get(name, 0) for report in ordered) for name in manifest["attacks"]}
+        successes = {name: sum(report.successes.get(name, 0) for report in ordered) for name in manifest.attacks}
         findings += check_totals(root, manifest, sum(report.ids for report in ordered), successes)
         findings += _repeated(root, entries, ordered)
     return findings
 
 
-def _processes(workers: int | None, entries: list[dict[str, Any]]) -> int:
+def _processes(workers: int | None, entries: list[ShardEntry]) -> int:
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if sum(entry["bytes"] for entry in entries) >= WORTH_A_POOL else 1
+        workers = len(os.sched_getaffinity(0)) if sum(entry.bytes for entry in entries) >= WORTH_A_POOL else 1
     return max(1, min(workers, len(entries)))
 
 
-def _reports(root: Path, manifest: dict[str, Any], workers: int) -> Iterator[tuple[int, ShardReport]]:
-    entries = manifest["shards"]
+def _reports(root: Path, manifest: Manifest, workers: int) -> Iterator[tuple[int, ShardReport]]:
+    entries = manifest.shards
     # A worker needs little of the manifest: the list of shards may be long.
-    facts = {key: value for key, value in manifest.items() if key != "shards"}
+    facts = manifest.model_copy(update={"shards": []})
     if workers == 1:
         for number, entry in enumerate(entries):
             yield number, _checked(root, entry, facts)
@@ -100,18 +99,18 @@ def _reports(root: Path, manifest: dict[str, Any], workers: int) -> Iterator[tup
             yield number, _lost(entry, KILLED)
 
 
-def _checked(root: Path, entry: dict[str, Any], facts: dict[str, Any]) -> ShardReport:
+def _checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
     try:
         return check_shard(root, entry, facts)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
         return _lost(entry, f"cannot be checked ({type(error).__name__})")
 
 
-def _lost(entry: dict[str, Any], what: str) -> ShardReport:
-    return ShardReport([Finding(entry["path"], what)], 0, True, "", "", {})
+def _lost(entry: ShardEntry, what: str) -> ShardReport:
+    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {})
 
 
-def _repeated(root: Path, entries: list[dict[str, Any]], reports: list[ShardReport]) -> Iterator[Finding]:
+def _repeated(root: Path, entries: list[ShardEntry], reports: list[ShardReport]) -> Iterator[Finding]:
     """Sample ids that stand in two shards. Planned shards are sorted, so runs of them are merged instead of holding every id."""
     runs: list[list[int]] = []
     for number, report in enumerate(reports):
@@ -124,7 +123,7 @@ def _repeated(root: Path, entries: list[dict[str, Any]], reports: list[ShardRepo
         yield Finding("manifest.json", "stands in the corpus more than once", sample)
 
 
-def _ids(root: Path, entries: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _ids(root: Path, entries: Iterable[ShardEntry]) -> Iterator[str]:
     for entry in entries:
-        receipt, _ = load_receipt(root, entry)
-        yield from sorted(record["id"] for record in (receipt or {"records": []})["records"])
+        receipt, _ = entry.receipt(root)
+        yield from sorted(record.id for record in (receipt.records if receipt else ()))

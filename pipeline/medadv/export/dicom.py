@@ -7,6 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array
 from medadv.export.item import Item
 from medadv.export.marks import CLEAN_SERIES, MANUFACTURER, SERIES, derivation
@@ -17,7 +18,7 @@ SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
 LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def write_dicom(folder: Path, item: Item, manifest: dict[str, Any], uids: dict[str, UID]) -> list[Path]:
+def write_dicom(folder: Path, item: Item, manifest: Manifest, uids: dict[str, UID]) -> list[Path]:
     """Write one image as a series, a file a slice; returns the files.
 
     uids: study and frame of reference by sample, filled here, so that clean and adversarial series of a sample belong together.

@@ -12,8 +12,7 @@ from pydicom.uid import UID
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_folder
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
-from medadv.corpus.receipt import load_receipt
+from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.evidence.published import load_published_victim
 from medadv.evidence.rescore import predict
 from medadv.export.dicom import write_dicom
@@ -50,13 +49,13 @@ def export(root: Path, request: Request, progress: Callable[[int, int], None]) -
         IntegrityError: a damaged shard.
     """
     manifest = read_manifest(Workspace(root))
-    require_codec(manifest["execution"]["codec"])
-    attack = request.attack or next(iter(manifest["attacks"]))
-    if attack not in manifest["attacks"]:
-        raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest['attacks'])}")
+    require_codec(manifest.execution.codec)
+    attack = request.attack or next(iter(manifest.attacks))
+    if attack not in manifest.attacks:
+        raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest.attacks)}")
     if any(writable_folder(request.out).iterdir()):
         raise SpecError(f"{request.out} is not empty; give a new folder")
-    kinds = [attack, None] if request.clean else [attack]
+    kinds: list[str | None] = [attack, None] if request.clean else [attack]
     files: list[Path] = []
     rows: list[dict[str, Any]] = []
     uids: dict[str, UID] = {}
@@ -79,37 +78,37 @@ def export(root: Path, request: Request, progress: Callable[[int, int], None]) -
     summary: dict[str, Any] = {"samples": len(written), "attack": attack, "grid": request.grid, "notice": SERIES}
     if scored:
         summary["metrics"] = _scores(root, manifest, scored, request)
-    (request.out / "export.json").write_text(json.dumps({**summary, "corpus_content_root": manifest["content_root"]}, indent=1))
+    (request.out / "export.json").write_text(json.dumps({**summary, "corpus_content_root": manifest.content_root}, indent=1))
     return {**summary, "files": len(files) + 1, "out": str(request.out)}
 
 
-def _write(request: Request, item: Item, manifest: dict[str, Any], uids: dict[str, UID]) -> list[Path]:
+def _write(request: Request, item: Item, manifest: Manifest, uids: dict[str, UID]) -> list[Path]:
     if request.kind == "dicom":
         return write_dicom(request.out, item, manifest, uids)
     return write_nifti(request.out, item, manifest) if request.kind == "nifti" else write_png(request.out, item, manifest)
 
 
 def _items(
-    root: Path, manifest: dict[str, Any], kinds: list[str | None], wanted: set[str], progress: Callable[[int, int], None]
+    root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[str], progress: Callable[[int, int], None]
 ) -> Iterator[Item]:
-    for number, entry in enumerate(manifest["shards"]):
-        receipt, problem = load_receipt(root, entry)
+    for number, entry in enumerate(manifest.shards):
+        receipt, problem = entry.receipt(root)
         if receipt is None:
-            raise IntegrityError(f"{entry['path']}: {problem}; run `medadv verify`")
-        with open_shard(root / entry["path"]) as file:
-            for row, record in enumerate(receipt["records"]):
-                if wanted and record["id"] not in wanted:
+            raise IntegrityError(f"{entry.path}: {problem}; run `medadv verify`")
+        with open_shard(root / entry.path) as file:
+            for row, record in enumerate(receipt.records):
+                if wanted and record.id not in wanted:
                     continue
                 image = np.asarray(file["image"][row])
                 affine = np.asarray(file["affine"][row]) if "affine" in file else None
                 for kind in kinds:
                     shown = image if kind is None else adversarial_image(image, np.asarray(file[f"attacks/{kind}/perturbation"][row]))
                     axes, unit = str(file.attrs["spatial_axes"]), str(file.attrs["unit"])
-                    yield Item(record["id"], kind, shown, unit, axes, read_answer(file, "label", row), affine, record["facts"])
-        progress(number + 1, len(manifest["shards"]))
+                    yield Item(record.id, kind, shown, unit, axes, read_answer(file, "label", row), affine, record.facts)
+        progress(number + 1, len(manifest.shards))
 
 
-def _scores(root: Path, manifest: dict[str, Any], scored: list[tuple[Item, Native]], request: Request) -> dict[str, float]:
+def _scores(root: Path, manifest: Manifest, scored: list[tuple[Item, Native]], request: Request) -> dict[str, float]:
     """Mean score of the adversarial samples as stored, and as the victim sees the exported files after its own preprocessing."""
     victim = load_published_victim(manifest, Workspace(root), scored[0][0].image.shape, request.weights, request.trust_code)
     stored, exported = [], []

@@ -7,13 +7,14 @@ import nibabel
 import numpy as np
 
 from medadv.common.errors import SpecError
+from medadv.corpus.manifest import Manifest
 from medadv.export.item import Item
 from medadv.export.marks import derivation
 
 DESCRIPTION_BYTES = 79
 
 
-def write_nifti(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path]:
+def write_nifti(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
     """Write one image as .nii.gz, and the mask of a segmentation beside it; returns the files.
 
     Spatial axes are written in the stored order, channels last. Raises SpecError for photographs, which have no geometry.

@@ -10,12 +10,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from medadv.common.errors import SpecError
+from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.export.item import Item
 from medadv.export.marks import CLEAN_SERIES, SERIES, derivation
 
 
-def write_png(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path]:
+def write_png(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
     """Write one 8-bit image, and the mask of a segmentation beside it, one per class where masks may overlap; returns the files.
 
     Raises SpecError for HU, which 8 bits cannot hold.
@@ -36,14 +37,14 @@ def write_png(folder: Path, item: Item, manifest: dict[str, Any]) -> list[Path]:
     return files
 
 
-def write_labels(folder: Path, items: list[dict[str, Any]], manifest: dict[str, Any]) -> list[Path]:
+def write_labels(folder: Path, items: list[dict[str, Any]], manifest: Manifest) -> list[Path]:
     """labels.csv for classes and masks, annotations.json in COCO form for boxes.
 
     Of several values a label, as of several mask files, labels.csv holds all in the order of the classes, joined by a space.
 
     items: {"file", "sample", "attack", "label", "size": (width, height)} of every image written.
     """
-    classes = manifest["data"]["classes"]
+    classes = manifest.data.classes
     if items and isinstance(items[0]["label"], Boxes):
         path = folder / "annotations.json"
         path.write_text(json.dumps(_coco(items, classes), indent=1))

@@ -3,81 +3,93 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, PlainSerializer
 
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.hashing import canonical_json
+from medadv.common.record import Closed, RecordError, parse, plain
 from medadv.plan.model import PlannedShard, plan_hash
+from medadv.plan.plan_settings import PlanSettings, TuningRecord
+from medadv.spec.run_spec import RunSpec
 
 
-@dataclass(frozen=True)
-class FrozenPlan:
-    """Head of a generation's plan; the shards stay on disk, one line each."""
+def whole(spec: RunSpec) -> Any:
+    """A run spec as JSON-able values with every key, so that specs compare whatever their authors left out."""
+    return spec.model_dump(mode="json", by_alias=True)
 
-    folder: Path
+
+class PlanHead(Closed):
+    """`plan.json`: head of a generation's plan; the shards stay on disk, one line each."""
+
     generation: int
-    settings: dict[str, Any]
+    settings: PlanSettings
     hash: str
-    first_shard: int
-    """Index of the first shard of this generation."""
+    first_shard: int = Field(description="index of the first shard of this generation")
     shards: int
     samples: int
-    spec: dict[str, Any]
-    """The run spec as parsed: private, since it names paths."""
-    base: str
-    """Folder of the spec: private."""
-    root: str
-    """Data root: private."""
-    replaces: tuple[int, ...] = ()
-    """Shards of earlier generations that this one stands for, since a patient was to be forgotten."""
-    tuning: tuple[dict[str, Any], ...] = ()
-    """What the choice of an execution profile rested on. Times differ from run to run, so the hash leaves them out."""
+    spec: Annotated[RunSpec, PlainSerializer(whole)] = Field(description="the run spec as parsed: private, since it names paths")
+    base: str = Field(description="folder of the spec: private")
+    root: str = Field(description="data root: private")
+    replaces: tuple[int, ...] = Field((), description="shards of earlier generations that it stands for, since a patient was forgotten")
+    tuning: tuple[TuningRecord, ...] = Field(
+        (), description="what the choice of a profile rested on; times differ from run to run, so the hash leaves them out"
+    )
+
+
+class FrozenPlan(PlanHead):
+    """A head that was read, and where its shards are."""
+
+    folder: Path = Field(exclude=True)
 
     def lines(self) -> Iterator[PlannedShard]:
-        """The shards in order."""
-        with (self.folder / "shards.jsonl").open(encoding="utf-8") as stream:
-            for line in stream:
-                yield PlannedShard.from_dict(json.loads(line))
+        """The shards in order. IntegrityError where a line is no shard."""
+        with (self.folder / "shards.jsonl").open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    yield PlannedShard.of_line(line)
+                except (ValueError, KeyError, TypeError):
+                    raise IntegrityError(f"{self.folder / 'shards.jsonl'}: line {number} is damaged") from None
 
 
 def freeze(
     folder: Path,
     generation: int,
-    settings: dict[str, Any],
+    settings: PlanSettings,
     shards: list[PlannedShard],
-    spec: dict[str, Any],
+    spec: RunSpec,
     base: Path,
     root: Path,
     *,
     first_shard: int = 0,
     replaces: Sequence[int] = (),
-    tuning: Sequence[dict[str, Any]] = (),
+    tuning: Sequence[TuningRecord] = (),
 ) -> FrozenPlan:
     """Write a plan that no run has written before; its head comes last and marks it as whole."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "shards.jsonl").open("wb") as stream:
         for shard in shards:
-            stream.write(canonical_json(shard.as_dict()) + b"\n")
+            stream.write(shard.line() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
-    head = {
-        "generation": generation,
-        "settings": settings,
-        "hash": plan_hash(settings, [s.digest for s in shards]),
-        "first_shard": first_shard,
-        "shards": len(shards),
-        "samples": sum(len(s.samples) for s in shards),
-        "spec": spec,
-        "base": str(base),
-        "root": str(root),
-        "replaces": sorted(replaces),
-        "tuning": list(tuning),
-    }
+    head = PlanHead(
+        generation=generation,
+        settings=settings,
+        hash=plan_hash(settings, [s.digest for s in shards]),
+        first_shard=first_shard,
+        shards=len(shards),
+        samples=sum(len(s.samples) for s in shards),
+        spec=spec,
+        base=str(base),
+        root=str(root),
+        replaces=tuple(sorted(replaces)),
+        tuning=tuple(tuning),
+    )
     temporary = folder / f".tmp-plan-{os.getpid()}"
     with temporary.open("xb") as stream:
-        stream.write(canonical_json(head))
+        stream.write(head_bytes(head))
         stream.flush()
         os.fsync(stream.fileno())
     try:
@@ -89,13 +101,20 @@ def freeze(
     return thaw(folder)
 
 
+def head_bytes(head: PlanHead) -> bytes:
+    """The content of plan.json."""
+    return canonical_json(plain(head))
+
+
 def thaw(folder: Path) -> FrozenPlan:
-    """Read a frozen plan's head."""
+    """Read a frozen plan's head. IntegrityError where it cannot be read."""
+    path = folder / "plan.json"
     try:
-        head = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        return FrozenPlan(folder, **{**head, **{key: tuple(head.get(key, ())) for key in ("replaces", "tuning")}})
-    except (OSError, ValueError, TypeError) as error:
-        raise IntegrityError(f"{folder / 'plan.json'} cannot be read ({type(error).__name__})") from None
+        head = parse(PlanHead, path.read_bytes())
+    except (OSError, RecordError) as error:
+        reason = error if isinstance(error, RecordError) else type(error).__name__
+        raise IntegrityError(f"{path} cannot be read ({reason})") from None
+    return FrozenPlan(folder=folder, **dict(head))
 
 
 def generations(plans: Path) -> list[FrozenPlan]:
@@ -143,8 +162,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
 
 
-def refuse_change(old: dict[str, Any], new: dict[str, Any], corpus: Path) -> None:
-    """Raise SpecError when settings differ from those the corpus was made with."""
+def refuse_change(old: Any, new: Any, corpus: Path) -> None:
+    """Raise SpecError when settings, as JSON-able values, differ from those the corpus was made with."""
     if changed := differences(old, new):
         listed = "; ".join(changed[:5]) + (f" (and {len(changed) - 5} more)" if len(changed) > 5 else "")
         raise SpecError(f"{corpus} was made with other settings: {listed}. Make another corpus with --out DIR, or put the settings back")

@@ -1,10 +1,12 @@
 """The frozen plan as values."""
 
+import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from medadv.common.hashing import hash_value
+from medadv.common.hashing import canonical_json, hash_value
+from medadv.common.record import plain
 from medadv.datasets.source import Source
+from medadv.plan.plan_settings import PlanSettings
 
 MEANING_VERSION = 4
 """Raised whenever the same settings would give other bits, so that old shards are never taken for new ones."""
@@ -42,13 +44,14 @@ class PlannedShard:
         """Consecutive samples, `batch_size` at a time."""
         return [self.samples[i : i + self.batch_size] for i in range(0, len(self.samples), self.batch_size)]
 
-    def as_dict(self) -> dict[str, Any]:
-        """One line of the plan."""
-        return asdict(self)
+    def line(self) -> bytes:
+        """Its line of the frozen plan, without the end of the line."""
+        return canonical_json(asdict(self))
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "PlannedShard":
-        """The inverse of `as_dict`."""
+    def of_line(cls, line: str | bytes) -> "PlannedShard":
+        """The inverse of `line`. ValueError, KeyError or TypeError where a line is none."""
+        data = json.loads(line)
         samples = tuple(
             PlannedSample(s["id"], s["group"], s["label_sha256"], Source.from_dict(s["source"])) for s in data["samples"]
         )
@@ -60,6 +63,6 @@ class PlannedShard:
         return hash_value([self.index, list(self.shape), self.batch_size, [s.public for s in self.samples]])
 
 
-def plan_hash(settings: dict[str, Any], digests: list[str]) -> str:
+def plan_hash(settings: PlanSettings, digests: list[str]) -> str:
     """The plan's identity: resolved settings and the shards' public parts."""
-    return hash_value({"settings": settings, "shards": digests})
+    return hash_value({"settings": plain(settings), "shards": digests})

@@ -7,7 +7,6 @@ from medadv.datasets.reader import Reader
 from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
 from medadv.spec.execution import ExecutionSettings
-from medadv.spec.reading import parse_spec
 from medadv.spec.run_spec import RunSpec
 
 
@@ -26,14 +25,9 @@ class Recipe:
     codec: str = "gzip"
 
 
-def plan_spec(plan: FrozenPlan) -> RunSpec:
-    """The run spec that a plan was made from."""
-    return parse_spec(plan.spec, "frozen plan")
-
-
 def planned_execution(plan: FrozenPlan) -> ExecutionSettings:
     """Execution settings of a plan, with the batch size that was found for `auto`."""
-    return plan_spec(plan).execution.model_copy(update={"batch_size": plan.settings["execution"]["batch_size"]})
+    return plan.spec.execution.model_copy(update={"batch_size": plan.settings.execution.batch_size})
 
 
 def recipe_of(plan: FrozenPlan, spec: RunSpec) -> Recipe:
@@ -44,7 +38,7 @@ def recipe_of(plan: FrozenPlan, spec: RunSpec) -> Recipe:
         modality=spec.data.modality,
         attacks=dict(spec.attacks),
         seed=spec.execution.seed,
-        device=plan.settings["execution"]["device"],
+        device=plan.settings.execution.device,
         first_shard=plan.first_shard,
         codec=spec.execution.codec,
     )

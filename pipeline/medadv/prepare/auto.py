@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from medadv.common.machine import default_workers, worker_memory
 from medadv.datasets.reader import Reader
 from medadv.plan.cut import cut
 from medadv.plan.model import PlannedSample, PlannedShard
+from medadv.plan.plan_settings import ExecutionFacts, TuningRecord
 from medadv.prepare.batch_size import largest_batch
 from medadv.prepare.choose_profile import Tell, choose_profile
 from medadv.spec.run_spec import RunSpec
@@ -25,27 +25,25 @@ from medadv.victims.victim import Victim
 Fresh = Sequence[tuple[tuple[int, ...], PlannedSample]]
 
 
-def as_planned(spec: RunSpec, execution: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+def as_planned(spec: RunSpec, execution: ExecutionFacts, before: ExecutionFacts) -> ExecutionFacts:
     """Frozen execution settings of a spec whose corpus has a plan: what was measured then is not measured again."""
-    kept = {"profile": before.get("profile")}
-    if spec.execution.batch_size == "auto":
-        kept["batch_size"] = before["batch_size"]
-    return {**execution, **kept}
+    batch = before.batch_size if spec.execution.batch_size == "auto" else execution.batch_size
+    return execution.model_copy(update={"profile": before.profile, "batch_size": batch})
 
 
 def measured(
-    spec: RunSpec, execution: dict[str, Any], exact: Profile, fresh: Fresh, base: Path, root: Path, trust_code: bool, tell: Tell
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    spec: RunSpec, execution: ExecutionFacts, exact: Profile, fresh: Fresh, base: Path, root: Path, trust_code: bool, tell: Tell
+) -> tuple[ExecutionFacts, list[TuningRecord]]:
     """Frozen execution settings with everything that is `auto` resolved, and the record of the profiles tried.
 
     spec: of a corpus without a plan.  execution: its settings so far.  exact: its fp32 profile.  fresh: shape and sample of all that is to
     be planned.  base, root: folders of the spec and of the data.  tell: receives a line for each profile that is dropped.
     """
     wanted = spec.execution
-    execution = {**execution, "profile": exact.as_dict()}
+    execution = execution.model_copy(update={"profile": exact.facts()})
     if "auto" not in (wanted.batch_size, wanted.precision):
         return execution, []
-    device = torch.device(execution["device"])
+    device = torch.device(execution.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(wanted.threads)
     reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
@@ -60,16 +58,17 @@ def measured(
                 workers = default_workers(wanted.threads, device.type) if wanted.workers == "auto" else wanted.workers
                 memory = worker_memory(workers) if wanted.memory_gib is None else int(wanted.memory_gib * (1 << 30))
                 trial = Trial(batch_of(loaded[:1], victim.scored, device), spec.attacks, wanted.seed)
-                execution["batch_size"] = largest_batch(victim, trial, wanted.shard_size, memory)
-                tell(f"batches of {execution['batch_size']} fit")
+                batch = largest_batch(victim, trial, wanted.shard_size, memory)
+                execution = execution.model_copy(update={"batch_size": batch})
+                tell(f"batches of {batch} fit")
         if wanted.precision == "auto":
-            shard = cut(fresh, wanted.model_copy(update={"batch_size": execution["batch_size"]}))[0]
+            shard = cut(fresh, wanted.model_copy(update={"batch_size": execution.batch_size}))[0]
             victim = request.load(device, shard.shape, exact)
             if loaded := _first(shard, reader, victim):
                 trial = Trial(batch_of(loaded, victim.scored, device), spec.attacks, wanted.seed)
                 profile, records = choose_profile(partial(request.load, device, shard.shape), exact, trial, tell)
                 tell(f"attacks run {profile.name}")
-                return {**execution, "profile": profile.as_dict()}, records
+                return execution.model_copy(update={"profile": profile.facts()}), records
         return execution, []
     finally:
         torch.set_num_threads(threads)

@@ -1,9 +1,9 @@
 """Which execution profile and batch size a new plan freezes: tried on real samples, once, before any attack counts."""
 
 from collections.abc import Callable
-from typing import Any
 
 from medadv.batches.trial import Trial
+from medadv.plan.plan_settings import TuningRecord
 from medadv.victims.speed import Profile, candidates
 from medadv.victims.victim import Victim
 
@@ -13,7 +13,7 @@ Make = Callable[[Profile], Victim]
 Tell = Callable[[str], None]
 
 
-def choose_profile(make: Make, exact: Profile, trial: Trial, tell: Tell) -> tuple[Profile, list[dict[str, Any]]]:
+def choose_profile(make: Make, exact: Profile, trial: Trial, tell: Tell) -> tuple[Profile, list[TuningRecord]]:
     """The fastest profile whose attacks are as strong as in fp32.
 
     Args:
@@ -23,30 +23,34 @@ def choose_profile(make: Make, exact: Profile, trial: Trial, tell: Tell) -> tupl
         tell: receives a line for each profile that is dropped.
 
     Returns:
-        The choice, and one record per profile: `profile`, `seconds_per_step`, `success` (of the first attack) and `verdict`.
+        The choice, and one record per profile; its success is that of the first attack.
     """
     base = make(exact)
     seconds: dict[Profile, float] = {}
-    records: dict[Profile, dict[str, Any]] = {}
+    records: dict[Profile, TuningRecord] = {}
+
+    def note(profile: Profile, **what: object) -> None:
+        records[profile] = records[profile].model_copy(update=what)
+
     for profile in [exact, *(p for p in candidates(base.attacked.module, trial.batch.images.device.type) if p != exact)]:
-        records[profile] = {"profile": profile.name, "seconds_per_step": None, "success": None, "verdict": "slower"}
+        records[profile] = TuningRecord(profile=profile.name, seconds_per_step=None, success=None, verdict="slower")
         try:
             seconds[profile] = trial.step_seconds(make(profile))
-            records[profile]["seconds_per_step"] = round(seconds[profile], 4)
+            note(profile, seconds_per_step=round(seconds[profile], 4))
         except Exception as error:  # any backend may fail in its own way; the others are still there
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-            records[profile]["verdict"] = f"failed: {reason}"
+            note(profile, verdict=f"failed: {reason}")
             tell(f"profile {profile.name} is left out: {reason}")
     chosen = exact
     reference = trial.strength(base)
     for profile in sorted(seconds, key=lambda p: seconds[p]):
         found = reference if profile == exact else trial.strength(make(profile))
-        records[profile]["success"] = found[0][0]
+        note(profile, success=found[0][0])
         if all(s >= s0 - STRENGTH and score <= score0 + STRENGTH for (s, score), (s0, score0) in zip(found, reference, strict=True)):
             chosen = profile
             break
-        records[profile]["verdict"] = "weaker"
+        note(profile, verdict="weaker")
         tell(f"profile {profile.name} is left out: its attacks are weaker by more than a point")
-    records[chosen]["verdict"] = "chosen"
-    records[exact]["success"] = reference[0][0]
+    note(chosen, verdict="chosen")
+    note(exact, success=reference[0][0])
     return chosen, list(records.values())

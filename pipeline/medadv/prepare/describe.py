@@ -22,12 +22,12 @@ def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop |
     workspace = locate(spec, spec_path, options.out)
     prepared = prepare(spec, base, workspace, options, progress, stop, measure=False)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
-    width = 2 if prepared.settings["data"]["unit"] == "hu" else 1
+    width = 2 if prepared.settings.data.unit == "hu" else 1
     per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())
     passes = sum(a.steps * (2 if a.weight else 1) for a in spec.attacks.values())
     missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
-    execution, to_make = prepared.settings["execution"], missing + prepared.new
-    workers = default_workers(spec.execution.threads, execution["device"]) if spec.execution.workers == "auto" else spec.execution.workers
+    execution, to_make = prepared.settings.execution, missing + prepared.new
+    workers = default_workers(spec.execution.threads, execution.device) if spec.execution.workers == "auto" else spec.execution.workers
     seconds = seconds_to_make(spec, execution, to_make, base, prepared.survey.root, workers, options.trust_code) if to_make else 0.0
     return {
         "corpus": str(workspace.root),

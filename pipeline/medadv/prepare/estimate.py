@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,26 @@ from medadv.batches.loading import batches
 from medadv.batches.trial import Trial
 from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
+from medadv.plan.plan_settings import ExecutionFacts
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.speed import Profile
 
 
 def seconds_to_make(
-    spec: RunSpec, execution: Mapping[str, Any], shards: Sequence[PlannedShard], base: Path, root: Path, workers: int, trust_code: bool
+    spec: RunSpec, execution: ExecutionFacts, shards: Sequence[PlannedShard], base: Path, root: Path, workers: int, trust_code: bool
 ) -> float | None:
     """Seconds until `shards` are made by so many workers of this machine, start-up not counted; None if nothing of the first can be read.
 
     execution: the plan's settings, as far as they are known.  base, root: folders of the spec and of the data.
     """
     first = shards[0]
-    device = torch.device(execution["device"])
+    device = torch.device(execution.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.execution.threads)
     try:
         request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
-        victim = request.load(device, first.shape, Profile.of(execution.get("profile")))
+        victim = request.load(device, first.shape, Profile.of(execution.profile))
         reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
         began = time.perf_counter()
         loaded = next((batch.loaded for batch in batches(first, reader, victim.scored) if batch.loaded), [])

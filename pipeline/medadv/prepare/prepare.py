@@ -3,18 +3,20 @@
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medadv.common.errors import RunError
 from medadv.common.hashing import keyed_hash
 from medadv.common.progress import Progress
+from medadv.common.record import plain
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.corpus.private import KEY_BYTES, forgotten_groups
+from medadv.corpus.quarantine import QuarantineRecord
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.cut import cut
 from medadv.plan.frozen import FrozenPlan, generations, next_shard, refuse_change, retired
 from medadv.plan.model import PlannedShard
+from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim
 from medadv.prepare.request import Options
@@ -33,16 +35,16 @@ class Prepared:
     base: Path
     workspace: Workspace
     survey: Survey
-    settings: dict[str, Any]
+    settings: PlanSettings
     plans: list[FrozenPlan]
     new: list[PlannedShard]
     gone: dict[str, str]
     """Ids of planned samples that the inputs no longer hold as planned: `removed`, `changed` or `given another label`."""
     hashes: FileHashes
-    tuning: list[dict[str, Any]]
+    tuning: list[TuningRecord]
     """The execution profiles that were tried for a first plan."""
 
-    def problems(self, key: bytes) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    def problems(self, key: bytes) -> tuple[list[QuarantineRecord], dict[str, str]]:
         """Quarantine records of inputs, and the private path (or what happened) behind each record's public name.
 
         `source` is a keyed hash of the path: the maker finds the file through .medadv/sources.json, nobody else does.
@@ -51,11 +53,11 @@ class Prepared:
         for problem in self.survey.problems:
             name = keyed_hash(key, problem.path)
             paths[name] = problem.path
-            records.append({"source": name, "code": problem.code, "message": problem.message, "advice": problem.advice})
+            records.append(QuarantineRecord(source=name, code=problem.code, message=problem.message, advice=problem.advice))
         for sample, how in sorted(self.gone.items()):
             paths[sample] = how
             reason = InputError("changed-input", f"The input was {how} after the plan was made; what is stored of it stays.")
-            records.append({"sample": sample, "code": reason.code, "message": reason.message, "advice": reason.advice})
+            records.append(QuarantineRecord.of_sample(sample, reason))
         return records, paths
 
 
@@ -101,12 +103,12 @@ def prepare(
         raise
     check_kernels(spec, seen)
     identity, exact = check_victim(spec, base, seen, options.trust_code)
-    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
+    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes)
     if plans:
-        settings["execution"] = resolve.as_planned(spec, settings["execution"], plans[0].settings["execution"])
-        refuse_change(plans[0].settings, settings, workspace.root)
+        settings = _executed(settings, resolve.as_planned(spec, settings.execution, plans[0].settings.execution))
+        refuse_change(plain(plans[0].settings), plain(settings), workspace.root)
         # The column is no public setting, but other labels are another corpus.
-        label = plans[0].spec["data"].get("label")
+        label = plans[0].spec.data.label
         refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
     stand = retired(plans)
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
@@ -118,13 +120,17 @@ def prepare(
     gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
     gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
     fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
-    tuning: list[dict[str, Any]] = []
+    tuning: list[TuningRecord] = []
     if not plans and not measure:
-        settings["execution"] = {**settings["execution"], "profile": exact.as_dict()}
+        settings = _executed(settings, settings.execution.model_copy(update={"profile": exact.facts()}))
     elif not plans:
-        settings["execution"], tuning = resolve.measured(
-            spec, settings["execution"], exact, fresh, base, seen.root, options.trust_code, lambda text: progress("message", 0, 0, text)
+        execution, tuning = resolve.measured(
+            spec, settings.execution, exact, fresh, base, seen.root, options.trust_code, lambda text: progress("message", 0, 0, text)
         )
-    execution = spec.execution.model_copy(update={"batch_size": settings["execution"]["batch_size"]})
-    new = cut(fresh, execution, first_index=next_shard(plans))
+        settings = _executed(settings, execution)
+    new = cut(fresh, spec.execution.model_copy(update={"batch_size": settings.execution.batch_size}), first_index=next_shard(plans))
     return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning)
+
+
+def _executed(settings: PlanSettings, execution: ExecutionFacts) -> PlanSettings:
+    return settings.model_copy(update={"execution": execution})

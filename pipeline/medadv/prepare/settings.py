@@ -1,12 +1,14 @@
 """The settings that decide bits, resolved: frozen into the plan, published in the manifest, compared on every later run."""
 
-from typing import Any
+from dataclasses import asdict
 
 import torch
 
 from medadv.common.errors import SpecError
 from medadv.plan.model import MEANING_VERSION
+from medadv.plan.plan_settings import PlanSettings
 from medadv.spec.run_spec import RunSpec
+from medadv.victims.victim import Identity
 
 
 def resolve_device(wanted: str) -> str:
@@ -17,15 +19,15 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes: list[str] | None) -> dict[str, Any]:
+def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None) -> PlanSettings:
     """Everything public that the content follows from, apart from the samples themselves. No paths.
 
     identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
     """
     victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
-    program = identity["program_sha256"] is not None
-    return {
+    network = spec.victim.network if identity.program_sha256 is None else "program"
+    resolved = {
         "meaning": MEANING_VERSION,
         "name": spec.name,
         "data": {
@@ -39,8 +41,9 @@ def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes:
             "split": spec.data.split.use if spec.data.split else None,
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
-        "victim": {"network": "program" if program else spec.victim.network, **victim, **identity},
-        "attacks": {name: attack.model_dump(mode="json") for name, attack in spec.attacks.items()},
+        "victim": {"network": network, **victim, **asdict(identity)},
+        "attacks": dict(spec.attacks),
         # What `auto` stands for is put in by whoever measures it.
         "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},
     }
+    return PlanSettings.model_validate(resolved)

@@ -3,23 +3,27 @@
 from collections.abc import Callable
 from typing import Any
 
+from medadv.common.record import plain
+from medadv.corpus.manifest import SanityReport
+
 Row = tuple[str, str, str]
 
 
-def rows(sanity: dict[str, Any] | None, unit: str) -> list[Row] | None:
+def rows(sanity: SanityReport | None, unit: str) -> list[Row] | None:
     """(check, found, what a sound attack shows) for each check of the manifest; None where none were made.
 
     Checks that this version does not know are shown under their own names.
     """
-    if not sanity:
+    if sanity is None:
         return None
     found: list[Row] = []
+    recorded = plain(sanity)
     for key, (title, expected, text) in CHECKS.items():
-        if key in sanity:
-            found.append((title.format(unit=unit), "not measured" if sanity[key] is None else text(sanity[key], unit), expected))
+        if key in recorded:
+            found.append((title.format(unit=unit), "not measured" if recorded[key] is None else text(recorded[key], unit), expected))
     known = {*CHECKS, "warnings", "sample_ids", "rows", "samples", "attack"}
-    found += [(key.replace("_", " "), _plain(value), "") for key, value in sanity.items() if key not in known]
-    return [*found, *(("warning", text, "") for text in sanity.get("warnings", []))]
+    found += [(key.replace("_", " "), _plain(value), "") for key, value in recorded.items() if key not in known]
+    return [*found, *(("warning", text, "") for text in sanity.warnings)]
 
 
 def _ladder(values: list[dict[str, float]], key: str) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Label
 from medadv.store.layout import answer_at
 from medadv.store.reader import read_small
@@ -45,11 +45,11 @@ class Columns:
     attacks: dict[str, AttackColumns]
 
 
-def read_columns(corpus: Path, manifest: dict[str, Any]) -> Columns:
+def read_columns(corpus: Path, manifest: Manifest) -> Columns:
     """Read every shard's small arrays, one shard at a time."""
-    task = manifest["data"]["task"]
+    task = manifest.data.task
     columns = Columns(task, [], [], [], {})
-    parts: dict[str, dict[str, list[Array]]] = {name: {} for name in manifest["attacks"]}
+    parts: dict[str, dict[str, list[Array]]] = {name: {} for name in manifest.attacks}
     answers: dict[str, tuple[list[Label], list[Label]]] = {name: ([], []) for name in parts}
     for path, arrays in _shards(corpus, manifest):
         count = len(arrays["sample_id"])
@@ -71,7 +71,7 @@ def read_columns(corpus: Path, manifest: dict[str, Any]) -> Columns:
     return columns
 
 
-def _shards(corpus: Path, manifest: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Array]]]:
-    for shard in manifest["shards"]:
-        path = corpus / shard["path"]
+def _shards(corpus: Path, manifest: Manifest) -> Iterator[tuple[Path, dict[str, Array]]]:
+    for shard in manifest.shards:
+        path = corpus / shard.path
         yield path, read_small(path)

@@ -10,8 +10,10 @@ import jinja2
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_file, write_file
 from medadv.common.hashing import hash_file
+from medadv.common.record import plain
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import read_manifest
+from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.quarantine import read_quarantine
 from medadv.report import charts, checks
 from medadv.report.cases import Look, choose, show
 from medadv.report.columns import Columns, read_columns
@@ -50,29 +52,29 @@ def write_report(corpus: Path, out: Path | None = None, window: str | None = Non
     return target
 
 
-def _check(workspace: Workspace, manifest: dict[str, Any]) -> None:
-    if not manifest["samples"]:
+def _check(workspace: Workspace, manifest: Manifest) -> None:
+    if not manifest.samples:
         raise SpecError(f"{workspace.root}: holds no sample to report on")
     recorded = workspace.manifest.with_name("manifest.json.sha256")
     if not recorded.exists() or recorded.read_text().split()[0] != hash_file(workspace.manifest):
         raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {workspace.root}`")
 
 
-def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, window: str | None) -> str:
-    data = manifest["data"]
-    unit, names = UNITS[data["unit"]], data["classes"] or (list(data["label_map"]) if data["label_map"] else None)
+def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: str | None) -> str:
+    data = manifest.data
+    unit, names = UNITS[data.unit], data.classes or (list(data.label_map) if data.label_map else None)
     shown_window, window_text = choose_window(manifest, window)
-    threshold = manifest["victim"].get("score_threshold", 0.5)
-    seed = int(manifest["content_root"][:8], 16)
+    threshold = manifest.victim.score_threshold
+    seed = int(manifest.content_root[:8], 16)
     corpus = workspace.root.name
     attacks = []
     clean: dict[str, Estimate] = {}
-    for name, settings in manifest["attacks"].items():
+    for name, settings in manifest.attacks.items():
         found = columns.attacks[name]
         clean = clean or metrics(columns, found.clean, found.score_clean)
         adversarial = metrics(columns, found.adversarial, found.score_adversarial)
-        stored = read_back(columns, name, settings["epsilon"], names)
-        look = Look(shown_window, settings["epsilon"], threshold, names)
+        stored = read_back(columns, name, settings.epsilon, names)
+        look = Look(shown_window, settings.epsilon, threshold, names)
         metric, counted, rows = per_class(columns, found, names)
         attacks.append(
             {
@@ -83,7 +85,7 @@ def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, wind
                 "plot": charts.intervals(
                     [line for key in clean for line in _lines(NAMES[key], clean[key], adversarial[key])], f"Metrics of {name}"
                 ),
-                "charts": _charts(found, stored, unit, settings["epsilon"]),
+                "charts": _charts(found, stored, unit, settings.epsilon),
                 "stored": stored,
                 "class_metric": metric,
                 "class_counted": counted,
@@ -91,7 +93,7 @@ def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, wind
                 "cases": [show(columns, name, kind, number, look, corpus) for kind, number in choose(found, seed)],
             }
         )
-    quarantined = _quarantine(workspace)
+    quarantined = read_quarantine(workspace)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -103,21 +105,23 @@ def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, wind
         # Volumes and slices are a choice for CT alone, and without a size nothing is fitted.
         preprocess={
             key: value
-            for key, value in manifest["preprocess"].items()
-            if (key != "as" or data["modality"] == "ct") and (key != "fit" or manifest["preprocess"]["size"])
+            for key, value in plain(manifest.preprocess).items()
+            if (key != "as" or data.modality == "ct") and (key != "fit" or manifest.preprocess.size)
         },
         manifest_sha256=hash_file(workspace.manifest),
+        normalize=plain(manifest.victim.normalize),
+        packages=manifest.environment.packages,
         unit=unit,
-        modality=MODALITIES[data["modality"]],
+        modality=MODALITIES[data.modality],
         attacks=attacks,
         level=f"{resamples_for(columns.task, len(columns.ids))} resamples of the samples",
         rule=_rule(columns, manifest),
         window=window_text,
         quarantined=quarantined[:QUARANTINE_SHOWN],
         left_out=max(0, len(quarantined) - QUARANTINE_SHOWN),
-        sanity=checks.rows(manifest.get("sanity"), unit),
+        sanity=checks.rows(manifest.sanity, unit),
         methods=methods(manifest, unit),
-        citations=citations(manifest["attacks"]),
+        citations=citations(manifest.attacks),
         responsible=RESPONSIBLE,
     )
 
@@ -136,24 +140,18 @@ def _charts(found: Any, stored: ReadBack, unit: str, epsilon: float) -> list[tup
     ]
 
 
-def choose_window(manifest: dict[str, Any], window: str | None) -> tuple[tuple[float, float] | None, str]:
+def choose_window(manifest: Manifest, window: str | None) -> tuple[tuple[float, float] | None, str]:
     """Bounds of the CT window in HU and what to call it; None and no name for 8-bit images."""
     if window is not None and window not in WINDOWS:
         raise SpecError(f"--window {window}: take one of {', '.join(WINDOWS)}")
-    if manifest["data"]["unit"] != "hu":
+    if manifest.data.unit != "hu":
         return None, ""
-    own = manifest["victim"]["normalize"].get("window")
-    name, bounds = (window, WINDOWS[window]) if window else ("the victim's window", tuple(own)) if own else ("lung", WINDOWS["lung"])
+    own = manifest.victim.normalize.window
+    name, bounds = (window, WINDOWS[window]) if window else ("the victim's window", own) if own else ("lung", WINDOWS["lung"])
     return (float(bounds[0]), float(bounds[1])), f"{name}, {bounds[0]:g} to {bounds[1]:g} HU"
 
 
-def _rule(columns: Columns, manifest: dict[str, Any]) -> str:
+def _rule(columns: Columns, manifest: Manifest) -> str:
     with open_shard(columns.places[0][0]) as file:
-        rule = json.loads(str(file[f"attacks/{next(iter(manifest['attacks']))}"].attrs["success_rule"]))
+        rule = json.loads(str(file[f"attacks/{next(iter(manifest.attacks))}"].attrs["success_rule"]))
     return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in rule.items())
-
-
-def _quarantine(workspace: Workspace) -> list[dict[str, Any]]:
-    if not workspace.quarantine.exists():
-        return []
-    return [json.loads(line) for line in workspace.quarantine.read_text(encoding="utf-8").splitlines() if line]

@@ -1,6 +1,7 @@
 """The report's sentences: methods, citations, what the corpus is for."""
 
-from typing import Any
+from medadv.corpus.manifest import Manifest
+from medadv.spec.attack import AttackSettings
 
 SOURCES = {
     "fgsm": "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015. arXiv:1412.6572.",
@@ -28,40 +29,40 @@ RESPONSIBLE = (
 )
 
 
-def citations(attacks: dict[str, Any]) -> list[str]:
+def citations(attacks: dict[str, AttackSettings]) -> list[str]:
     """Works that the methods paragraph leans on, the stabilized attack first where it was used."""
-    kinds = {source for settings in attacks.values() for source in BUILT_ON.get(settings["attack"], (settings["attack"],))}
+    kinds = {source for settings in attacks.values() for source in BUILT_ON.get(settings.attack, (settings.attack,))}
     return [SOURCES[kind] for kind in sorted(kinds, key=lambda kind: (kind != "smia", kind))] + list(SOFTWARE)
 
 
-def methods(manifest: dict[str, Any], unit: str) -> str:
+def methods(manifest: Manifest, unit: str) -> str:
     """One paragraph that a paper can take over."""
-    data, victim, execution = manifest["data"], manifest["victim"], manifest["execution"]
-    attacks = "; ".join(f"{name}: {_settings(settings, unit)}" for name, settings in manifest["attacks"].items())
-    truth = "the victim's own clean answer was taken as the truth" if data["label"] == "prediction" else "the given labels were the truth"
-    split = f" of the split '{data['split']}'" if data.get("split") else ""
-    weights = (victim["weights_sha256"] or "not stated")[:16]
+    data, victim, execution = manifest.data, manifest.victim, manifest.execution
+    attacks = "; ".join(f"{name}: {_settings(settings, unit)}" for name, settings in manifest.attacks.items())
+    truth = "the victim's own clean answer was taken as the truth" if data.label == "prediction" else "the given labels were the truth"
+    split = f" of the split '{data.split}'" if data.split else ""
+    weights = (victim.weights_sha256 or "not stated")[:16]
     return (
-        f"Adversarial examples were made from {manifest['samples']} {MODALITIES[data['modality']]} samples{split} with medadv "
-        f"{manifest['tool']['version']} against {victim['network']} ({victim['parameters']:,} parameters, weights SHA-256 {weights}); "
+        f"Adversarial examples were made from {manifest.samples} {MODALITIES[data.modality]} samples{split} with medadv "
+        f"{manifest.tool.version} against {victim.network} ({victim.parameters:,} parameters, weights SHA-256 {weights}); "
         f"{truth}. Attacks: {attacks}. Perturbations are whole {unit}, bounded in L-infinity on the stored grid and clipped to the "
-        f"range of the stored unit; success was scored on images read back. Seed {execution['seed']}, {execution['precision']} on "
-        f"{execution['device']}; determinism: {manifest['determinism']['level']}."
+        f"range of the stored unit; success was scored on images read back. Seed {execution.seed}, {execution.precision} on "
+        f"{execution.device}; determinism: {manifest.determinism.level}."
     )
 
 
-def _settings(settings: dict[str, Any], unit: str) -> str:
-    kind = settings["attack"]
-    text = f"{kind}, epsilon {settings['epsilon']:g} {unit}, step {settings['step']:g}, {settings['steps']} steps"
-    if settings["random_start"]:
+def _settings(settings: AttackSettings, unit: str) -> str:
+    kind = settings.attack
+    text = f"{kind}, epsilon {settings.epsilon:g} {unit}, step {settings.step:g}, {settings.steps} steps"
+    if settings.random_start:
         text += ", random start"
-    if settings["momentum"]:
-        text += f", momentum {settings['momentum']:g}"
-    if settings["gradient_sigma"] is not None:
-        text += f", gradients smoothed with a Gaussian of {settings['gradient_sigma']:g} voxels"
-    if settings["weight"]:
-        branches = "one branch" if settings["stop_gradient"] else "both branches"
+    if settings.momentum:
+        text += f", momentum {settings.momentum:g}"
+    if settings.gradient_sigma is not None:
+        text += f", gradients smoothed with a Gaussian of {settings.gradient_sigma:g} voxels"
+    if settings.weight:
+        branches = "one branch" if settings.stop_gradient else "both branches"
         how = "after the authors' listing" if kind == "smia-listing" else f"gradient through {branches}"
-        sigma = f"{settings['sigma']:g} {settings['sigma_unit']}"
-        text += f", loss stabilization of weight {settings['weight']:g} with a Gaussian of {sigma}, {how}"
+        sigma = f"{settings.sigma:g} {settings.sigma_unit}"
+        text += f", loss stabilization of weight {settings.weight:g} with a Gaussian of {sigma}, {how}"
     return text

@@ -2,29 +2,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from medadv.common.files import publish, write_file
-from medadv.common.hashing import canonical_json
 from medadv.corpus.folder import Workspace
-from medadv.corpus.receipt import committed
+from medadv.corpus.receipt import Receipt, committed, receipt_bytes
 from medadv.run.lock import exclusive
 
 
 def commit(
-    workspace: Workspace, name: str, index: int, temporary: Path | None, receipt: dict[str, Any], proceed: Callable[[], None]
-) -> dict[str, Any]:
+    workspace: Workspace, name: str, index: int, temporary: Path | None, receipt: Receipt, proceed: Callable[[], None]
+) -> Receipt:
     """Publish a verified shard and its receipt; returns the receipt that stands, which is an earlier one if somebody was faster.
 
     temporary: the finished file, None for a shard without samples.  proceed: raises when this maker is no longer wanted.
     """
     with exclusive(workspace.commits, index):
         proceed()
-        earlier = committed(workspace, name, receipt["plan"])
+        earlier = committed(workspace, name, receipt.plan)
         if earlier is not None:
             return earlier
         # A file that lies here without a receipt is what a maker left that died before its commit: it never counted.
         if temporary is not None:
             publish(temporary, workspace.shard(name))
-        write_file(workspace.receipt(name), canonical_json(receipt) + b"\n")
+        write_file(workspace.receipt(name), receipt_bytes(receipt))
         return receipt

@@ -10,7 +10,7 @@ from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.run import journal
 from medadv.run.cluster import Pool, WorkersDiedError
-from medadv.run.job import Job, NotWantedError, SuspectedError
+from medadv.run.job import Diagnosis, Job, NotWantedError, ShardMade, SuspectedError
 from medadv.run.lock import Hold
 from medadv.run.suspects import diagnose
 from medadv.run.watch import Watch
@@ -61,19 +61,19 @@ def drive(
             continue
         name, value, error = answer
         job = running.pop(name)
-        if error is None and isinstance(value, dict):
+        if isinstance(value, ShardMade):
             watch.made(value)
         elif stop.signal is not None:
             continue
-        elif error is None:
-            running[name] = _without(job, value, workspace, watch, remember)
+        elif isinstance(value, Diagnosis):
+            running[name] = _without(job, value.poison, workspace, watch, remember)
             pool.submit(name, make, running[name])
         elif isinstance(error, SuspectedError | WorkersDiedError):
             running[name] = _suspected(job, watch)
             pool.submit(name, diagnose, running[name])
         elif isinstance(error, NotWantedError):
             raise RunError("another run took this corpus over; every finished shard is kept")
-        else:
+        elif error is not None:
             raise explain(error, workspace.root) or error
 
 
@@ -93,12 +93,12 @@ def _suspected(job: Job, watch: Watch) -> Job:
     return job
 
 
-def _without(job: Job, poison: list[str], workspace: Workspace, watch: Watch, remember: Callable[[list[str]], None]) -> Job:
+def _without(job: Job, poison: tuple[str, ...], workspace: Workspace, watch: Watch, remember: Callable[[list[str]], None]) -> Job:
     """The job to try next: without the samples that kill, or unchanged one last time."""
     journal.end(workspace, job.name)
-    watch.log("diagnosed", shard=job.name, poison=poison)
+    watch.log("diagnosed", shard=job.name, poison=list(poison))
     if not poison:
         return replace(job, deaths=1)
     watch.message(f"{job.name}: {len(poison)} samples kill a worker alone; they are quarantined")
-    remember(poison)
+    remember(list(poison))
     return replace(job, excluded=(*job.excluded, *poison))

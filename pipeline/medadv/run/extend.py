@@ -2,6 +2,7 @@
 
 from medadv.common.files import write_file
 from medadv.common.log import Log
+from medadv.common.record import plain
 from medadv.plan.frozen import FrozenPlan, freeze, next_shard
 from medadv.prepare.prepare import Prepared
 
@@ -10,7 +11,6 @@ def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
     """The plans of the corpus, with what is new frozen as one more generation."""
     workspace, plans = prepared.workspace, list(prepared.plans)
     if prepared.new:
-        spec = prepared.spec.model_dump(mode="json", by_alias=True)
         generation = len(plans)
         plans.append(
             freeze(
@@ -18,7 +18,7 @@ def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
                 generation,
                 prepared.settings,
                 prepared.new,
-                spec,
+                prepared.spec,
                 prepared.base,
                 prepared.survey.root,
                 first_shard=next_shard(plans),
@@ -27,6 +27,6 @@ def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
         )
         log("planned", generation=generation, shards=len(prepared.new), samples=plans[-1].samples)
         for record in prepared.tuning:
-            log("profile", **record)
+            log("profile", **plain(record))
     write_file(workspace.file_cache, prepared.hashes.content())
     return plans

@@ -1,9 +1,9 @@
-"""What is a worker asked for? One shard, and whose run it belongs to."""
+"""What is a worker asked for, and what does it answer? One shard, and whose run it belongs to; what was made, or what kills."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from medadv.corpus.folder import shard_name
+from medadv.plan.model import PlannedShard
 from medadv.run import journal
 
 
@@ -21,7 +21,7 @@ class Job:
 
     corpus: str
     generation: int
-    shard: dict[str, Any]
+    shard: PlannedShard
     trust_code: bool
     lock: str
     token: str
@@ -34,4 +34,22 @@ class Job:
     @property
     def name(self) -> str:
         """Name of the shard."""
-        return shard_name(self.shard["index"])
+        return shard_name(self.shard.index)
+
+
+@dataclass(frozen=True)
+class ShardMade:
+    """A shard is committed: what the run shows of its receipt. success: successes per attack."""
+
+    shard: str
+    samples: int
+    quarantined: int
+    success: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A shard's samples were tried one by one. poison: ids of those that kill a worker alone."""
+
+    poison: tuple[str, ...]

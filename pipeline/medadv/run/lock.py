@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medadv.common.errors import LockedError, RunError
 from medadv.common.failures import passing
+from medadv.common.record import Open, parse, plain
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
@@ -23,6 +24,18 @@ PAUSES_S = (0.1, 0.2, 0.4)
 """Waits before a lock file is read again that a network disk failed to give."""
 State = Literal["working", "draining", "halting"]
 """working: go on; draining: begin no other shard; halting: leave the running shard at its next batch."""
+
+
+class LockRecord(Open):
+    """What a lock file says: who holds it, whether that process lives, and what it wants of its workers. Other versions may say more."""
+
+    token: str | None = None
+    purpose: str = "run"
+    state: str = "working"
+    host: str | None = None
+    pid: int | None = None
+    started: str | None = None
+    heartbeat: float = 0.0
 
 
 @dataclass
@@ -45,23 +58,24 @@ class Hold:
         with self.writing:
             with suppress(OSError):
                 # While nobody can say whose lock it is, it must not be written: this beat is left out, and the next one looks again.
-                if read_lock(self.path).get("token") != self.token:
+                if not holds(self.path, self.token):
                     return False
                 temporary = _written(self.path, self.content())
                 temporary.replace(self.path)
             return True
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> LockRecord:
         """Holder, heartbeat and state."""
-        return {
-            "token": self.token,
-            "purpose": self.purpose,
-            "state": self.state,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _start_time(os.getpid()),
-            "heartbeat": time.time(),
-        }
+        pid = os.getpid()
+        return LockRecord(
+            token=self.token,
+            purpose=self.purpose,
+            state=self.state,
+            host=socket.gethostname(),
+            pid=pid,
+            started=_start_time(pid),
+            heartbeat=time.time(),
+        )
 
 
 @contextmanager
@@ -81,35 +95,40 @@ def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
         stop.set()
         beat.join()
         with suppress(OSError):
-            if read_lock(path).get("token") == hold.token:
+            if holds(path, hold.token):
                 path.unlink(missing_ok=True)
 
 
-def alive_holder(path: Path) -> dict[str, Any] | None:
+def alive_holder(path: Path) -> LockRecord | None:
     """Content of a lock whose holder is alive, else None. RunError when the file cannot be read."""
     holder = _holder(path)
     return holder if holder and _alive(holder) else None
 
 
-def state_of(path: Path, token: str) -> State | None:
+def holds(path: Path, token: str) -> bool:
+    """Whether a lock is held under a token. OSError when the file cannot be read."""
+    holder = read_lock(path)
+    return holder is not None and holder.token == token
+
+
+def state_of(path: Path, token: str) -> str | None:
     """What the holder of `token` wants of its workers; None when it is dead or lost the lock. OSError when the file cannot be read."""
-    content = read_lock(path)
-    return content.get("state", "working") if content.get("token") == token else None
+    holder = read_lock(path)
+    return holder.state if holder is not None and holder.token == token else None
 
 
-def describe_holder(holder: dict[str, Any]) -> str:
+def describe_holder(holder: LockRecord) -> str:
     """Host, process and heartbeat."""
-    age = max(0.0, time.time() - float(holder.get("heartbeat", 0)))
-    return f"host {holder.get('host')}, process {holder.get('pid')}, last heartbeat {age:.0f} s ago"
+    age = max(0.0, time.time() - holder.heartbeat)
+    return f"host {holder.host}, process {holder.pid}, last heartbeat {age:.0f} s ago"
 
 
-def read_lock(path: Path) -> dict[str, Any]:
-    """A lock file's content, empty when there is none. OSError when it cannot be read: then nobody knows whether it is held."""
+def read_lock(path: Path) -> LockRecord | None:
+    """What a lock file says, None when there is none or it is no lock. OSError when it cannot be read: nobody knows whether it is held."""
     try:
-        content = json.loads(_text(path))
+        return parse(LockRecord, _text(path))
     except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return None
 
 
 def _text(path: Path) -> str:
@@ -123,7 +142,7 @@ def _text(path: Path) -> str:
     return path.read_text()
 
 
-def _holder(path: Path) -> dict[str, Any]:
+def _holder(path: Path) -> LockRecord | None:
     try:
         return read_lock(path)
     except OSError as error:
@@ -154,33 +173,33 @@ def _take(hold: Hold) -> None:
     with exclusive(path.with_name(f"{path.name}.guard")):
         holder = _holder(path)
         if holder and _alive(holder):
-            raise LockedError(f"another {holder.get('purpose', 'run')} holds this corpus: {describe_holder(holder)}")
+            raise LockedError(f"another {holder.purpose} holds this corpus: {describe_holder(holder)}")
         path.unlink(missing_ok=True)
         temporary = _written(path, hold.content())
         try:
             os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
         except FileExistsError:
-            raise LockedError(f"another run took this corpus at the same moment: {describe_holder(_holder(path))}") from None
+            faster = _holder(path) or LockRecord()
+            raise LockedError(f"another run took this corpus at the same moment: {describe_holder(faster)}") from None
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _written(path: Path, content: dict[str, Any]) -> Path:
+def _written(path: Path, content: LockRecord) -> Path:
     temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
     try:
-        temporary.write_text(json.dumps(content))
+        temporary.write_text(json.dumps(plain(content)))
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
 
 
-def _alive(holder: dict[str, Any]) -> bool:
-    if holder.get("host") == socket.gethostname():
-        pid = holder.get("pid")
+def _alive(holder: LockRecord) -> bool:
+    if holder.host == socket.gethostname():
         # The start time tells the holder from a later process that got its number.
-        return isinstance(pid, int) and _start_time(pid) == holder.get("started") is not None
-    return time.time() - float(holder.get("heartbeat", 0)) < STALE_S
+        return holder.pid is not None and _start_time(holder.pid) == holder.started is not None
+    return time.time() - holder.heartbeat < STALE_S
 
 
 def _start_time(pid: int) -> str | None:

@@ -17,13 +17,13 @@ from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.receipt import committed
-from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines
+from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, whole
 from medadv.prepare.prepare import prepare
 from medadv.prepare.request import Options, locate
 from medadv.run.drive import HALT_S, TICK_S
 from medadv.run.extend import extended
 from medadv.run.job import Job, NotWantedError, SuspectedError
-from medadv.run.lock import Hold, alive_holder, describe_holder, held, read_lock
+from medadv.run.lock import Hold, alive_holder, describe_holder, held, holds, read_lock
 from medadv.run.suspects import diagnose
 from medadv.run.watch import Watch
 from medadv.run.worker import make
@@ -121,7 +121,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                 job = Job(
                     str(workspace.root),
                     plan.generation,
-                    shard.as_dict(),
+                    shard,
                     options.trust_code,
                     str(hold.path),
                     hold.token,
@@ -142,13 +142,13 @@ def _make(job: Job, workspace: Workspace, watch: Watch) -> None:
         watch.made(make(job))
     except SuspectedError:
         watch.message(f"this part died {job.deaths} times on {job.name}: trying its samples one by one")
-        poison = diagnose(job)
-        watch.log("diagnosed", shard=job.name, poison=poison)
+        poison = diagnose(job).poison
+        watch.log("diagnosed", shard=job.name, poison=list(poison))
         private.remember_poison(workspace, poison)
         watch.made(make(replace(job, excluded=(*job.excluded, *poison))))
     except NotWantedError:
         # The signal that ended the grace time is answered by the caller; otherwise the lock is lost.
-        if read_lock(Path(job.lock)).get("token") != job.token:
+        if not holds(Path(job.lock), job.token):
             raise RunError("this part was taken over by another process; every finished shard is kept") from None
 
 
@@ -166,7 +166,8 @@ def _hold_for_planning(stack: ExitStack, workspace: Workspace) -> Hold:
         try:
             return stack.enter_context(held(workspace.lock, "planning"))
         except LockedError:
-            if read_lock(workspace.lock).get("purpose", "planning") != "planning" or time.monotonic() > deadline:
+            holder = read_lock(workspace.lock)
+            if (holder is not None and holder.purpose != "planning") or time.monotonic() > deadline:
                 raise
         time.sleep(WAIT_S)
 
@@ -180,8 +181,7 @@ def _refuse_other_cut(workspace: Workspace, count: int) -> None:
 
 
 def _refuse_other_spec(plan: FrozenPlan, spec: RunSpec, corpus: Path) -> None:
-    now = spec.model_dump(mode="json", by_alias=True)
-    changed = [line for line in differences(plan.spec, now) if line.partition(":")[0] not in ANY_SETTING]
+    changed = [line for line in differences(whole(plan.spec), whole(spec)) if line.partition(":")[0] not in ANY_SETTING]
     if changed:
         raise SpecError(
             f"{corpus} was planned with other settings: {'; '.join(changed[:5])}. "

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from medadv.common.files import write_file
-from medadv.common.hashing import canonical_json
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.frozen import FrozenPlan, live_lines, retired
@@ -30,7 +29,7 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
         kept = [shard for shard in lines if shard.index not in gone]
         if len(kept) < len(lines):
             stale = True
-            write_file(plan.folder / "shards.jsonl", b"".join(canonical_json(shard.as_dict()) + b"\n" for shard in kept))
+            write_file(plan.folder / "shards.jsonl", b"".join(shard.line() + b"\n" for shard in kept))
             _drop_files(workspace, Path(plan.root), lines, kept, plans)
     if stale:
         # The report shows pictures; it is made again by `medadv report`.

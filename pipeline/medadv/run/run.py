@@ -8,7 +8,7 @@ from typing import Any
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
 from medadv.corpus import private
-from medadv.corpus.manifest import read_manifest
+from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.plan.frozen import generations
 from medadv.prepare.describe import describe
 from medadv.prepare.prepare import prepare
@@ -28,7 +28,7 @@ class Result:
     """What a run made or found."""
 
     corpus: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     new_shards: int
     newly_quarantined: int
 
@@ -37,18 +37,15 @@ class Result:
         """0, or 3 when this run quarantined inputs."""
         return 3 if self.newly_quarantined else 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Any:
         """The machine-readable result."""
-        manifest = self.manifest
         return {
             "corpus": str(self.corpus),
-            "samples": manifest["samples"],
-            "quarantined": manifest["quarantined"],
-            "content_root": manifest["content_root"],
+            "samples": self.manifest.samples,
+            "quarantined": self.manifest.quarantined,
+            "content_root": self.manifest.content_root,
             "new_shards": self.new_shards,
-            "attacks": {
-                name: {key: m[key] for key in ("metric", "clean", "adversarial", "success")} for name, m in manifest["metrics"].items()
-            },
+            "attacks": {name: metrics.model_dump(exclude={"all"}) for name, metrics in self.manifest.metrics.items()},
         }
 
 
@@ -82,5 +79,5 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         make_missing(work, plans, missing, spec.execution)
         manifest = finish(work, plans, problems)
         newly = remember_quarantine(workspace, paths)
-        work.log("finished", new_shards=len(missing), samples=manifest["samples"], content_root=manifest["content_root"])
+        work.log("finished", new_shards=len(missing), samples=manifest.samples, content_root=manifest.content_root)
         return Result(workspace.root, manifest, len(missing), newly)

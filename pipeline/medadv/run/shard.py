@@ -17,9 +17,11 @@ from medadv.batches.judging import labels_of, outcome, planned_batches, predict
 from medadv.batches.loading import Loaded, LoadedBatch, batches
 from medadv.common.errors import IntegrityError
 from medadv.common.files import sync
-from medadv.common.hashing import canonical_json, hash_array, hash_file, hash_value
+from medadv.common.hashing import canonical_json, hash_array, hash_file
 from medadv.common.threads import helpers
 from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.quarantine import QuarantineRecord
+from medadv.corpus.receipt import Outcome, Receipt, Repeat, SampleRecord, content_root
 from medadv.datasets.labels import Array, Label
 from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
@@ -46,7 +48,7 @@ def make_shard(
     *,
     excluded: Collection[str] = (),
     proceed: Callable[[], None] = carry_on,
-) -> dict[str, Any]:
+) -> Receipt:
     """Make, verify and commit one shard; returns the receipt that stands.
 
     Samples that cannot be read leave their place in the batch empty and stand in the receipt's `quarantined`.
@@ -69,60 +71,58 @@ def make_shard(
     try:
         source = batches(shard, reader, victim.scored, excluded, helpers(recipe.device))
         content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)
-        receipt = _base_receipt(shard, recipe, loaded, quarantined)
         if not loaded:
-            return commit(workspace, name, shard.index, None, receipt, proceed)
+            return commit(workspace, name, shard.index, None, _receipt(shard, recipe, loaded, quarantined), proceed)
         records = _score(temporary, shard, recipe, content, loaded, victim)
         _verify(temporary, content)
         hashes = content.hashes()
-        receipt |= {
-            "repeat": _repeat(content, shard, recipe, loaded, victim),
-            "bytes": temporary.stat().st_size,
-            "sha256": hash_file(temporary),
-            "content_root": content_root(hashes, records),
-            "arrays": hashes,
-            "records": records,
-            "extents": find_extents(temporary),
-        }
+        receipt = _receipt(
+            shard,
+            recipe,
+            loaded,
+            quarantined,
+            repeat=_repeat(content, shard, recipe, loaded, victim),
+            bytes=temporary.stat().st_size,
+            sha256=hash_file(temporary),
+            arrays=hashes,
+            records=records,
+            extents=find_extents(temporary),
+        )
         return commit(workspace, name, shard.index, temporary, receipt, proceed)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def content_root(hashes: dict[str, str], records: list[dict[str, Any]]) -> str:
-    """Identity of a shard's content: decoded arrays and result records; no group ids, times, hosts or paths."""
-    return hash_value({"arrays": hashes, "records": records})
-
-
-def _base_receipt(shard: PlannedShard, recipe: Recipe, loaded: Sequence[Loaded], quarantined: list[dict[str, Any]]) -> dict[str, Any]:
+def _receipt(
+    shard: PlannedShard, recipe: Recipe, loaded: Sequence[Loaded], quarantined: list[QuarantineRecord], **made: Any
+) -> Receipt:
+    """made: what is known of the shard's file; a shard without samples has none."""
     kept = {item.planned.id for item in loaded}
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "shard": shard_name(shard.index),
-        "plan": recipe.plan,
-        "generation": recipe.generation,
-        "samples": len(loaded),
+    known = {"bytes": 0, "sha256": None, "arrays": {}, "records": [], **made}
+    return Receipt(
+        format="medadv",
+        format_version=FORMAT_VERSION,
+        shard=shard_name(shard.index),
+        plan=recipe.plan,
+        generation=recipe.generation,
+        samples=len(loaded),
         # The batches as planned; an empty place stays empty.
-        "batches": [[s.id if s.id in kept else None for s in batch] for batch in shard.batches],
-        "quarantined": quarantined,
-        "bytes": 0,
-        "sha256": None,
-        "content_root": content_root({}, []),
-        "arrays": {},
-        "records": [],
-    }
+        batches=[[s.id if s.id in kept else None for s in batch] for batch in shard.batches],
+        quarantined=quarantined,
+        content_root=content_root(known["arrays"], known["records"]),
+        **known,
+    )
 
 
 def _attacked(
     temporary: Path, shard: PlannedShard, recipe: Recipe, source: Iterator[LoadedBatch], victim: Victim, proceed: Callable[[], None]
-) -> tuple[ShardContent, list[Loaded], list[dict[str, Any]]]:
+) -> tuple[ShardContent, list[Loaded], list[QuarantineRecord]]:
     """Load, attack and store batch by batch: while one batch is attacked, the next is loaded and the one before is written."""
     spatial = len(shard.shape) - 1
     device = torch.device(recipe.device)
     loaded: list[Loaded] = []
     labels: list[Label] = []
-    quarantined: list[dict[str, Any]] = []
+    quarantined: list[QuarantineRecord] = []
     large: dict[str, list[Array]] = defaultdict(list)
     grid = GridFile(temporary, len(shard.samples), spatial, recipe.codec, helpers(recipe.device))
     try:
@@ -157,7 +157,7 @@ def _attacked(
 
 def _score(
     temporary: Path, shard: PlannedShard, recipe: Recipe, content: ShardContent, loaded: list[Loaded], victim: Victim
-) -> list[dict[str, Any]]:
+) -> list[SampleRecord]:
     """Read back, score what was read, and store the scores; adds them to `content` and returns the sample records."""
     labels = [answer_at(content.arrays, "label", index) for index in range(len(loaded))]
     # From here on only what the file gives back counts.
@@ -214,7 +214,7 @@ def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, Any
     }
 
 
-def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], victim: Victim) -> dict[str, Any] | None:
+def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], victim: Victim) -> Repeat | None:
     """Attack the first batch of a plan's first shard once more: only equal bits allow the word `bitwise`."""
     if shard.index != recipe.first_shard:
         return None
@@ -223,20 +223,20 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
     items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
     again = attack_samples(name, settings, recipe, items, labels, victim)
     equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])
-    return {"attack": name, "samples": len(items), "equal": bool(equal)}
+    return Repeat(attack=name, samples=len(items), equal=bool(equal))
 
 
-def _records(loaded: Sequence[Loaded], content: ShardContent, outcomes: dict[str, dict[str, Array]]) -> list[dict[str, Any]]:
+def _records(loaded: Sequence[Loaded], content: ShardContent, outcomes: dict[str, dict[str, Array]]) -> list[SampleRecord]:
     """One record a sample: where it stood in its batch, what is known of its input, results, and hashes of its large arrays."""
     on_grid = [k for k in content.arrays if k in ("image", "region", "label") or k.endswith("/perturbation")]
     return [
-        {
-            "id": item.planned.id,
-            "place": list(item.place),
-            "facts": item.sample.facts,
-            "attacks": {name: {key: values[index].item() for key, values in result.items()} for name, result in outcomes.items()},
-            "hashes": {key: hash_array(content.arrays[key][index]) for key in on_grid},
-        }
+        SampleRecord(
+            id=item.planned.id,
+            place=item.place,
+            facts=item.sample.facts,
+            attacks={name: Outcome(**{key: values[index].item() for key, values in result.items()}) for name, result in outcomes.items()},
+            hashes={key: hash_array(content.arrays[key][index]) for key in on_grid},
+        )
         for index, item in enumerate(loaded)
     ]
 

@@ -1,11 +1,11 @@
 """Which shards are missing, and who makes them?"""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from medadv.common.machine import default_workers
 from medadv.corpus import private
 from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.quarantine import QuarantineRecord
 from medadv.corpus.receipt import committed
 from medadv.plan.frozen import FrozenPlan, live, live_lines
 from medadv.run import cluster
@@ -17,17 +17,17 @@ from medadv.run.working import Work
 from medadv.spec.execution import ExecutionSettings
 
 
-def look_through(workspace: Workspace, plans: Sequence[FrozenPlan]) -> tuple[list[str], list[dict[str, Any]]]:
+def look_through(workspace: Workspace, plans: Sequence[FrozenPlan]) -> tuple[list[str], list[QuarantineRecord]]:
     """Names of the shards still to be made, and the quarantine records of those that are committed."""
     missing: list[str] = []
-    records: list[dict[str, Any]] = []
+    records: list[QuarantineRecord] = []
     for plan, index in live(plans):
         name = shard_name(index)
         receipt = committed(workspace, name, plan.hash)
         if receipt is None:
             missing.append(name)
         else:
-            records += receipt["quarantined"]
+            records += receipt.quarantined
     return missing, records
 
 
@@ -39,7 +39,7 @@ def make_missing(work: Work, plans: Sequence[FrozenPlan], missing: Sequence[str]
     wanted = set(missing)
     samples = sum(len(shard.samples) for _, shard in live_lines(plans) if shard_name(shard.index) in wanted)
     watch = Watch(work.progress, work.log, len(missing), samples)
-    device = plans[0].settings["execution"]["device"]
+    device = plans[0].settings.execution.device
     workers = default_workers(execution.threads, device) if execution.workers == "auto" else execution.workers
     work.progress("shards", 0, len(missing), "starting workers")
     try:
@@ -66,7 +66,7 @@ def jobs_of(work: Work, plans: Sequence[FrozenPlan], wanted: set[str]) -> Iterat
             yield Job(
                 str(workspace.root),
                 plan.generation,
-                shard.as_dict(),
+                shard,
                 work.options.trust_code,
                 str(work.hold.path),
                 work.hold.token,

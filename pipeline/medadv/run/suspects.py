@@ -4,21 +4,19 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from medadv.batches.attacking import rehearse
 from medadv.batches.equipment import equip
 from medadv.batches.loading import batches
-from medadv.corpus.folder import Workspace
 from medadv.plan.model import PlannedShard
-from medadv.run.job import Job
+from medadv.run.job import Diagnosis, Job
 
 
-def diagnose(job: Job) -> list[str]:
-    """Ids of the samples of a job's shard that, tried alone, killed their process twice."""
-    waiting = [sample["id"] for sample in job.shard["samples"] if sample["id"] not in job.excluded]
+def diagnose(job: Job) -> Diagnosis:
+    """Which samples of a job's shard, tried alone, killed their process twice."""
+    waiting = [sample.id for sample in job.shard.samples if sample.id not in job.excluded]
     poison: list[str] = []
     blamed: str | None = None
     while waiting:
@@ -31,22 +29,22 @@ def diagnose(job: Job) -> list[str]:
             poison.append(waiting.pop(0))
         else:
             blamed = waiting[0]
-    return poison
+    return Diagnosis(tuple(poison))
 
 
 def _try(job: Job, samples: list[str]) -> list[str]:
     """The samples that a process got through before it died, in order."""
-    request = json.dumps({"job": asdict(job), "samples": samples})
+    where = {"corpus": job.corpus, "generation": job.generation, "trust_code": job.trust_code}
+    request = json.dumps({**where, "shard": job.shard.line().decode(), "samples": samples})
     done = subprocess.run([sys.executable, "-m", "medadv.run.suspects"], input=request, stdout=subprocess.PIPE, text=True, check=False)
     return [line for line in done.stdout.split() if line in samples]
 
 
 def main() -> None:
-    """The process: reads a job and sample ids from standard input, and prints each id that it survived."""
-    request: dict[str, Any] = json.load(sys.stdin)
-    job = Job(**{**request["job"], "excluded": tuple(request["job"]["excluded"])})
-    shard = PlannedShard.from_dict(job.shard)
-    equipment = equip(Workspace(Path(job.corpus)).root, job.generation, shard.shape, job.trust_code)
+    """The process: reads a shard and sample ids from standard input, and prints each id that it survived."""
+    request = json.load(sys.stdin)
+    shard = PlannedShard.of_line(request["shard"])
+    equipment = equip(Path(request["corpus"]), request["generation"], shard.shape, request["trust_code"])
     planned = {sample.id: sample for sample in shard.samples}
     for name in request["samples"]:
         # An error that Python can tell of is no death: it is dealt with where the shard is made.

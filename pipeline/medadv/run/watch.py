@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
-from typing import Any
+from dataclasses import asdict
 
 from medadv.common.log import Log
 from medadv.common.progress import Progress
+from medadv.run.job import ShardMade
 
 TICK_EVERY_S = 5.0
 
@@ -25,13 +26,13 @@ class Watch:
         self.log("message", text=text)
         self.progress("message", 0, 0, text)
 
-    def made(self, result: dict[str, Any]) -> None:
+    def made(self, shard: ShardMade) -> None:
         """A shard is committed."""
         self.done += 1
-        self.made_samples += result["samples"]
-        self.quarantined += result["quarantined"]
-        self.success.update(result["success"])
-        self.log("shard", **result)
+        self.made_samples += shard.samples
+        self.quarantined += shard.quarantined
+        self.success.update(shard.success)
+        self.log("shard", **asdict(shard))
         self.progress("shards", self.done, self.shards, self.text())
 
     def tick(self) -> None:

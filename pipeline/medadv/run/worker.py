@@ -4,15 +4,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from medadv.batches.equipment import equip
 from medadv.common.failures import explain, passing
 from medadv.corpus.folder import Workspace
-from medadv.corpus.receipt import committed
-from medadv.plan.model import PlannedShard
+from medadv.corpus.receipt import Receipt, committed
 from medadv.run import journal
-from medadv.run.job import Job, NotWantedError, SuspectedError
+from medadv.run.job import Job, NotWantedError, ShardMade, SuspectedError
 from medadv.run.lock import state_of
 from medadv.run.shard import make_shard
 
@@ -22,8 +20,8 @@ TRIES = 3
 _one_at_a_time = threading.Lock()
 
 
-def make(job: Job) -> dict[str, Any]:
-    """Make one shard; returns the parts of its receipt that the run shows: name, samples, quarantined, successes per attack, seconds.
+def make(job: Job) -> ShardMade:
+    """Make one shard; returns what the run shows of it.
 
     Raises:
         NotWantedError: the run stops.
@@ -43,28 +41,22 @@ def make(job: Job) -> dict[str, Any]:
             raise explain(error, workspace.root) or error from None
         finally:
             journal.end(workspace, job.name)
-        successes = {
-            name: sum(record["attacks"][name]["success"] for record in receipt["records"])
-            for name in (receipt["records"][0]["attacks"] if receipt["records"] else ())
+        successes: dict[str, int] = {
+            name: sum(record.attacks[name].success for record in receipt.records)
+            for name in (receipt.records[0].attacks if receipt.records else ())
         }
-        return {
-            "shard": receipt["shard"],
-            "samples": receipt["samples"],
-            "quarantined": len(receipt["quarantined"]),
-            "success": successes,
-            "seconds": round(time.monotonic() - began, 3),
-        }
+        seconds = round(time.monotonic() - began, 3)
+        return ShardMade(receipt.shard, receipt.samples, len(receipt.quarantined), successes, seconds)
 
 
-def _make(workspace: Workspace, job: Job) -> dict[str, Any]:
-    planned = PlannedShard.from_dict(job.shard)
-    equipment = equip(workspace.root, job.generation, planned.shape, job.trust_code)
+def _make(workspace: Workspace, job: Job) -> Receipt:
+    equipment = equip(workspace.root, job.generation, job.shard.shape, job.trust_code)
     earlier = committed(workspace, job.name, equipment.recipe.plan)
     if earlier is not None:
         return earlier
     return make_shard(
         workspace,
-        planned,
+        job.shard,
         equipment.recipe,
         equipment.reader,
         equipment.victim,
@@ -79,7 +71,7 @@ def _proceed(job: Job, *, begin: bool = False) -> None:
         raise NotWantedError(job.name)
 
 
-def _patiently(make_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _patiently(make_it: Callable[[], Receipt]) -> Receipt:
     for attempt in range(TRIES - 1):
         try:
             return make_it()

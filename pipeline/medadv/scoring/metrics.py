@@ -1,7 +1,6 @@
 """Corpus metrics from what the shards hold. The first is the headline; all come from MONAI, or are plain means of per-sample scores."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,14 +48,3 @@ def _detection(pairs: list[tuple[Label, Label]]) -> dict[str, float]:
 def headline(task: str, metrics: dict[str, float]) -> str:
     """Name of the metric to show first."""
     return next((name for name in HEADLINE[task] if name in metrics), HEADLINE[task][-1])
-
-
-def summary(task: str, clean: dict[str, float], adversarial: dict[str, float]) -> dict[str, Any]:
-    """{"metric", "clean", "adversarial", "all"} of one attack."""
-    name = headline(task, clean)
-    return {
-        "metric": name,
-        "clean": clean.get(name),
-        "adversarial": adversarial.get(name),
-        "all": {key: {"clean": clean[key], "adversarial": adversarial[key]} for key in clean},
-    }

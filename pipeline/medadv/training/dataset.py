@@ -1,6 +1,5 @@
 """What training code imports: a corpus as a map-style dataset of MONAI dictionaries."""
 
-import json
 import math
 import warnings
 from bisect import bisect_right
@@ -16,6 +15,8 @@ from torch.utils.data import Dataset
 
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_file, seed_of
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import read_manifest
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.patches import Window, crop_boxes, moved_affine, read_label, read_window
@@ -77,11 +78,11 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         """
         self.root = Path(corpus)
         try:
-            self.manifest: dict[str, Any] = json.loads((self.root / "manifest.json").read_bytes())
-        except (OSError, ValueError):
+            self.manifest = read_manifest(Workspace(self.root))
+        except IntegrityError:
             raise IntegrityError(f"{self.root}: no readable manifest.json; not a corpus, or its run is not finished") from None
-        require_codec(self.manifest["execution"]["codec"])
-        known = list(self.manifest["attacks"])
+        require_codec(self.manifest.execution.codec)
+        known = list(self.manifest.attacks)
         self.attacks = known[:1] if attack is None else [attack] if isinstance(attack, str) else list(attack)
         if unknown := [name for name in self.attacks if name not in known]:
             raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)}")
@@ -92,8 +93,8 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
         self.patch = None if patch is None else tuple(int(length) for length in patch)
         self.transform = transform
-        self.paths = [self.root / entry["path"] for entry in self.manifest["shards"]]
-        self.ends = list(accumulate(int(entry["samples"]) for entry in self.manifest["shards"]))
+        self.paths = [self.root / entry.path for entry in self.manifest.shards]
+        self.ends = list(accumulate(int(entry.samples) for entry in self.manifest.shards))
         # In shared memory, so that workers that live on see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if weights is not None:
@@ -156,7 +157,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         """The perturbation scaled down to the epoch's bound, on the lattice; never farther from zero than the stored one."""
         if self.epsilon is None:
             return delta
-        bound = float(self.manifest["attacks"][attack]["epsilon"])
+        bound = float(self.manifest.attacks[attack].epsilon)
         wanted = self.epsilon(self.epoch) if callable(self.epsilon) else self.epsilon
         if not 0 <= wanted <= bound:
             raise ValueError(f"epsilon={wanted:g} must lie between 0 and the {bound:g} that {attack} was made with")
@@ -164,7 +165,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         return np.clip(scaled, -math.floor(wanted), math.floor(wanted)).astype(delta.dtype)
 
     def _warn_of_other_weights(self, weights: Path) -> None:
-        found, made_for = hash_file(weights), self.manifest["victim"]["weights_sha256"]
+        found, made_for = hash_file(weights), self.manifest.victim.weights_sha256
         if found != made_for:
             warnings.warn(
                 f"{self.root} was made for weights {made_for[:12]}…, {weights.name} is {found[:12]}…: its examples are transferred, "

@@ -1,6 +1,5 @@
 """Corpora for plain MONAI pipelines: names such as shard-00000.h5#SAMPLE/smia-4, a reader for LoadImage, and a datalist."""
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from monai.data.image_reader import ImageReader
 from monai.utils.enums import MetaKeys, SpaceKeys
 
 from medadv.common.errors import IntegrityError
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import read_manifest
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_files, read_answer
@@ -50,17 +51,17 @@ def datalist(corpus: str | Path, attack: str | None = None) -> list[dict[str, An
     """
     root = Path(corpus)
     try:
-        manifest = json.loads((root / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+        manifest = read_manifest(Workspace(root))
+    except IntegrityError:
         raise IntegrityError(f"{root}: no readable manifest.json; not a corpus, or its run is not finished") from None
-    require_codec(manifest["execution"]["codec"])
-    known = list(manifest["attacks"])
+    require_codec(manifest.execution.codec)
+    known = list(manifest.attacks)
     name = known[0] if attack is None else attack
     if name not in known:
         raise ValueError(f"attack {name!r} is not in this corpus; there are {', '.join(known)}")
     items = []
-    for entry in manifest["shards"]:
-        path = root / entry["path"]
+    for entry in manifest.shards:
+        path = root / entry.path
         file = open_files(path)
         for row, sample in enumerate(_rows(path)):
             address = f"{path}#{sample}"

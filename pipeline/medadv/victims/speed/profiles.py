@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.machine import fast_products
+from medadv.plan.plan_settings import ProfileFacts
 from medadv.victims.speed.folding import fold_batch_norm
 from medadv.victims.speed.int8 import Int8Convolution, has_int8_products, is_quantizable
 from medadv.victims.speed.memory_format import FORMATS, leave_half, with_settled_slices
@@ -37,14 +38,14 @@ class Profile:
         parts = [key for key in ("channels_last", "folded", "bf16", "int8") if getattr(self, key)]
         return "+".join(parts + ([f"compiled {self.compiled}"] if self.compiled else [])) or "plain"
 
-    def as_dict(self) -> dict[str, Any]:
+    def facts(self) -> ProfileFacts:
         """For plan and manifest."""
-        return asdict(self)
+        return ProfileFacts(**asdict(self))
 
     @classmethod
-    def of(cls, data: Mapping[str, Any] | None) -> "Profile":
+    def of(cls, facts: ProfileFacts | None) -> "Profile":
         """From plan or manifest; those without one were made in the plain way."""
-        return cls(**(data or {}))
+        return cls() if facts is None else cls(**dict(facts))
 
 
 def exact_profile(module: nn.Module, device: str) -> Profile:

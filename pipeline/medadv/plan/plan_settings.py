@@ -1,0 +1,92 @@
+"""What decides bits? The settings that a plan froze and the manifest publishes, resolved, as typed records."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainSerializer
+
+from medadv.common.record import Closed, Count, Open, Sha256
+from medadv.spec.attack import AttackSettings
+from medadv.spec.data import Modality, PreprocessSettings, Task
+from medadv.spec.victim import NormalizeSettings
+
+
+class DataFacts(Closed):
+    """Where the samples come from, as far as that is public."""
+
+    modality: Modality
+    task: Task
+    unit: Literal["hu", "level8"]
+    label: Literal["given", "prediction"]
+    label_map: dict[str, list[int]] | None
+    classes: list[str] | None
+    licence: str | None
+    split: str | None
+
+
+class VictimFacts(Closed):
+    """The model under attack: with its weights, enough to load it again."""
+
+    network: str
+    arguments: dict[str, Any]
+    head: Literal["softmax", "sigmoid"]
+    normalize: NormalizeSettings
+    window: tuple[int, ...] | None
+    overlap: float
+    window_mode: Literal["constant", "gaussian"]
+    window_batch: int
+    score_threshold: float
+    weights_sha256: Sha256
+    program_sha256: Sha256 | None
+    parameters: Count
+
+
+class ProfileFacts(Closed):
+    """How the victim is executed while it is attacked; it is scored in fp32 whatever this says."""
+
+    channels_last: bool
+    folded: bool
+    bf16: bool
+    int8: bool = False
+    compiled: str | None
+
+
+class TuningRecord(Closed):
+    """One execution profile tried on a planned batch while the plan was made."""
+
+    profile: str
+    seconds_per_step: float | None
+    success: float | None
+    verdict: str
+
+
+class ExecutionFacts(Open):
+    """Settings that decide bits."""
+
+    batch_size: int
+    shard_size: int
+    threads: int
+    device: Literal["cpu", "cuda"]
+    precision: str
+    profile: ProfileFacts | None = None
+    codec: Literal["gzip", "szip", "blosc2", "zstd"]
+    seed: int
+
+
+def _whole(attacks: dict[str, AttackSettings]) -> Any:
+    """Every field of every attack: a frozen setting stands for itself, whatever its name implies in later versions."""
+    return {name: settings.model_dump(mode="json") for name, settings in attacks.items()}
+
+
+FrozenAttacks = Annotated[dict[str, AttackSettings], PlainSerializer(_whole)]
+
+
+class PlanSettings(Open):
+    """Everything public that a corpus's content follows from, apart from the samples themselves. No paths."""
+
+    meaning: int
+    name: str
+    data: DataFacts
+    preprocess: PreprocessSettings
+    victim: VictimFacts
+    attacks: FrozenAttacks
+    execution: ExecutionFacts
