@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
+from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 from medadv.attacks.cost import passes
 from medadv.cli.app import app
 from medadv.compare.curves import curve

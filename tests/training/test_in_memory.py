@@ -3,15 +3,15 @@
 import doctest
 from typing import Any
 
-import medadv.training.in_memory
 import numpy as np
 import pytest
 import torch
-from attack_cases import LEVEL8, classifier, images, segmenter, settings
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from tests.attacks.attack_cases import LEVEL8, classifier, images, segmenter, settings
 
 import medadv
+import medadv.training.in_memory
 from medadv.attacks.engine import perturb
 from medadv.datasets.labels import Boxes
 from medadv.victims.sources.registry import fcos_resnet18_fpn_gn
