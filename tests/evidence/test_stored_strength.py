@@ -74,7 +74,7 @@ def test_they_are_made_again_when_a_sample_is_gone(tmp_path: Path) -> None:
     made(tmp_path, 4)
     workspace = Workspace(tmp_path / "corpus")
     manifest = read_manifest(workspace)
-    (plan,) = generations(workspace.private / "plans")
+    (plan,) = generations(workspace.plans)
     before = {**manifest["sanity"], "warnings": ["of before"]}
     assert selfcheck.corpus_sanity(workspace, manifest, plan, before) == before
     gone = {**before, "sample_ids": [*before["sample_ids"], "0" * 32]}

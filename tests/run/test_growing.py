@@ -64,7 +64,7 @@ def test_plan_tells_what_is_new_and_about_how_long_it_takes(corpus: Path) -> Non
 def test_estimated_time_counts_voxels_and_workers(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_timed", lambda action: (action(), 2.0)[1])
     spec, settings = load_spec(corpus.parent / "spec.yaml"), {"device": "cpu"}
-    first, *_ = plan.frozen.generations(Workspace(corpus).private / "plans")[0].lines()
+    first, *_ = plan.frozen.generations(Workspace(corpus).plans)[0].lines()
     twice = replace(first, shape=(first.shape[0], 2 * first.shape[1], first.shape[2]))
 
     def seconds(shards: list[PlannedShard], workers: int) -> float:

@@ -262,7 +262,7 @@ def test_out_of_memory_says_which_setting_to_change() -> None:
 
 def test_a_shard_made_twice_is_committed_once(tiny_corpus: Path, tmp_path: Path) -> None:
     workspace = Workspace(tiny_corpus)
-    plan = generations(workspace.private / "plans")[0]
+    plan = generations(workspace.plans)[0]
     stands = commit.committed(workspace, "shard-00000", plan.hash)
     late = tmp_path / "late.h5"
     late.write_bytes(b"of a worker that came late")
@@ -272,7 +272,7 @@ def test_a_shard_made_twice_is_committed_once(tiny_corpus: Path, tmp_path: Path)
 
 
 def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_corpus: Path, tmp_path: Path) -> None:
-    plan = generations(Workspace(tiny_corpus).private / "plans")[0]
+    plan = generations(Workspace(tiny_corpus).plans)[0]
     workspace = Workspace(tmp_path)
     workspace.make()
     job = Job(str(tmp_path), 0, next(plan.lines()).as_dict(), False, str(workspace.lock), "gone")

@@ -6,6 +6,8 @@ No Croissant reader opens HDF5: the shards are files with hashes, and the record
 import json
 from typing import Any
 
+from medadv.store.layout import RESULTS
+
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
 UNKNOWN_LICENCE = "not stated by the maker of this corpus; the licence of the source images applies"
@@ -53,7 +55,7 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-RESULTS = {
+DESCRIBED = {
     "success": ("sc:Integer", "1 where the attack worked by the stored success rule, on the sample read back from the shard"),
     "linf": ("sc:Integer", "largest absolute perturbation, in stored units"),
     "l2": ("sc:Float", "Euclidean norm of the perturbation, in stored units"),
@@ -123,7 +125,8 @@ def _distribution(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 def _records(manifest: dict[str, Any]) -> dict[str, Any]:
     fields = [_field("id", "sc:Text", "identifier of the sample: hash of its input file, and a slice number", "$.records[*].id")]
     for attack in manifest["attacks"]:
-        for result, (kind, description) in RESULTS.items():
+        for result in RESULTS:
+            kind, description = DESCRIBED[result]
             path = f"$.records[*].attacks.'{attack}'.{result}"
             fields.append(_field(f"{attack}.{result}", kind, f"{attack}: {description}", path))
     return {

@@ -10,8 +10,8 @@ import numpy as np
 
 from medadv.batches.loading import Loaded
 from medadv.common.errors import RunError, SpecError
-from medadv.corpus.folder import Workspace
-from medadv.datasets.labels import Boxes, Label
+from medadv.corpus.folder import Workspace, shard_name
+from medadv.datasets.labels import Label, same_label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
@@ -38,7 +38,7 @@ def read_again(
     listings: dict[int, Listed],
 ) -> tuple[list[Loaded], list[str]]:
     """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
-    plans = generations(workspace.private / "plans")
+    plans = generations(workspace.plans)
     if len(plans) <= receipt["generation"]:
         raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
     plan = plans[receipt["generation"]]
@@ -73,7 +73,7 @@ def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
 
 
 def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
-    return next(shard for shard in lines if f"shard-{shard.index:05d}" == name)
+    return next(shard for shard in lines if shard_name(shard.index) == name)
 
 
 def _same(new: Sample, stored: Sample) -> bool:
@@ -91,6 +91,4 @@ def _same_label(new: Sample, stored: Label, victim: Victim) -> bool:
         label = victim.as_label(new.label)
     except ValueError:
         return False
-    if isinstance(label, Boxes) and isinstance(stored, Boxes):
-        return np.array_equal(label.boxes, stored.boxes) and np.array_equal(label.classes, stored.classes)
-    return not isinstance(label, Boxes) and not isinstance(stored, Boxes) and np.array_equal(label, stored)
+    return same_label(label, stored)

@@ -11,7 +11,7 @@ from medadv.batches.judging import planned_batches
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.corpus.receipt import load_receipt
-from medadv.datasets.labels import Boxes, Label, Prediction
+from medadv.datasets.labels import Prediction, same_label
 from medadv.evidence.finding import Finding
 from medadv.evidence.published import device_of, differences, load_published_victim
 from medadv.store.reader import adversarial_image, open_shard, read_answer
@@ -63,7 +63,8 @@ def _shard(
                 record = receipt["records"][row]
                 off = [abs(victim.score(answer, labels[index]) - record["attacks"][attack][f"score_{key}"]) for key, answer in pair.items()]
                 success = victim.succeeded(pair["clean"], pair["adversarial"], labels[index])
-                same = all(_same(pair[key].answer, stored[key]) for key in pair) and success == bool(record["attacks"][attack]["success"])
+                same = all(same_label(pair[key].answer, stored[key]) for key in pair)
+                same = same and success == bool(record["attacks"][attack]["success"])
                 if (exact and not same) or max(off) > (0 if exact else SCORE_TOLERANCE):
                     yield Finding(name, f"{attack}: the victim answers otherwise, scores off by {max(off):.2e}", record["id"], prefix)
 
@@ -71,9 +72,3 @@ def _shard(
 def predict(victim: Victim, images: Any, manifest: dict[str, Any]) -> Sequence[Prediction]:
     """Answers to (n, C, *spatial) stored images, on the device of the corpus."""
     return victim.predict(torch.from_numpy(images).to(device_of(manifest), torch.float32))
-
-
-def _same(first: Label, second: Label) -> bool:
-    if isinstance(first, Boxes) and isinstance(second, Boxes):
-        return np.array_equal(first.boxes, second.boxes) and np.array_equal(first.classes, second.classes)
-    return np.array_equal(np.asarray(first), np.asarray(second))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medadv.common.errors import LockedError, RunError, SpecError
+from medadv.common.errors import ExitCode, LockedError, RunError, SpecError
 from medadv.common.failures import explain
 from medadv.common.log import Log
 from medadv.common.progress import Progress
@@ -49,9 +49,9 @@ class PartResult:
     quarantined: int
 
     @property
-    def exit_code(self) -> int:
-        """0, or 3 when samples of this part were quarantined."""
-        return 3 if self.quarantined else 0
+    def exit_code(self) -> ExitCode:
+        """Whether samples of this part were quarantined."""
+        return ExitCode.QUARANTINED if self.quarantined else ExitCode.DONE
 
     @property
     def text(self) -> str:
@@ -97,7 +97,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
             with ExitStack() as planning:
                 _hold_for_planning(planning, workspace)
                 _refuse_other_cut(workspace, count)
-                plans = generations(workspace.private / "plans")
+                plans = generations(workspace.plans)
                 if plans:
                     _refuse_other_spec(plans[-1], spec, workspace.root)
                 else:

@@ -9,7 +9,7 @@ from torch import nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
-from medadv.common.hashing import hash_file, hash_value
+from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import normalization, windowed
@@ -124,8 +124,3 @@ def classes_for(module: nn.Module, settings: VictimSettings, task: str, stored: 
         got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise SpecError(f"victim: the network answers {got}; task {task} needs logits {expected}")
     return int(outputs.shape[1])
-
-
-def settings_hash(settings: VictimSettings, identity: Identity) -> str:
-    """One hash for a loaded victim: workers keep the last one by it."""
-    return hash_value([settings.model_dump(mode="json"), identity.as_dict()])
