@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -280,11 +281,15 @@ def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_
         make(job)
     assert type(caught.value).__name__ == "NotWantedError"
     with lock.held(workspace.lock) as hold:
-        for _ in range(journal.DEATHS):
+        for _ in range(journal.TOLERATED):
             journal.begin(workspace, job.name, hold.token)
         journal.begin(workspace, "shard-00001", "another run")
-        with pytest.raises(SuspectedError):
+        assert journal.deaths(workspace, job.name, hold.token) == journal.TOLERATED
+        with pytest.raises(SuspectedError) as suspected:
             make(Job(**{**job.__dict__, "token": hold.token}))
+        # It comes back from another process.
+        assert pickle.loads(pickle.dumps(suspected.value)).deaths == journal.TOLERATED
+        assert journal.deaths(workspace, job.name, hold.token) == 0
     assert list(workspace.shards.iterdir()) == []
     assert state.poison(workspace) == []
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from medadv.corpus.receipt import committed
 from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines
 from medadv.prepare.prepare import prepare
 from medadv.prepare.request import Options, locate
+from medadv.run.deaths import suspect, without
 from medadv.run.drive import HALT_S, TICK_S
 from medadv.run.extend import extended
 from medadv.run.job import Job, NotWantedError, SuspectedError
@@ -139,13 +140,12 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
 def _make(job: Job, workspace: Workspace, watch: Watch) -> None:
     """Make a shard here; one on which this process died again and again is looked at sample by sample first."""
     try:
-        watch.made(make(job))
-    except SuspectedError:
-        watch.message(f"this part died {job.deaths} times on {job.name}: trying its samples one by one")
-        poison = diagnose(job)
-        watch.log("diagnosed", shard=job.name, poison=poison)
-        private.remember_poison(workspace, poison)
-        watch.made(make(replace(job, excluded=(*job.excluded, *poison))))
+        try:
+            made = make(job)
+        except SuspectedError as error:
+            suspect(job, error.deaths, watch)
+            made = make(without(job, diagnose(job), workspace, watch))
+        watch.made(made)
     except NotWantedError:
         # The signal that ended the grace time is answered by the caller; otherwise the lock is lost.
         if read_lock(Path(job.lock)).get("token") != job.token:
