@@ -16,8 +16,9 @@ from medadv.evidence import stored_strength as selfcheck
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
 from medadv.prepare.request import Options
-from medadv.run import run as run_module
+from medadv.run import finish
 from medadv.run.run import run
+from medadv.run.working import Work
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -96,13 +97,13 @@ def test_a_signal_during_the_checks_is_heard_and_the_next_run_completes(tmp_path
     spec = made(tmp_path, 4)
     shutil.rmtree(tmp_path / "corpus")
     stop = Stop()
-    tick = run_module._tick
+    tick = finish._tick
 
-    def signalled(work: run_module.Work, done: int, total: int) -> None:
+    def signalled(work: Work, done: int, total: int) -> None:
         stop.note(15)
         tick(work, done, total)
 
-    monkeypatch.setattr(run_module, "_tick", signalled)
+    monkeypatch.setattr(finish, "_tick", signalled)
     with pytest.raises(StoppedError, match="every shard is made"):
         run(spec, Options(), quiet, stop)
     monkeypatch.undo()

@@ -19,13 +19,13 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 from medadv.batches import loading as inputs
 from medadv.common import failures
 from medadv.common.errors import LockedError, RunError
+from medadv.common.stop import stoppable
 from medadv.corpus import private as state
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
 from medadv.prepare.request import Options
 from medadv.run import commit, journal, lock
-from medadv.run import signals as drain
 from medadv.run.job import Job, SuspectedError
 from medadv.run.part import run_part
 from medadv.run.run import run
@@ -80,7 +80,7 @@ def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> Non
     process = start(spec, "--part", "1/2")
     shards, corpus = tmp_path / "corpus" / "shards", tmp_path / "corpus"
     until(lambda: shards.is_dir() and any(shards.glob("shard-*.json")), process)
-    with drain.stoppable() as stop:
+    with stoppable() as stop:
         with pytest.raises(LockedError, match=f"process {process.pid}, last heartbeat") as caught:
             run_part(spec, "1/2", Options(), quiet, stop)
         assert caught.value.exit_code == 75
@@ -106,7 +106,7 @@ def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
 def test_each_signal_has_its_exit_code(number: signal.Signals, code: int) -> None:
-    with drain.stoppable() as stop:
+    with stoppable() as stop:
         stop.check()
         os.kill(os.getpid(), number)
         with pytest.raises(Exception, match=number.name) as caught:
