@@ -54,7 +54,7 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
 
 def equipment_of(corpus: Path) -> tuple[Equipment, list[PlannedShard]]:
     """What the corpus was made with."""
-    plan = generations(Workspace(corpus).private / "plans")[0]
+    plan = generations(Workspace(corpus).plans)[0]
     shards = list(plan.lines())
     return equip(corpus, 0, shards[0].shape, False), shards
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from attack_cases import HU, LEVEL8, classifier, images, labels, segmenter, settings
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.attacks.attack_cases import HU, LEVEL8, classifier, images, labels, segmenter, settings
 
 from medadv.attacks.engine import perturb
 from medadv.spec.attack import NAMED, AttackSettings

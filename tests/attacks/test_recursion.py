@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from attack_cases import LEVEL8, classifier, images, labels, settings
 from scipy import ndimage
+from tests.attacks.attack_cases import LEVEL8, classifier, images, labels, settings
 from torch import Tensor
 from torch.nn import functional
 

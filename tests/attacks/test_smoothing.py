@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from attack_cases import images
 from scipy import ndimage
+from tests.attacks.attack_cases import images
 
 from medadv.attacks.smoothing import axis_kernels, gaussian_weights, smooth
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
+from tests.attacks.attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
 from torch import Tensor, nn
 
 from medadv.attacks.engine import perturb

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
+from tests.attacks.attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -25,7 +25,6 @@ from medadv.compare.scores import Scores, paired_difference
 from medadv.compare.table import Bench, table
 from medadv.compare.write import as_records, as_text
 from medadv.datasets.labels import Boxes, Prediction
-from medadv.scoring.intervals import draws, interval, mean_interval
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.classification import Classifier
@@ -147,16 +146,6 @@ def test_ssim_is_that_of_the_field() -> None:
     options = {"data_range": 255, "channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "win_size": 11}
     expected = [structural_similarity(a.numpy(), b.numpy(), **options) for a, b in zip(images, images + delta, strict=True)]
     assert row.sizes["ssim"].value == pytest.approx(np.mean(expected), abs=0.02)
-
-
-def test_bootstrap() -> None:
-    values = np.random.default_rng(0).normal(5, 2, 400)
-    found = mean_interval(values)
-    assert found.value == pytest.approx(values.mean())
-    # The interval of a mean: 1.96 standard errors either side.
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert interval(lambda rows: float("nan") if rows else 1.0, 5).value == 1.0
-    assert np.array_equal(draws(7, 3), draws(7, 3))
 
 
 def test_paired_difference_sees_what_separate_intervals_hide() -> None:

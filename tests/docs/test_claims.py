@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import typer
-from documents import DOCUMENTS, ROOT, blocks, commands, read
+from tests.docs.documents import DOCUMENTS, ROOT, blocks, commands, read
 
 from medadv.cli.app import app
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from documents import DOCUMENTS, NO_COMMANDS, PYTHON, ROOT, Block, blocks, commands, read
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+from tests.docs.documents import DOCUMENTS, NO_COMMANDS, PYTHON, ROOT, Block, blocks, commands, read
 
 from medadv.cli.app import app
 from medadv.demo.dicom_series import write_dicom_series

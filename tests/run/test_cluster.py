@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 
+from medadv.common import machine
 from medadv.common.threads import SHARERS
 from medadv.evidence.verify import verify
+from medadv.prepare.request import Address
 from medadv.run import cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,19 +89,19 @@ def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
 def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: the nannies' environment is what pins one, and it can be looked at anywhere."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
-    assert cluster.visible_gpus() == ["GPU-a", "GPU-b", "GPU-c"]
-    assert cluster.default_workers(4, "cuda") == 3
-    with cluster.connect(2, 1, "cuda", cluster.Address()) as pool:
+    assert machine.visible_gpus() == ["GPU-a", "GPU-b", "GPU-c"]
+    assert machine.default_workers(4, "cuda") == 3
+    with cluster.connect(2, 1, "cuda", Address()) as pool:
         assert "2 workers on GPU GPU-a, GPU-b" in pool.about
         seen = pool.client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         shares = pool.client.run(os.getenv, SHARERS)
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
     assert set(shares.values()) == {"2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cluster.visible_gpus() == []
+    assert machine.visible_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda: 2)
-    assert cluster.visible_gpus() == ["0", "1"]
+    monkeypatch.setattr(machine.torch.cuda, "device_count", lambda: 2)
+    assert machine.visible_gpus() == ["0", "1"]
 
 
 def test_no_worker_and_no_scheduler_are_errors_not_waits(tmp_path: Path, processes: list["subprocess.Popen[str]"]) -> None:

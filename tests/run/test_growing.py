@@ -10,12 +10,13 @@ import h5py
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
-from medadv import plan
 from medadv.common.errors import IntegrityError, RunError, SpecError
 from medadv.common.stop import Stop
 from medadv.corpus import private as state
 from medadv.corpus.folder import Workspace
+from medadv.datasets import file_hashes
 from medadv.evidence.verify import verify
+from medadv.plan.frozen import generations
 from medadv.plan.model import PlannedShard
 from medadv.prepare import estimate
 from medadv.prepare.describe import describe
@@ -63,7 +64,7 @@ def test_plan_tells_what_is_new_and_about_how_long_it_takes(corpus: Path) -> Non
 
 def test_estimated_time_counts_voxels_and_workers(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_timed", lambda action: (action(), 2.0)[1])
-    spec, (made,) = load_spec(corpus.parent / "spec.yaml"), plan.frozen.generations(Workspace(corpus).private / "plans")
+    spec, (made,) = load_spec(corpus.parent / "spec.yaml"), generations(Workspace(corpus).plans)
     settings = made.settings.execution.model_copy(update={"profile": None})
     first, *_ = made.lines()
     twice = replace(first, shape=(first.shape[0], 2 * first.shape[1], first.shape[2]))
@@ -86,8 +87,8 @@ def test_one_new_image_makes_one_new_shard_and_touches_no_other(corpus: Path, mo
     again(corpus)
     before = shard_bytes(corpus)
     hashed: list[Path] = []
-    real = plan.files.hash_file
-    monkeypatch.setattr(plan.files, "hash_file", lambda path: hashed.append(path) or real(path))
+    real = file_hashes.hash_file
+    monkeypatch.setattr(file_hashes, "hash_file", lambda path: hashed.append(path) or real(path))
     text = (corpus.parent / "data" / "labels.csv").read_text()
     shutil.copytree(corpus.parent / "data", corpus.parent / "more")
     draw_pictures(corpus.parent / "new", 11)

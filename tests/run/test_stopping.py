@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -18,13 +19,13 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 from medadv.batches import loading as inputs
 from medadv.common import failures
 from medadv.common.errors import LockedError, RunError
+from medadv.common.stop import stoppable
 from medadv.corpus import private as state
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
 from medadv.prepare.request import Options
 from medadv.run import commit, journal, lock
-from medadv.run import signals as drain
 from medadv.run.job import Job, SuspectedError
 from medadv.run.part import run_part
 from medadv.run.run import run
@@ -79,7 +80,7 @@ def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> Non
     process = start(spec, "--part", "1/2")
     shards, corpus = tmp_path / "corpus" / "shards", tmp_path / "corpus"
     until(lambda: shards.is_dir() and any(shards.glob("shard-*.json")), process)
-    with drain.stoppable() as stop:
+    with stoppable() as stop:
         with pytest.raises(LockedError, match=f"process {process.pid}, last heartbeat") as caught:
             run_part(spec, "1/2", Options(), quiet, stop)
         assert caught.value.exit_code == 75
@@ -105,7 +106,7 @@ def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
 def test_each_signal_has_its_exit_code(number: signal.Signals, code: int) -> None:
-    with drain.stoppable() as stop:
+    with stoppable() as stop:
         stop.check()
         os.kill(os.getpid(), number)
         with pytest.raises(Exception, match=number.name) as caught:
@@ -262,7 +263,7 @@ def test_out_of_memory_says_which_setting_to_change() -> None:
 
 def test_a_shard_made_twice_is_committed_once(tiny_corpus: Path, tmp_path: Path) -> None:
     workspace = Workspace(tiny_corpus)
-    plan = generations(workspace.private / "plans")[0]
+    plan = generations(workspace.plans)[0]
     stands = commit.committed(workspace, "shard-00000", plan.hash)
     late = tmp_path / "late.h5"
     late.write_bytes(b"of a worker that came late")
@@ -272,7 +273,7 @@ def test_a_shard_made_twice_is_committed_once(tiny_corpus: Path, tmp_path: Path)
 
 
 def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_corpus: Path, tmp_path: Path) -> None:
-    plan = generations(Workspace(tiny_corpus).private / "plans")[0]
+    plan = generations(Workspace(tiny_corpus).plans)[0]
     workspace = Workspace(tmp_path)
     workspace.make()
     job = Job(str(tmp_path), 0, next(plan.lines()), False, str(workspace.lock), "gone")
@@ -280,11 +281,15 @@ def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_
         make(job)
     assert type(caught.value).__name__ == "NotWantedError"
     with lock.held(workspace.lock) as hold:
-        for _ in range(journal.DEATHS):
+        for _ in range(journal.TOLERATED):
             journal.begin(workspace, job.name, hold.token)
         journal.begin(workspace, "shard-00001", "another run")
-        with pytest.raises(SuspectedError):
+        assert journal.deaths(workspace, job.name, hold.token) == journal.TOLERATED
+        with pytest.raises(SuspectedError) as suspected:
             make(Job(**{**job.__dict__, "token": hold.token}))
+        # It comes back from another process.
+        assert pickle.loads(pickle.dumps(suspected.value)).deaths == journal.TOLERATED
+        assert journal.deaths(workspace, job.name, hold.token) == 0
     assert list(workspace.shards.iterdir()) == []
     assert state.poison(workspace) == []
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from ct_phantoms import COLUMNS, ROWS, ct_slice, edited, enhanced, stored_values, write_series
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless
+from tests.transforms.ct_phantoms import COLUMNS, ROWS, ct_slice, edited, enhanced, stored_values, write_series
 
 from medadv_transforms import InputError, count_slices, inspect_ct, read_ct_slice, read_ct_volume
 from medadv_transforms.errors import REASONS_AND_ADVICE

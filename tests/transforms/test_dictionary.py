@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ct_phantoms import ct_slice, write_nifti, write_series
 from monai.data import MetaTensor
 from monai.transforms import Compose, Flipd, ScaleIntensityRanged
 from PIL import Image
+from tests.transforms.ct_phantoms import ct_slice, write_nifti, write_series
 
 from medadv_transforms import CropBlackBorderd, CropFieldOfViewd, LoadColourd, LoadCTd, RestoreBoxesd, read_ct_volume
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ct_phantoms import COLUMNS, ROWS, ct_slice, segmentation, write_nifti, write_series
+from tests.transforms.ct_phantoms import COLUMNS, ROWS, ct_slice, segmentation, write_nifti, write_series
 
 from medadv_transforms import InputError, LoadedImage, inspect_ct, read_ct_slice, read_ct_volume, read_mask, restore_grid
 

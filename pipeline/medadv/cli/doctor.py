@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from medadv.cli.options import Json
+from medadv.common.errors import ExitCode, SpecError
 
 PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "dask", "distributed", "pydicom", "nibabel", "pillow")
 DECODERS = {
@@ -50,8 +51,6 @@ def doctor(
 
     Example: medadv doctor /data/corpora
     """
-    from medadv.common.errors import SpecError
-
     if not folder.is_dir():
         raise SpecError(f"{folder}: no such folder; name the one that corpora will lie in")
     found = examine(folder)
@@ -64,7 +63,7 @@ def doctor(
             if check.advice:
                 print(f"{'':8}{'':{width}}  -> {check.advice}")
     if any(check.state == "trouble" for check in found):
-        raise typer.Exit(4)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def examine(folder: Path) -> list[Check]:

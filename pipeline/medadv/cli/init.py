@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medadv.common.errors import SpecError
 from medadv.datasets.guess import guess, spec_text, way_between
 
 
@@ -17,7 +18,6 @@ def init(
 
     Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
     """
-    from medadv.common.errors import SpecError
     from medadv.common.files import writable_file
     from medadv.spec.reading import load_spec
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from medadv.cli.options import Corpus, Json, TrustCode, Weights
+from medadv.common.errors import ExitCode, SpecError
 
 
 def reproduce(
@@ -22,7 +23,6 @@ def reproduce(
 
     Example: medadv reproduce corpora/lung --sample 0a6c8217867b3f3053f8ed29da42d02a --weights victims/lung.safetensors
     """
-    from medadv.common.errors import IntegrityError, SpecError
     from medadv.evidence.reproduce import TOLERANCE
     from medadv.evidence.reproduce import reproduce as remake
 
@@ -43,4 +43,4 @@ def reproduce(
         if not found.equal and found.environment:
             print(f"  on another machine up to {TOLERANCE:.0%} of the voxels may differ")
     if not found.accepted:
-        raise typer.Exit(IntegrityError.exit_code)
+        raise typer.Exit(ExitCode.INTEGRITY)

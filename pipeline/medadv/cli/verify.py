@@ -7,6 +7,7 @@ import typer
 
 from medadv.cli.console import reporter
 from medadv.cli.options import Corpora, Json, TrustCode, Weights
+from medadv.common.errors import ExitCode
 
 
 def verify(
@@ -21,7 +22,6 @@ def verify(
 
     Example: medadv verify corpora/train corpora/test --deep
     """
-    from medadv.common.errors import IntegrityError
     from medadv.evidence.across import check_across
     from medadv.evidence.verify import find_damage
 
@@ -46,4 +46,4 @@ def verify(
         for line in [*crossing, *notes]:
             print(line)
     if count or crossing:
-        raise typer.Exit(IntegrityError.exit_code)
+        raise typer.Exit(ExitCode.INTEGRITY)

@@ -3,42 +3,61 @@
 Anything that is not one of these is a bug and shows its traceback.
 """
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command line ends with. Scripts rely on the numbers: they do not change."""
+
+    DONE = 0
+    """Done, or nothing new."""
+    SPEC = 2
+    """Wrong spec or arguments."""
+    QUARANTINED = 3
+    """Done, some inputs quarantined."""
+    FAILED = 4
+    INTEGRITY = 5
+    """Something published differs from what was committed."""
+    LOCKED = 75
+    """Another run holds the corpus (EX_TEMPFAIL of sysexits.h: try again later)."""
+    INTERRUPTED = 130
+    """Stopped by SIGINT; finished shards are kept."""
+    TERMINATED = 143
+    """Stopped by SIGTERM or SIGUSR1; finished shards are kept."""
 
 
 class MedadvError(Exception):
     """An expected failure; its text is one line that says what is wrong and what to do next."""
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
 
 
 class SpecError(MedadvError):
     """The run spec, an argument or the victim it names is wrong."""
 
-    exit_code = 2
+    exit_code = ExitCode.SPEC
 
 
 class IntegrityError(MedadvError):
     """Something published differs from what was committed."""
 
-    exit_code = 5
+    exit_code = ExitCode.INTEGRITY
 
 
 class LockedError(MedadvError):
     """Another run holds the corpus."""
 
-    exit_code = 75
+    exit_code = ExitCode.LOCKED
 
 
 class RunError(MedadvError):
     """The run could not be finished: no space, no data root, no workers."""
 
-    exit_code = 4
-
 
 class StoppedError(MedadvError):
     """A signal asked the run to stop; every finished shard is kept."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 

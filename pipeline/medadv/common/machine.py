@@ -12,8 +12,9 @@ from typing import Literal
 
 import torch
 
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory.max"))
-"""Where the kernel says what a container may take, in its older and its newer form."""
+CGROUP = Path("/sys/fs/cgroup")
+CGROUP_LIMITS = ("memory/memory.limit_in_bytes", "memory/memory.soft_limit_in_bytes", "memory.max", "memory.high", "memory.low")
+"""Where the kernel says what a container may take, in its older and its newer form: the limits that Dask looks at."""
 
 Product = Literal["bf16", "fp16", "int8"]
 
@@ -77,9 +78,9 @@ def visible_gpus() -> list[str]:
 def memory_limit() -> int:
     """Bytes that this process and its children may take together: the machine's, or less where a container or a limit says so."""
     limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in CGROUP_LIMITS:
+    for name in CGROUP_LIMITS:
         try:
-            allowed = int(path.read_text())
+            allowed = int((CGROUP / name).read_text())
         except (OSError, ValueError):  # no such file, or "max"
             continue
         if allowed > 0:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from medadv.common.errors import StoppedError
+from medadv.common.errors import ExitCode, StoppedError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """Termination, the keyboard, and what SLURM sends ahead of a preemption."""
@@ -27,7 +27,7 @@ class Stop:
     def error(self, kept: str) -> StoppedError:
         """What the command ends with: 130 for SIGINT, 143 for the others."""
         assert self.signal is not None
-        code = 130 if self.signal == signal.SIGINT else 143
+        code = ExitCode.INTERRUPTED if self.signal == signal.SIGINT else ExitCode.TERMINATED
         return StoppedError(f"stopped by {signal.Signals(self.signal).name}; {kept}", code)
 
     def check(self, kept: str = "nothing was begun") -> None:

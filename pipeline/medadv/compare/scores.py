@@ -7,7 +7,7 @@ import numpy as np
 
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.scoring.boxes import AveragePrecision, counts
-from medadv.scoring.intervals import LEVEL, RESAMPLES, RESAMPLES_DETECTION, Interval, draws, interval
+from medadv.scoring.intervals import Interval, bootstrap, draws, percentiles, resamples_for
 from medadv.scoring.metrics import corpus_metrics, headline
 from medadv.victims.victim import TaskModel
 
@@ -36,7 +36,7 @@ class Scores:
 
     def interval(self) -> Interval:
         """The headline metric with its interval."""
-        return interval(self.value, self.count, RESAMPLES_DETECTION if self.task == "detection" else RESAMPLES)
+        return bootstrap(lambda chosen: self.value(chosen.tolist()), self.count, resamples_for(self.task, self.count))
 
     def further(self, judge: TaskModel) -> dict[str, float]:
         """Every metric of the task; for detection also missed and invented boxes per image."""
@@ -53,10 +53,9 @@ def paired_difference(first: Scores, second: Scores, *, one_sided: bool = True) 
 
     With one_sided False the share counts the rarer side twice, as for a two-sided test.
     """
-    resamples = RESAMPLES_DETECTION if first.task == "detection" else RESAMPLES
-    values = np.array([first.value(row.tolist()) - second.value(row.tolist()) for row in draws(first.count, resamples)])
+    chosen = (row.tolist() for row in draws(first.count, resamples_for(first.task, first.count)))
+    values = np.array([first.value(rows) - second.value(rows) for rows in chosen])
     values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     not_below = float((values >= 0).mean())
     share = not_below if one_sided else min(1.0, 2 * min(not_below, float((values <= 0).mean())))
-    return Interval(first.value() - second.value(), float(low), float(high)), share
+    return Interval(first.value() - second.value(), *percentiles(values)), share

@@ -8,6 +8,7 @@ from typing import Any
 
 from medadv.common.record import plain
 from medadv.corpus.manifest import Manifest
+from medadv.store.layout import RESULTS
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
@@ -56,7 +57,7 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-RESULTS = {
+DESCRIBED = {
     "success": ("sc:Integer", "1 where the attack worked by the stored success rule, on the sample read back from the shard"),
     "linf": ("sc:Integer", "largest absolute perturbation, in stored units"),
     "l2": ("sc:Float", "Euclidean norm of the perturbation, in stored units"),
@@ -126,7 +127,8 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
 def _records(manifest: Manifest) -> dict[str, Any]:
     fields = [_field("id", "sc:Text", "identifier of the sample: hash of its input file, and a slice number", "$.records[*].id")]
     for attack in manifest.attacks:
-        for result, (kind, description) in RESULTS.items():
+        for result in RESULTS:
+            kind, description = DESCRIBED[result]
             path = f"$.records[*].attacks.'{attack}'.{result}"
             fields.append(_field(f"{attack}.{result}", kind, f"{attack}: {description}", path))
     return {

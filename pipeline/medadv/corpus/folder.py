@@ -85,9 +85,14 @@ class Workspace:
         """Structured log of all runs."""
         return self.private / "logs" / "run.jsonl"
 
+    @property
+    def plans(self) -> Path:
+        """Frozen plans, one folder a generation."""
+        return self.private / "plans"
+
     def plan(self, generation: int) -> Path:
         """Folder of a generation's frozen plan."""
-        return self.private / "plans" / f"{generation:04d}"
+        return self.plans / f"{generation:04d}"
 
     def shard(self, name: str) -> Path:
         """HDF5 file of a shard."""

@@ -35,6 +35,13 @@ Label: TypeAlias = Array | Boxes
 """Classification: () int64, or (K,) uint8 for several labels; segmentation: (*spatial) or (K, *spatial) uint8; detection: Boxes."""
 
 
+def same_label(first: Label, second: Label) -> bool:
+    """Whether two truths, or two answers, are equal. Boxes are equal with their classes and in their order, whatever their scores."""
+    if isinstance(first, Boxes) and isinstance(second, Boxes):
+        return np.array_equal(first.boxes, second.boxes) and np.array_equal(first.classes, second.classes)
+    return not isinstance(first, Boxes) and not isinstance(second, Boxes) and np.array_equal(first, second)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One sample's answer in the form of its label, with class probabilities where the task has them ((K,) float64)."""

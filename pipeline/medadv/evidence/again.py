@@ -11,7 +11,7 @@ from medadv.batches.loading import Loaded
 from medadv.common.errors import RunError, SpecError
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.receipt import Receipt
-from medadv.datasets.labels import Boxes, Label
+from medadv.datasets.labels import Label, same_label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
@@ -38,7 +38,7 @@ def read_again(
     listings: dict[int, Listed],
 ) -> tuple[list[Loaded], list[str]]:
     """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
-    plans = generations(workspace.private / "plans")
+    plans = generations(workspace.plans)
     if len(plans) <= receipt.generation:
         raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
     plan = plans[receipt.generation]
@@ -91,6 +91,4 @@ def _same_label(new: Sample, stored: Label, judge: TaskModel) -> bool:
         label = judge.as_label(new.label)
     except ValueError:
         return False
-    if isinstance(label, Boxes) and isinstance(stored, Boxes):
-        return np.array_equal(label.boxes, stored.boxes) and np.array_equal(label.classes, stored.classes)
-    return not isinstance(label, Boxes) and not isinstance(stored, Boxes) and np.array_equal(label, stored)
+    return same_label(label, stored)

@@ -13,11 +13,10 @@ from medadv.corpus.receipt import Receipt, SampleRecord
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
 from medadv.spec.attack import AttackSettings
-from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, perturbation_dtype
+from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, perturbation_dtype
 from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
-RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 # What a file that is no shard, or a damaged one, makes h5py and numpy raise.
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OverflowError)
 

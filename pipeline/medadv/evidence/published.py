@@ -61,7 +61,7 @@ def load_published_victim(
         _hold(weights, expected)
         settings["network" if program == facts.weights_sha256 else "weights"] = str(weights.resolve())
     else:
-        plans = generations(workspace.private / "plans")
+        plans = generations(workspace.plans)
         if not plans:
             raise SpecError(f"the victim's weights are missing: give --weights FILE with SHA-256 {facts.weights_sha256}")
         planned, base = plans[0].spec.victim, Path(plans[0].base)

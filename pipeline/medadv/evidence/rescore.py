@@ -11,7 +11,7 @@ from medadv.batches.batch import on_device, rows_by_batch
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.corpus.receipt import Receipt
-from medadv.datasets.labels import Boxes, Label, Prediction
+from medadv.datasets.labels import Prediction, same_label
 from medadv.evidence.finding import Finding
 from medadv.evidence.published import device_of, differences, load_published_victim
 from medadv.store.reader import adversarial_image, open_shard, read_answer
@@ -65,7 +65,7 @@ def _shard(
                 scores = {"clean": said.score_clean, "adversarial": said.score_adversarial}
                 off = [abs(judge.score(answer, labels[index]) - scores[key]) for key, answer in pair.items()]
                 success = judge.succeeded(pair["clean"], pair["adversarial"], labels[index])
-                same = all(_same(pair[key].answer, stored[key]) for key in pair) and success == bool(said.success)
+                same = all(same_label(pair[key].answer, stored[key]) for key in pair) and success == bool(said.success)
                 if (exact and not same) or max(off) > (0 if exact else SCORE_TOLERANCE):
                     yield Finding(name, f"{attack}: the victim answers otherwise, scores off by {max(off):.2e}", record.id, prefix)
 
@@ -73,9 +73,3 @@ def _shard(
 def predict(judge: TaskModel, images: Any, manifest: Manifest) -> Sequence[Prediction]:
     """Answers to (n, C, *spatial) stored images, on the device of the corpus."""
     return judge.predict(on_device(images, torch.device(device_of(manifest))))
-
-
-def _same(first: Label, second: Label) -> bool:
-    if isinstance(first, Boxes) and isinstance(second, Boxes):
-        return np.array_equal(first.boxes, second.boxes) and np.array_equal(first.classes, second.classes)
-    return np.array_equal(np.asarray(first), np.asarray(second))

@@ -4,6 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from medadv.attacks.cost import passes
 from medadv.common.machine import default_workers
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
@@ -14,6 +17,8 @@ from medadv.prepare.estimate import seconds_to_make
 from medadv.prepare.prepare import prepare
 from medadv.prepare.request import Options, locate
 from medadv.spec.reading import load_spec
+from medadv.store.layout import perturbation_dtype
+from medadv_transforms.units import LATTICES
 
 
 def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, Any]:
@@ -22,9 +27,8 @@ def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop |
     workspace = locate(spec, spec_path, options.out)
     prepared = prepare(spec, base, workspace, options, progress, stop, measure=False)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
-    width = 2 if prepared.settings.data.unit == "hu" else 1
-    per_value = width + sum(1 if a.epsilon <= 127 else 2 for a in spec.attacks.values())
-    passes = sum(a.steps * (2 if a.weight else 1) for a in spec.attacks.values())
+    stored = [LATTICES[prepared.settings.data.unit].dtype, *(perturbation_dtype(a.epsilon) for a in spec.attacks.values())]
+    forward, backward = map(sum, zip(*(passes(a) for a in spec.attacks.values()), strict=True))
     missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
     execution, to_make = prepared.settings.execution, missing + prepared.new
     workers = default_workers(spec.execution.threads, execution.device) if spec.execution.workers == "auto" else spec.execution.workers
@@ -36,8 +40,9 @@ def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop |
         "new_shards": len(prepared.new),
         "shards_to_make": len(to_make),
         "quarantined": len(prepared.survey.problems) + len(prepared.gone),
-        "bytes_before_compression": values * per_value,
-        "gradient_passes_per_sample": passes,
+        "bytes_before_compression": values * sum(np.dtype(kind).itemsize for kind in stored),
+        "forward_passes_per_sample": forward,
+        "backward_passes_per_sample": backward,
         "workers": workers,
         "estimated_seconds": None if seconds is None else float(f"{seconds:.2g}"),  # a guess deserves two digits
     }

@@ -81,7 +81,7 @@ def prepare(
         StoppedError: a signal came.
     """
     require_codec(spec.execution.codec)
-    plans = generations(workspace.private / "plans")
+    plans = generations(workspace.plans)
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
     if plans and not source.exists():

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from medadv.datasets.labels import Array
-from medadv.report.estimates import Estimate
+from medadv.scoring.intervals import Interval
 
 WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 34, 12, 10, 34
@@ -61,7 +61,7 @@ def histogram(values: Array, label: str, colour: str = BLUE, limits: tuple[float
     return _svg(parts, text, HEIGHT)
 
 
-def intervals(rows: Sequence[tuple[str, Estimate, str]], label: str) -> Markup:
+def intervals(rows: Sequence[tuple[str, Interval, str]], label: str) -> Markup:
     """Points with their intervals on an axis from 0 to 1: (name, estimate, colour) from top to bottom; clean ones are filled circles,
     adversarial ones (orange) diamonds."""
     line, width, left = 26, 420, 150

@@ -8,10 +8,8 @@ import numpy as np
 
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Label
-from medadv.store.layout import answer_at
+from medadv.store.layout import RESULTS, answer_at
 from medadv.store.reader import read_small
-
-RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 
 
 @dataclass

@@ -9,43 +9,13 @@ from scipy.stats import rankdata
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.report.columns import AttackColumns, Columns
 from medadv.scoring.boxes import AveragePrecision
+from medadv.scoring.intervals import Interval, bootstrap, resamples_for
 from medadv.scoring.metrics import corpus_metrics
 
-LEVEL = 0.95
-RESAMPLES = 1000
-RESAMPLES_DETECTION = 200
-BUDGET = 20_000_000
-BUDGET_DETECTION = 20_000
-"""Samples drawn in all; larger corpora get fewer resamples, and need fewer."""
-FEWEST = 20
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "Dice", "ap50": "AP at IoU 0.5", "ap": "AP, IoU 0.5 to 0.95", "success": "success"}
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its percentile interval of 95 %, NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
-
-
-def bootstrap(statistic: Callable[[Array], float], count: int, resamples: int, seed: int = 0) -> Estimate:
-    """Percentile bootstrap of a statistic that takes sample indices; one resample in memory at a time."""
-    generator = np.random.default_rng(seed)
-    values = np.array([statistic(generator.integers(0, count, count)) for _ in range(resamples)])
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) else (np.nan, np.nan)
-    return Estimate(statistic(np.arange(count)), float(low), float(high))
-
-
-def resamples_for(task: str, count: int) -> int:
-    """How often a corpus of this size is drawn again."""
-    most, budget = (RESAMPLES_DETECTION, BUDGET_DETECTION) if task == "detection" else (RESAMPLES, BUDGET)
-    return max(FEWEST, min(most, budget // max(1, count)))
-
-
-def metrics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[str, Estimate]:
+def metrics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[str, Interval]:
     """Every metric of the task, as the manifest has them, with its interval.
 
     answers: the victim's, empty for segmentation.  scores: (n,), of these answers.
@@ -56,7 +26,7 @@ def metrics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[s
     return {name: bootstrap(statistic, count, resamples) for name, statistic in statistics.items()}
 
 
-def success(attack: AttackColumns) -> Estimate:
+def success(attack: AttackColumns) -> Interval:
     """Share of the samples on which the attack succeeds."""
     return bootstrap(lambda chosen: float(attack.success[chosen].mean()), len(attack.success), resamples_for("", len(attack.success)))
 

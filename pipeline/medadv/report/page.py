@@ -17,10 +17,11 @@ from medadv.corpus.quarantine import read_quarantine
 from medadv.report import charts, checks
 from medadv.report.cases import Look, choose, show
 from medadv.report.columns import Columns, read_columns
-from medadv.report.estimates import NAMES, Estimate, metrics, per_class, resamples_for, success
+from medadv.report.estimates import NAMES, metrics, per_class, success
 from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, read_back
 from medadv.report.words import MODALITIES, RESPONSIBLE, citations, methods
+from medadv.scoring.intervals import Interval, resamples_for
 from medadv.store.reader import open_shard
 
 UNITS = {"hu": "HU", "level8": "grey levels"}
@@ -68,7 +69,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
     seed = int(manifest.content_root[:8], 16)
     corpus = workspace.root.name
     attacks = []
-    clean: dict[str, Estimate] = {}
+    clean: dict[str, Interval] = {}
     for name, settings in manifest.attacks.items():
         found = columns.attacks[name]
         clean = clean or metrics(columns, found.clean, found.score_clean)
@@ -126,7 +127,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
     )
 
 
-def _lines(name: str, clean: Estimate, adversarial: Estimate) -> list[tuple[str, Estimate, str]]:
+def _lines(name: str, clean: Interval, adversarial: Interval) -> list[tuple[str, Interval, str]]:
     return [(f"{name}, clean", clean, charts.BLUE), (f"{name}, adv.", adversarial, charts.ORANGE)]
 
 

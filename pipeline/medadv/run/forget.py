@@ -31,10 +31,10 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
     """
     stop = stop or Stop()
     workspace = Workspace(corpus.resolve())
-    if not (workspace.private / "plans").is_dir():
+    if not workspace.plans.is_dir():
         raise SpecError(f"{corpus} is no corpus, or came without its private folder .medadv: only its maker can remove a patient")
     with working(workspace, options, progress, stop) as work:
-        plans = generations(workspace.private / "plans")
+        plans = generations(workspace.plans)
         concerned = [(plan, shard) for plan, shard in live_lines(plans) if any(s.group == group for s in shard.samples)]
         if not concerned and group not in private.forgotten_groups(workspace):
             raise SpecError(f"{corpus} holds no group {group!r}; give group_id as it stands in the shards")

@@ -12,7 +12,11 @@ class NotWantedError(Exception):
 
 
 class SuspectedError(Exception):
-    """Workers died on this shard: its samples are to be looked at one by one."""
+    """So many workers died on this shard that its samples are to be looked at one by one."""
+
+    def __init__(self, name: str, deaths: int) -> None:
+        super().__init__(name, deaths)
+        self.deaths = deaths
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Job:
     lock: str
     token: str
     excluded: tuple[str, ...] = ()
-    deaths: int = journal.DEATHS
+    tolerated: int = journal.TOLERATED
     """How many workers may die on the shard before it is suspected."""
     diary: str = ""
     """Under what the deaths are counted: the run's token unless set."""

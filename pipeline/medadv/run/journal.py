@@ -4,18 +4,25 @@ from contextlib import suppress
 
 from medadv.corpus.folder import Workspace
 
-DEATHS = 3
+TOLERATED = 3
 """A shard on which this many workers died is looked at sample by sample."""
 
 
 def begin(workspace: Workspace, name: str, token: str) -> int:
     """Note that a shard is begun; returns how many of this run's workers began it and neither finished nor failed."""
     workspace.begun.mkdir(exist_ok=True)
-    with (workspace.begun / name).open("a+") as stream:
-        stream.seek(0)
-        deaths = stream.read().split().count(token)
+    before = deaths(workspace, name, token)
+    with (workspace.begun / name).open("a") as stream:
         stream.write(f"{token}\n")
-    return deaths
+    return before
+
+
+def deaths(workspace: Workspace, name: str, token: str) -> int:
+    """How many of a run's workers began a shard and neither finished nor failed."""
+    try:
+        return (workspace.begun / name).read_text().split().count(token)
+    except FileNotFoundError:
+        return 0
 
 
 def end(workspace: Workspace, name: str) -> None:

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medadv.common.errors import LockedError, RunError, SpecError
+from medadv.common.errors import ExitCode, LockedError, RunError, SpecError
 from medadv.common.failures import explain
 from medadv.common.log import Log
 from medadv.common.progress import Progress
@@ -20,6 +20,7 @@ from medadv.corpus.receipt import committed
 from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, whole
 from medadv.prepare.prepare import prepare
 from medadv.prepare.request import Options, locate
+from medadv.run.deaths import suspect, without
 from medadv.run.drive import HALT_S, TICK_S
 from medadv.run.extend import extended
 from medadv.run.job import Job, NotWantedError, SuspectedError
@@ -49,9 +50,9 @@ class PartResult:
     quarantined: int
 
     @property
-    def exit_code(self) -> int:
-        """0, or 3 when samples of this part were quarantined."""
-        return 3 if self.quarantined else 0
+    def exit_code(self) -> ExitCode:
+        """Whether samples of this part were quarantined."""
+        return ExitCode.QUARANTINED if self.quarantined else ExitCode.DONE
 
     @property
     def text(self) -> str:
@@ -97,7 +98,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
             with ExitStack() as planning:
                 _hold_for_planning(planning, workspace)
                 _refuse_other_cut(workspace, count)
-                plans = generations(workspace.private / "plans")
+                plans = generations(workspace.plans)
                 if plans:
                     _refuse_other_spec(plans[-1], spec, workspace.root)
                 else:
@@ -139,13 +140,12 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
 def _make(job: Job, workspace: Workspace, watch: Watch) -> None:
     """Make a shard here; one on which this process died again and again is looked at sample by sample first."""
     try:
-        watch.made(make(job))
-    except SuspectedError:
-        watch.message(f"this part died {job.deaths} times on {job.name}: trying its samples one by one")
-        poison = diagnose(job).poison
-        watch.log("diagnosed", shard=job.name, poison=list(poison))
-        private.remember_poison(workspace, poison)
-        watch.made(make(replace(job, excluded=(*job.excluded, *poison))))
+        try:
+            made = make(job)
+        except SuspectedError as error:
+            suspect(job, error.deaths, watch)
+            made = make(without(job, diagnose(job), workspace, watch))
+        watch.made(made)
     except NotWantedError:
         # The signal that ended the grace time is answered by the caller; otherwise the lock is lost.
         if not holds(Path(job.lock), job.token):

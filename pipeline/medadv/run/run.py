@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medadv.common.errors import ExitCode
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
 from medadv.corpus import private
@@ -33,9 +34,9 @@ class Result:
     newly_quarantined: int
 
     @property
-    def exit_code(self) -> int:
-        """0, or 3 when this run quarantined inputs."""
-        return 3 if self.newly_quarantined else 0
+    def exit_code(self) -> ExitCode:
+        """Whether this run quarantined inputs."""
+        return ExitCode.QUARANTINED if self.newly_quarantined else ExitCode.DONE
 
     def as_dict(self) -> Any:
         """The machine-readable result."""
@@ -64,7 +65,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     with working(workspace, options, progress, stop) as work:
         key = private.ensure_key(workspace)
         # A killed `forget` is completed before anything else.
-        remove_retired(workspace, generations(workspace.private / "plans"))
+        remove_retired(workspace, generations(workspace.plans))
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
         stop.check("nothing was changed")
         plans = extended(prepared, work.log)

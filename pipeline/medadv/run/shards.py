@@ -46,7 +46,7 @@ def make_missing(work: Work, plans: Sequence[FrozenPlan], missing: Sequence[str]
         with cluster.connect(min(workers, len(missing)), execution.threads, device, options.scheduler) as pool:
             watch.message(pool.about)
             jobs = jobs_of(work, plans, wanted)
-            drive(pool, workspace, jobs, work.hold, work.stop, options.grace_s, watch, lambda ids: private.remember_poison(workspace, ids))
+            drive(pool, workspace, jobs, work.hold, work.stop, options.grace_s, watch)
     finally:
         private.sweep(workspace)
     if work.stop.signal is not None:

@@ -32,9 +32,10 @@ def make(job: Job) -> ShardMade:
         began = time.monotonic()
         workspace = Workspace(Path(job.corpus))
         _proceed(job, begin=True)
-        if journal.begin(workspace, job.name, job.diary or job.token) >= job.deaths:
+        deaths = journal.begin(workspace, job.name, job.diary or job.token)
+        if deaths >= job.tolerated:
             journal.end(workspace, job.name)
-            raise SuspectedError(job.name)
+            raise SuspectedError(job.name, deaths)
         try:
             receipt = _patiently(lambda: _make(workspace, job))
         except (OSError, MemoryError, RuntimeError) as error:

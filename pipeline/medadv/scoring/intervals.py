@@ -1,42 +1,57 @@
 """How sure is a figure? Bootstrap intervals over samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from medadv.datasets.labels import Array
 
+LEVEL = 0.95
 RESAMPLES = 1000
 RESAMPLES_DETECTION = 200
 """AP is ranked anew for every resample."""
-LEVEL = 0.95
+BUDGET = 20_000_000
+BUDGET_DETECTION = 20_000
+"""Samples drawn in all; larger corpora get fewer resamples, and need fewer."""
+FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its percentile bootstrap interval of 95 % over samples."""
+    """A value and its percentile bootstrap interval of 95 % over samples; NaN where it is not defined."""
 
     value: float
     low: float
     high: float
 
 
-def draws(count: int, resamples: int, seed: int = 0) -> Array:
-    """Bootstrap indices (resamples, count). The same for every attack, so that differences are paired."""
-    return np.random.default_rng(seed).integers(0, count, (resamples, count))
+def resamples_for(task: str, count: int) -> int:
+    """How often so many samples are drawn again."""
+    most, budget = (RESAMPLES_DETECTION, BUDGET_DETECTION) if task == "detection" else (RESAMPLES, BUDGET)
+    return max(FEWEST, min(most, budget // max(1, count)))
 
 
-def interval(statistic: Callable[[Sequence[int] | None], float], count: int, resamples: int = RESAMPLES) -> Interval:
-    """Bootstrap a statistic that takes indices (None: all samples once). Resamples on which it is not defined are left out."""
-    values = np.array([statistic(row.tolist()) for row in draws(count, resamples)])
+def draws(count: int, resamples: int, seed: int = 0) -> Iterator[Array]:
+    """Bootstrap indices (count,), one resample at a time. The same for every attack, so that differences are paired."""
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield generator.integers(0, count, count)
+
+
+def percentiles(values: Array) -> tuple[float, float]:
+    """Both ends of the interval that holds `LEVEL` of the resamples; those on which a figure is not defined are left out."""
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) else (np.nan, np.nan)
-    return Interval(statistic(None), float(low), float(high))
+    return float(low), float(high)
+
+
+def bootstrap(statistic: Callable[[Array], float], count: int, resamples: int) -> Interval:
+    """Interval of a statistic that takes indices of samples."""
+    values = np.array([statistic(chosen) for chosen in draws(count, resamples)])
+    return Interval(statistic(np.arange(count)), *percentiles(values))
 
 
 def mean_interval(values: Array) -> Interval:
-    """Interval of a mean over samples."""
-    means = values[draws(len(values), RESAMPLES)].mean(1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    """Interval of a mean over samples. values: (n,)."""
+    return bootstrap(lambda chosen: float(values[chosen].mean()), len(values), resamples_for("", len(values)))

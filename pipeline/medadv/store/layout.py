@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from medadv.common.hashing import hash_array
-from medadv.datasets.labels import Boxes, Label
-
-Array = npt.NDArray[Any]
+from medadv.datasets.labels import Array, Boxes, Label
 
 FORMAT = "medadv"
 FORMAT_VERSION = 1
 BRICK = (32, 64, 64)
 """Chunk of 3D arrays along the spatial axes: a 64-voxel patch touches few of them."""
+
+RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
+"""What each sample's row of an attack says, and its receipt again."""
 
 # Group ids are keyed by a secret of the corpus's maker, so they say nothing about the content.
 OUTSIDE_CONTENT = ("group_id",)

@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from medadv.datasets.labels import Boxes, Label
+from medadv.datasets.labels import Array, Boxes, Label
 from medadv.store import codecs as codecs
-from medadv.store.layout import Array, ShardContent
+from medadv.store.layout import ShardContent
 
 CHUNK_CACHE = 4 << 20
 
@@ -41,11 +41,6 @@ def open_shard(path: Path) -> Iterator[Any]:
     """An open h5py file, read-only."""
     with h5py.File(path, "r") as file:
         yield file
-
-
-def read_sample(file: Any, index: int, attacks: list[str]) -> tuple[Array, dict[str, Array]]:
-    """Clean image and perturbation per attack of one sample, touching only its chunks."""
-    return np.asarray(file["image"][index]), {name: np.asarray(file[f"attacks/{name}/perturbation"][index]) for name in attacks}
 
 
 def sample_blocks(dataset: Any, index: int) -> Iterator[Array]:

@@ -7,8 +7,9 @@ from typing import Any
 import h5py
 
 from medadv.common.files import sync
+from medadv.datasets.labels import Array
 from medadv.store.codecs import filters, is_packed, write_packed
-from medadv.store.layout import Array, ShardContent, chunks_of
+from medadv.store.layout import ShardContent, chunks_of
 
 LIBVER = ("v110", "v110")
 """Readable by every HDF5 since 1.10."""

@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
+from tests.strategies import JSON
 
 from medadv.cli.app import main
+from medadv.common.errors import SpecError
+from medadv.spec.reading import parse_spec
 
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"data__modalty": "fundus"}, "unknown key data.modalty; did you mean modality?"),
@@ -75,3 +80,11 @@ def test_not_yaml_and_no_mapping(folder: Path, monkeypatch: pytest.MonkeyPatch, 
             main()
         assert stopped.value.code == 2
         assert expected in capfd.readouterr().err
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(["name", "data", "preprocess", "victim", "attacks", "execution", "x"]), JSON, max_size=7))
+def test_any_mapping_is_a_spec_or_one_line(data: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as refused:
+        parse_spec(data, "spec")
+    assert "\n" not in str(refused.value)

@@ -15,6 +15,7 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 from medadv.common.errors import SpecError
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
+from medadv.run import shard
 from medadv.run.run import run
 from medadv.victims.sources.registry import build_network
 
@@ -147,3 +148,15 @@ def test_damaged_after_planning_leaves_its_place_empty(tmp_path: Path) -> None:
     assert len(places) == 6
     assert result.manifest.samples == 5
     assert verify(result.corpus) == []
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_corpus_made_with_helpers_is_the_same_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_pictures(tmp_path / "data", 9)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    spec = tiny_spec(tmp_path)
+    before = run(spec, Options(), quiet)
+    monkeypatch.setattr(shard, "helpers", lambda _: 4)
+    after = run(spec, Options(out=tmp_path / "other"), quiet)
+    assert before.manifest["content_root"] == after.manifest["content_root"]
+    assert len(before.manifest["shards"]) == 3

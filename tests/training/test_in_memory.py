@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from attack_cases import LEVEL8, classifier, images, segmenter, settings
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from tests.attacks.attack_cases import LEVEL8, classifier, images, segmenter, settings
 
 import medadv
 import medadv.training.in_memory

@@ -2,15 +2,10 @@
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.common.threads import SHARERS, helpers, in_order
-from medadv.prepare.request import Options
-from medadv.run import shard
-from medadv.run.run import run
 
 
 def test_results_come_in_order_and_few_items_are_taken_ahead() -> None:
@@ -53,15 +48,3 @@ def test_cores_attack_unless_a_gpu_does(monkeypatch: pytest.MonkeyPatch) -> None
     assert helpers("cuda") == 4
     monkeypatch.setenv(SHARERS, "99")
     assert helpers("cuda") == 1
-
-
-@pytest.mark.usefixtures("inline")
-def test_a_corpus_made_with_helpers_is_the_same_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw_pictures(tmp_path / "data", 9)
-    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
-    spec = tiny_spec(tmp_path)
-    before = run(spec, Options(), quiet)
-    monkeypatch.setattr(shard, "helpers", lambda _: 4)
-    after = run(spec, Options(out=tmp_path / "other"), quiet)
-    assert before.manifest.content_root == after.manifest.content_root
-    assert len(before.manifest.shards) == 3

@@ -17,8 +17,9 @@ from medadv.evidence import stored_strength as selfcheck
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
 from medadv.prepare.request import Options
-from medadv.run import run as run_module
+from medadv.run import finish
 from medadv.run.run import run
+from medadv.run.working import Work
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -75,7 +76,7 @@ def test_they_are_made_again_when_a_sample_is_gone(tmp_path: Path) -> None:
     made(tmp_path, 4)
     workspace = Workspace(tmp_path / "corpus")
     manifest = read_manifest(workspace)
-    (plan,) = generations(workspace.private / "plans")
+    (plan,) = generations(workspace.plans)
     before = manifest.sanity.model_copy(update={"warnings": ["of before"]})
     assert selfcheck.corpus_sanity(workspace, manifest, plan, before) == before
     gone = before.model_copy(update={"sample_ids": [*before.sample_ids, "0" * 32]})
@@ -97,13 +98,13 @@ def test_a_signal_during_the_checks_is_heard_and_the_next_run_completes(tmp_path
     spec = made(tmp_path, 4)
     shutil.rmtree(tmp_path / "corpus")
     stop = Stop()
-    tick = run_module._tick
+    tick = finish._tick
 
-    def signalled(work: run_module.Work, done: int, total: int) -> None:
+    def signalled(work: Work, done: int, total: int) -> None:
         stop.note(15)
         tick(work, done, total)
 
-    monkeypatch.setattr(run_module, "_tick", signalled)
+    monkeypatch.setattr(finish, "_tick", signalled)
     with pytest.raises(StoppedError, match="every shard is made"):
         run(spec, Options(), quiet, stop)
     monkeypatch.undo()

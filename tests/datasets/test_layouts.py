@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tests.conftest import draw_pictures
+from tests.strategies import JSON
 
 from medadv.common.errors import MedadvError, SpecError
 from medadv.datasets.file_hashes import FileHashes
@@ -125,9 +126,6 @@ def test_groups_that_cross_splits_are_dropped_when_the_spec_says_so(tmp_path: Pa
     assert [item.sample.source.images for item in seen.found] == [("001.png",)]
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=8), lambda c: st.lists(c, max_size=3), max_leaves=6
-)
 IMAGE = st.dictionaries(st.sampled_from(["id", "file_name", "group", "split"]), JSON | st.sampled_from(["000.png", 0, 1]), max_size=4)
 BOX_KEYS = st.sampled_from(["image_id", "category_id", "bbox", "iscrowd"])
 BOX = st.dictionaries(BOX_KEYS, JSON | st.sampled_from([0, 1, [1, 1, 2, 2]]), max_size=4)
@@ -162,11 +160,3 @@ def test_any_csv_is_read_or_refused(tmp_path: Path, rows: list[list[str]]) -> No
         return
     assert len(found.sources) + len(found.problems) <= len(rows)
     assert all(isinstance(source.label, int) for source in found.sources)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.dictionaries(st.sampled_from(["name", "data", "preprocess", "victim", "attacks", "execution", "x"]), JSON, max_size=7))
-def test_any_mapping_is_a_spec_or_one_line(data: dict[str, Any]) -> None:
-    with pytest.raises(SpecError) as refused:
-        parse_spec(data, "spec")
-    assert "\n" not in str(refused.value)

@@ -17,7 +17,7 @@ HEAVY = ("torch", "monai", "dask", "distributed", "h5py", "torchvision", "matplo
 LOADED = f"""
 import sys
 sys.argv[0] = "medadv"
-from medadv.cli import main
+from medadv.cli.app import main
 try:
     main()
 finally:

@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 import yaml
-from documents import ROOT
 from PIL import Image
 from tests.conftest import quiet, save_victim
+from tests.docs.documents import ROOT
 
 from medadv.common.errors import SpecError
 from medadv.datasets.layouts import list_samples

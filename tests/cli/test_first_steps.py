@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.conftest import draw_pictures
 from typer.testing import CliRunner
 
-from conftest import draw_pictures
 from medadv.cli.app import app
 from medadv.cli.doctor import decoders, disk, handles, libraries, threads
 from medadv.cli.init import init

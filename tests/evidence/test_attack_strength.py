@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from attack_cases import LEVEL8, images, settings
+from tests.attacks.attack_cases import LEVEL8, images, settings
 from tests.conftest import plainly
 from torch import Tensor, nn
 
