@@ -18,7 +18,7 @@ from medadv.hashing import keyed_hash
 from medadv.plan.cut import cut
 from medadv.plan.files import FileHashes
 from medadv.plan.frozen import FrozenPlan, generations, live_lines, next_shard, refuse_change, retired
-from medadv.plan.model import PlannedShard
+from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.settings import frozen_settings, resolve_device
 from medadv.plan.survey import NothingFoundError, Survey, survey
 from medadv.spec.run import RunSpec, load_spec
@@ -138,14 +138,14 @@ def prepare(
         refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
     stand = retired(plans)
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
-    planned = {name: sample.source.images for name, sample in samples.items()}
     found = {item.sample.id: item.sample.label_sha256 for item in seen.found}
-    paths = {item.sample.source.images for item in seen.found}
-    if planned and not found.keys() & planned.keys() and not paths & set(planned.values()):
+    paths = set(image_lists(item.sample for item in seen.found).values())
+    there = {key: images in paths for key, images in image_lists(samples.values()).items()}
+    if samples and not found.keys() & samples.keys() and not any(there.values()):
         raise vanished
-    gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
+    gone = {name: "changed" if there[id(s.source.images)] else "removed" for name, s in samples.items() if name not in found}
     gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
-    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
+    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in samples]
     tuning: list[dict[str, Any]] = []
     if not plans and not measure:
         settings["execution"] = {**settings["execution"], "profile": exact.as_dict()}

@@ -18,6 +18,7 @@ from medadv.errors import IntegrityError
 from medadv.hashing import canonical_json, hash_array, hash_file, hash_value
 from medadv.inputs import Batch, Loaded, batches
 from medadv.ordered import helpers
+from medadv.plan.files import FileHashes
 from medadv.plan.model import PlannedShard
 from medadv.recipe import Recipe, attack_samples, labels_of, outcome, planned, predict
 from medadv.spec.attack import AttackSettings
@@ -41,6 +42,7 @@ def make_shard(
     victim: Victim,
     *,
     excluded: Collection[str] = (),
+    hashes: FileHashes | None = None,
     proceed: Callable[[], None] = carry_on,
 ) -> dict[str, Any]:
     """Make, verify and commit one shard; returns the receipt that stands.
@@ -54,6 +56,7 @@ def make_shard(
         reader: of the inputs.
         victim: the model.
         excluded: samples that kill workers, left out as if they could not be read.
+        hashes: of input files, from the shards before.
         proceed: called between batches and before the commit; raises when this maker is no longer wanted.
 
     Raises:
@@ -63,20 +66,20 @@ def make_shard(
     name = shard_name(shard.index)
     temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
     try:
-        source = batches(shard, reader, victim, excluded, helpers(recipe.device))
+        source = batches(shard, reader, victim, excluded, helpers(recipe.device), hashes)
         content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)
         receipt = _base_receipt(shard, recipe, loaded, quarantined)
         if not loaded:
             return commit(workspace, name, shard.index, None, receipt, proceed)
         records = _score(temporary, shard, recipe, content, loaded, victim)
         _verify(temporary, content)
-        hashes = content.hashes()
+        arrays = content.hashes()
         receipt |= {
             "repeat": _repeat(content, shard, recipe, loaded, victim),
             "bytes": temporary.stat().st_size,
             "sha256": hash_file(temporary),
-            "content_root": content_root(hashes, records),
-            "arrays": hashes,
+            "content_root": content_root(arrays, records),
+            "arrays": arrays,
             "records": records,
             "extents": find_extents(temporary),
         }

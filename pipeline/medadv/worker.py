@@ -16,6 +16,7 @@ from medadv.datasets.read import Reader
 from medadv.errors import IntegrityError, RunError
 from medadv.failures import explain, passing
 from medadv.lock import state_of
+from medadv.plan.files import FileHashes
 from medadv.plan.frozen import FrozenPlan, thaw
 from medadv.plan.model import PlannedShard
 from medadv.recipe import Recipe
@@ -74,6 +75,8 @@ class Equipment:
     settings: VictimSettings
     shapes: set[tuple[int, ...]]
     """Shapes of images that the victim was seen to take."""
+    hashes: FileHashes
+    """Of the input files read so far."""
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def _make(workspace: Workspace, job: Job) -> dict[str, Any]:
         equipment.reader,
         equipment.victim,
         excluded=job.excluded,
+        hashes=equipment.hashes,
         proceed=lambda: _proceed(job),
     )
 
@@ -171,7 +175,7 @@ def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
     if identity.weights_sha256 != plan.settings["victim"]["weights_sha256"]:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
     victim = with_profile(victim, Profile.of(plan.settings["execution"].get("profile")), shape)
-    return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape})
+    return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))
 
 
 def plan_spec(plan: FrozenPlan) -> RunSpec:

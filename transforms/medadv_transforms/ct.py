@@ -16,7 +16,7 @@ from .hounsfield import check_hu, ct_facts, padding_voxels, rescaled
 from .loaded import LoadedImage
 from .pixels import PixelSource
 from .resample import Grid, reoriented, resampling_facts, respaced, sampled
-from .slices import CTSlices
+from .slices import open_slices
 from .stack import stacked
 from .units import to_lattice
 
@@ -49,7 +49,7 @@ def inspect_ct(files: Files, *, spacing: Spacing | None = None, orientation: str
 
 def count_slices(files: Files, *, allow_burned_in: bool = False) -> int:
     """How many slices `read_ct_slice` can give: z of a NIfTI volume, or the frames of a DICOM series.  Raises InputError."""
-    return len(CTSlices(_paths(files), allow_burned_in=allow_burned_in))
+    return len(open_slices(files, allow_burned_in=allow_burned_in))
 
 
 def read_ct_volume(
@@ -88,7 +88,7 @@ def read_ct_slice(files: Files, index: int, *, allow_burned_in: bool = False) ->
     index: along z of the NIfTI volume, or of the DICOM slices sorted along their normal. The slices of a series need no even
     spacing here; all else is checked as for a volume.  Raises InputError, `bad-index` when there is no such slice.
     """
-    return CTSlices(_paths(files), allow_burned_in=allow_burned_in).read(index)
+    return open_slices(files, allow_burned_in=allow_burned_in).read(index)
 
 
 def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[NDArray[Any], Grid, dict[str, Any]]:

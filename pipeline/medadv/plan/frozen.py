@@ -38,8 +38,11 @@ class FrozenPlan:
     def lines(self) -> Iterator[PlannedShard]:
         """The shards in order."""
         with (self.folder / "shards.jsonl").open(encoding="utf-8") as stream:
+            series: list[tuple[str, ...]] = []
             for line in stream:
-                yield PlannedShard.from_dict(json.loads(line))
+                shard = PlannedShard.from_dict(json.loads(line), series)
+                series = shard.series
+                yield shard
 
 
 def freeze(

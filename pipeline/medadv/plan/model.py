@@ -1,6 +1,7 @@
 """The frozen plan as values."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from medadv.datasets.source import Source
@@ -28,6 +29,11 @@ class PlannedSample:
         return [self.id, self.label_sha256]
 
 
+def image_lists(samples: Iterable[PlannedSample]) -> dict[int, tuple[str, ...]]:
+    """The lists of image files, each once, by the identity of the tuple: whatever is done for each list is not done for each slice."""
+    return {id(sample.source.images): sample.source.images for sample in samples}
+
+
 @dataclass(frozen=True)
 class PlannedShard:
     """The samples of one file and how they go through the victim together."""
@@ -42,16 +48,42 @@ class PlannedShard:
         """Consecutive samples, `batch_size` at a time."""
         return [self.samples[i : i + self.batch_size] for i in range(0, len(self.samples), self.batch_size)]
 
+    @property
+    def series(self) -> list[tuple[str, ...]]:
+        """The lists of files that its slices come from, each once: hundreds of slices share a list of hundreds of files."""
+        return list(image_lists(s for s in self.samples if s.source.index is not None and len(s.source.images) > 1).values())
+
+    @property
+    def files(self) -> set[str]:
+        """Every image and label file, relative to the data root."""
+        lists = image_lists(self.samples).values()
+        return {name for images in lists for name in images} | {name for s in self.samples for name in s.source.masks}
+
     def as_dict(self) -> dict[str, Any]:
-        """One line of the plan."""
-        return asdict(self)
+        """One line of the plan, and what travels to a worker. A slice names its series by its place in `series`."""
+        places = {id(images): place for place, images in enumerate(self.series)}
+        samples = [
+            {
+                "id": s.id,
+                "group": s.group,
+                "label_sha256": s.label_sha256,
+                "source": {**s.source.as_dict(), "images": places.get(id(s.source.images), s.source.images)},
+            }
+            for s in self.samples
+        ]
+        line = {"index": self.index, "shape": self.shape, "samples": samples, "batch_size": self.batch_size}
+        return {**line, "series": self.series} if places else line
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "PlannedShard":
-        """The inverse of `as_dict`."""
-        samples = tuple(
-            PlannedSample(s["id"], s["group"], s["label_sha256"], Source.from_dict(s["source"])) for s in data["samples"]
-        )
+    def from_dict(cls, data: dict[str, Any], before: Sequence[tuple[str, ...]] = ()) -> "PlannedShard":
+        """The inverse of `as_dict`. before: the `series` of the line before, which are shared where they go on."""
+        series = [next((known for known in before if known == names), names) for names in map(tuple, data.get("series", ()))]
+
+        def source(values: dict[str, Any]) -> Source:
+            images = values["images"]
+            return Source.from_dict({**values, "images": series[images] if isinstance(images, int) else images})
+
+        samples = tuple(PlannedSample(s["id"], s["group"], s["label_sha256"], source(s["source"])) for s in data["samples"])
         return cls(data["index"], tuple(data["shape"]), samples, data["batch_size"])
 
     @property

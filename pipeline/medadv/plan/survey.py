@@ -74,10 +74,13 @@ def survey(
     _drop_crossing(listing, spec.data)
     problems = list(listing.problems)
     found: list[Found] = []
-    for number, source in enumerate(listing.sources):
+    # Of equal images the first by path stays.
+    sources = sorted(listing.sources, key=lambda source: source.images)
+    for number, source in enumerate(sources):
         try:
-            for part in reader.expand(source):
-                shape = reader.inspect(part)
+            parts = reader.expand(source)
+            shape = reader.inspect(parts[0])
+            for part in parts:
                 sample = _identify(part, reader, hashes, key)
                 if sample.group not in forgotten:
                     found.append(Found(sample, shape))
@@ -88,7 +91,7 @@ def survey(
             raise_unless_input(error)
             problems.append(Problem.of(source.images[0], InputError("not-found", "The file cannot be opened.")))
         if progress is not None:
-            progress(number + 1, len(listing.sources))
+            progress(number + 1, len(sources))
     found, repeated = _without_duplicates(found)
     found, odd = _one_unit(found)
     problems += repeated + odd
@@ -106,12 +109,24 @@ def _identify(source: Source, reader: Reader, hashes: FileHashes, key: bytes) ->
 
 
 def content_of(source: Source, reader: Reader, hashes: FileHashes) -> tuple[str, str]:
-    """Sample id: hash of the image files' content, and the slice. Label hash: the label's value or its files' content."""
+    """Sample id: hash of the image files' content, and the slice. Label hash: the label's value or its files' content.
+
+    The slices of a source share both hashes, which stay with the source while it is open.
+    """
+    opened = None if source.index is None else reader.opened(source)
+    if opened is None:
+        return _hashes(source, reader, hashes)
+    if opened.content is None:
+        opened.content = _hashes(source, reader, hashes)
+    identity, label = opened.content
+    return f"{identity}-{source.index:04d}", label
+
+
+def _hashes(source: Source, reader: Reader, hashes: FileHashes) -> tuple[str, str]:
     images = sorted(hashes.of(reader.root / name) for name in source.images)
     content = images[0] if len(images) == 1 else hash_value(images)
-    identity = content[:ID_LENGTH] + ("" if source.index is None else f"-{source.index:04d}")
     label = [hashes.of(reader.root / name) for name in source.masks] or source.label
-    return identity, hash_value(label)
+    return content[:ID_LENGTH], hash_value(label)
 
 
 def _drop_crossing(listing: Listing, data: DataSettings) -> None:
@@ -128,9 +143,9 @@ def _drop_crossing(listing: Listing, data: DataSettings) -> None:
 
 
 def _without_duplicates(found: list[Found]) -> tuple[list[Found], list[Problem]]:
-    """Of equal images the first by path stays; where their labels differ, none does."""
+    """Of equal images the first one stays; where their labels differ, none does."""
     by_id: dict[str, list[Found]] = defaultdict(list)
-    for item in sorted(found, key=lambda f: f.sample.source.images):
+    for item in found:
         by_id[item.sample.id].append(item)
     kept: list[Found] = []
     problems: list[Problem] = []

@@ -92,13 +92,14 @@ def build_manifest(
     missing = 0
     samples = 0
     vanished = {record["sample"] for record in quarantined if "sample" in record}
+    quarantined = [*quarantined]
     for plan, name in planned_names(plans):
         if not workspace.receipt(name).exists():
             missing += 1
             continue
         receipt = read_receipt(workspace, name)
         # A sample that had vanished before its shard was made is known from the survey already.
-        quarantined = quarantined + [r for r in receipt["quarantined"] if r["sample"] not in vanished]
+        quarantined += [r for r in receipt["quarantined"] if r["sample"] not in vanished]
         roots.setdefault(plan.generation, []).append(receipt["content_root"])
         if receipt["samples"]:
             samples += receipt["samples"]
