@@ -27,7 +27,7 @@ from medadv.store.codecs import require_codec
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.base import Victim
 from medadv.worker import plan_spec, reader_of
-from medadv.workspace import Workspace
+from medadv.workspace import Workspace, shard_name
 from medadv_transforms import InputError
 
 TOLERANCE = 0.1
@@ -40,6 +40,35 @@ TABLES = ("csv", "decathlon", "coco", "yolo")
 
 Listed = dict[tuple[str, ...], Source] | None
 """What such files say now, by images; None where there are none to ask."""
+
+
+class Origin:
+    """Where the samples of a generation came from: its plan, what reads them, and what the label files say now."""
+
+    def __init__(self, plan: FrozenPlan, data: Path) -> None:
+        """data: the data root. SpecError where label files cannot be read."""
+        spec = plan_spec(plan)
+        self.plan = plan
+        self.reader = replace(reader_of(plan, spec), root=data)
+        self.listed = _listed(plan, spec.data, data)
+        self._lines = plan.lines()
+        self._last: PlannedShard | None = None
+
+    def shard(self, name: str) -> PlannedShard:
+        """A planned shard; asked for in the order of the plan, each line of it is read once."""
+        if self._last is None or shard_name(self._last.index) != name:
+            self._last = next((s for s in self._lines if shard_name(s.index) == name), None)
+        if self._last is None:
+            self._lines = self.plan.lines()
+            self._last = next(s for s in self._lines if shard_name(s.index) == name)
+        return self._last
+
+
+def _origin(workspace: Workspace, generation: int, data: Path) -> Origin:
+    plans = generations(workspace.private / "plans")
+    if len(plans) <= generation:
+        raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
+    return Origin(plans[generation], data)
 
 
 @dataclass(frozen=True)
@@ -100,7 +129,7 @@ def reproduce(
     require_codec(manifest["execution"]["codec"])
     results: list[Reproduced] = []
     inputs: list[str] = []
-    listings: dict[int, Listed] = {}
+    origins: dict[int, Origin] = {}
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     for entry, receipt, numbers in _wanted(root, manifest, sample):
@@ -112,7 +141,10 @@ def reproduce(
                 rows = [i for i, record in enumerate(receipt["records"]) if record["place"][0] == number]
                 loaded, labels = _stored_batch(file, receipt, rows)
                 if data is not None:
-                    loaded, changed = _read_again(workspace, receipt, loaded, labels, data, victim, listings)
+                    generation = receipt["generation"]
+                    if generation not in origins:
+                        origins[generation] = _origin(workspace, generation, data)
+                    loaded, changed = _read_again(origins[generation], receipt["shard"], loaded, labels, victim)
                     inputs += changed
                 results += _compare(file, receipt, rows, loaded, labels, manifest, victim)
     if sample is not None:
@@ -153,34 +185,20 @@ def _stored_batch(file: Any, receipt: dict[str, Any], rows: Sequence[int]) -> tu
 
 
 def _read_again(
-    workspace: Workspace,
-    receipt: dict[str, Any],
-    stored: list[Loaded],
-    labels: list[Label],
-    data: Path,
-    victim: Victim,
-    listings: dict[int, Listed],
+    origin: Origin, shard: str, stored: list[Loaded], labels: list[Label], victim: Victim
 ) -> tuple[list[Loaded], list[str]]:
-    """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
-    plans = generations(workspace.private / "plans")
-    if len(plans) <= receipt["generation"]:
-        raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
-    plan = plans[receipt["generation"]]
-    spec = plan_spec(plan)
-    reader = replace(reader_of(plan, spec), root=data)
-    planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt["shard"]).samples}
-    if plan.generation not in listings:
-        listings[plan.generation] = _listed(plan, spec.data, data)
-    listed = listings[plan.generation]
+    """The batch's samples from their sources, and those that are not what is stored."""
+    planned = {sample.id: sample for sample in origin.shard(shard).samples}
+    listed = origin.listed
     again, changed = [], []
     for item, label in zip(stored, labels, strict=True):
         source = planned[item.planned.id]
         # Without a table under `data`, the plan remembers what it said. A row that is gone is another one, too.
         now = source.source if listed is None else listed.get(source.source.images)
         try:
-            sample = reader.read(source.source if now is None else replace(source.source, label=now.label))
+            sample = origin.reader.read(source.source if now is None else replace(source.source, label=now.label))
         except (InputError, OSError) as error:
-            raise RunError(f"the input of sample {source.id} cannot be read from {data}: {error}") from None
+            raise RunError(f"the input of sample {source.id} cannot be read from {origin.reader.root}: {error}") from None
         if now is None or not _same(sample, item.sample) or not _same_label(sample, label, victim):
             changed.append(source.id)
         again.append(Loaded(source, sample, None, item.place))
@@ -194,10 +212,6 @@ def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
         return None
     listing = list_samples(settings.model_copy(update={"path": path}), data)
     return {source.images: source for source in listing.sources}
-
-
-def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
-    return next(shard for shard in lines if f"shard-{shard.index:05d}" == name)
 
 
 def _same(new: Sample, stored: Sample) -> bool:
