@@ -15,20 +15,27 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from tests.conftest import draw_pictures
+from tests.conftest import draw_pictures, quiet, save_victim, tiny_spec
 from tests.transforms.ct_phantoms import ct_slice, enhanced, segmentation, stored_values, write_nifti, write_series
 
+from medadv import worker
 from medadv.datasets import opened
 from medadv.datasets.read import Reader, Sample
 from medadv.datasets.source import Source
+from medadv.drain import Stop
 from medadv.inputs import Batch, batches
+from medadv.lock import held
+from medadv.part import freeze_plan
 from medadv.plan import files
 from medadv.plan.cut import cut
 from medadv.plan.files import FileHashes
+from medadv.plan.frozen import thaw
 from medadv.plan.model import PlannedShard
 from medadv.plan.survey import survey
+from medadv.run import Options
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.run import ExecutionSettings, parse_spec
+from medadv.workspace import Workspace
 from medadv_transforms import nifti, read_ct_slice, read_mask
 
 VICTIM: Any = SimpleNamespace(as_label=lambda label: label)
@@ -371,3 +378,34 @@ def test_hashes_without_a_cache_are_bounded(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / str(number)).write_text(str(number))
         hashes.of(tmp_path / str(number))
     assert [Path(name).name for name in hashes.known] == ["2", "3"]
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_a_worker_keeps_what_it_read_from_shard_to_shard(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs as a run hands them out, in this process."""
+    paths = series(tmp_path / "data", count)
+    arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+    save_victim(tmp_path / "victim.safetensors", "monai:unet", arguments)
+    spec = tiny_spec(
+        tmp_path,
+        data={"modality": "ct", "task": "segmentation", "layout": "dicom", "path": "data", "label": "none"},
+        preprocess={"as": "slices"},
+        victim__network="monai:unet",
+        victim__arguments=arguments,
+        victim__normalize={"window": [-1000, 400]},
+        attacks={"fgsm-4": {"attack": "fgsm", "epsilon": 4}},
+    )
+    freeze_plan(spec, Options(), quiet, Stop())
+    workspace = Workspace(tmp_path / "corpus")
+    parsed = counted(monkeypatch, pydicom, "dcmread", lambda path, stop_before_pixels: (Path(path).name, stop_before_pixels))
+    hashed = counted(monkeypatch, files, "hash_file", lambda path: path.name)
+    plans = counted(monkeypatch, worker, "thaw", lambda folder: folder.name)
+    with held(workspace.lock) as hold:
+        made = [
+            worker.make(worker.Job(str(workspace.root), 0, shard.as_dict(), False, str(hold.path), hold.token))
+            for shard in thaw(workspace.plan(0)).lines()
+        ]
+    assert [result["samples"] for result in made] == [SHARD] * (count // SHARD)
+    assert parsed == {(p.name, pixels): 1 for p in paths for pixels in (True, False)}
+    assert {name: hashed[name] for name in hashed if name.endswith(".dcm")} == {p.name: 1 for p in paths}
+    assert plans == {"0000": 1}
