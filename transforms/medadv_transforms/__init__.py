@@ -9,17 +9,20 @@ if TYPE_CHECKING:
     from .dictionary import CropBlackBorderd, CropFieldOfViewd, LoadColourd, LoadCTd, RestoreBoxesd
     from .errors import REASONS, InputError
     from .loaded import LoadedImage
-    from .masks import read_mask
+    from .mask_volume import MaskVolume
+    from .masks import open_mask, read_mask
     from .normalize import Normalize, Window
     from .placement import Placement
     from .resample import restore_grid
     from .series import Series, find_series
+    from .slices import CTSlices, open_slices
     from .units import LATTICES, Lattice, to_lattice
 
 __all__ = [
     "LATTICES",
     "REASONS",
     "CTFacts",
+    "CTSlices",
     "CropBlackBorderd",
     "CropFieldOfViewd",
     "InputError",
@@ -27,6 +30,7 @@ __all__ = [
     "LoadCTd",
     "LoadColourd",
     "LoadedImage",
+    "MaskVolume",
     "Normalize",
     "Placement",
     "RestoreBoxesd",
@@ -35,6 +39,8 @@ __all__ = [
     "count_slices",
     "find_series",
     "inspect_ct",
+    "open_mask",
+    "open_slices",
     "read_colour",
     "read_ct_slice",
     "read_ct_volume",
@@ -48,6 +54,7 @@ _HOMES = {
     "LATTICES": "units",
     "REASONS": "errors",
     "CTFacts": "ct",
+    "CTSlices": "slices",
     "CropBlackBorderd": "dictionary",
     "CropFieldOfViewd": "dictionary",
     "InputError": "errors",
@@ -55,6 +62,7 @@ _HOMES = {
     "LoadCTd": "dictionary",
     "LoadColourd": "dictionary",
     "LoadedImage": "loaded",
+    "MaskVolume": "mask_volume",
     "Normalize": "normalize",
     "Placement": "placement",
     "RestoreBoxesd": "dictionary",
@@ -63,6 +71,8 @@ _HOMES = {
     "count_slices": "ct",
     "find_series": "series",
     "inspect_ct": "ct",
+    "open_mask": "masks",
+    "open_slices": "slices",
     "read_colour": "colour",
     "read_ct_slice": "ct",
     "read_ct_volume": "ct",

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from . import nifti
 from .errors import InputError
-from .frames import Frame, frames_of, read_dataset
+from .frames import Frame, frames_of, read_dataset, read_frames
+from .hounsfield import check_hu, ct_facts, padding_voxels, rescaled
 from .loaded import LoadedImage
 from .pixels import PixelSource
 from .resample import Grid, reoriented, resampling_facts, respaced, sampled
+from .slices import open_slices
 from .stack import stacked
 from .units import to_lattice
-
-NORMALISED = 1.0
-"""An image whose values all lie within this of zero is not in HU: it was normalised."""
 
 Files = Sequence[str | Path]
 Spacing = tuple[float, float, float]
@@ -42,7 +41,7 @@ def inspect_ct(files: Files, *, spacing: Spacing | None = None, orientation: str
         header = nifti.read_header(paths[0])
         native, source = Grid(header.shape, header.affine), "nifti"
     else:
-        stack = stacked(_headers(paths, allow_burned_in), even=True)
+        stack = stacked(read_frames(paths, allow_burned_in=allow_burned_in), even=True)
         native, source = Grid(stack.shape, stack.affine()), "dicom"
     _, stored, _ = _grids(native, spacing, orientation)
     return CTFacts(stored.shape, stored.spacing, "".join(nib.aff2axcodes(stored.affine)), source)
@@ -50,10 +49,7 @@ def inspect_ct(files: Files, *, spacing: Spacing | None = None, orientation: str
 
 def count_slices(files: Files, *, allow_burned_in: bool = False) -> int:
     """How many slices `read_ct_slice` can give: z of a NIfTI volume, or the frames of a DICOM series.  Raises InputError."""
-    paths = _paths(files)
-    if _is_nifti(paths):
-        return nifti.read_header(paths[0]).shape[2]
-    return len(stacked(_headers(paths, allow_burned_in), even=False).frames)
+    return len(open_slices(files, allow_burned_in=allow_burned_in))
 
 
 def read_ct_volume(
@@ -69,8 +65,8 @@ def read_ct_volume(
     paths = _paths(files)
     if _is_nifti(paths):
         header, values = nifti.read_voxels(paths[0])
-        _check_hu(values)
-        native, facts = Grid(header.shape, header.affine), _facts("nifti", [])
+        check_hu(values)
+        native, facts = Grid(header.shape, header.affine), ct_facts("nifti", [])
     else:
         values, native, facts = _read_dicom_volume(paths, allow_burned_in)
     oriented, stored, transform = _grids(native, spacing, orientation)
@@ -92,29 +88,7 @@ def read_ct_slice(files: Files, index: int, *, allow_burned_in: bool = False) ->
     index: along z of the NIfTI volume, or of the DICOM slices sorted along their normal. The slices of a series need no even
     spacing here; all else is checked as for a volume.  Raises InputError, `bad-index` when there is no such slice.
     """
-    paths = _paths(files)
-    if _is_nifti(paths):
-        header, volume = nifti.read_voxels(paths[0])
-        if not 0 <= index < header.shape[2]:
-            raise InputError("bad-index")
-        values = volume[:, :, index]
-        _check_hu(values)
-        affine = header.affine.copy()
-        affine[:3, 3] += header.affine[:3, 2] * index
-        facts = _facts("nifti", [])
-    else:
-        stack = stacked(_headers(paths, allow_burned_in), even=False)
-        if not 0 <= index < len(stack.frames):
-            raise InputError("bad-index")
-        frame = stack.frames[index]
-        source = PixelSource(read_dataset(frame.path, pixels=True), frame.path)
-        stored = source.frame(frame.index)
-        values, affine = _hu(stored, frame).T, stack.affine(index)
-        facts = _facts("dicom", frame.notes, source.syntax)
-        facts["padding_voxels"] = _padding_voxels(stored, frame)
-    image, facts["clipped_voxels"] = to_lattice(values, "hu")
-    facts["spacing_mm"] = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xy", affine, None, None, facts)
+    return open_slices(files, allow_burned_in=allow_burned_in).read(index)
 
 
 def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[NDArray[Any], Grid, dict[str, Any]]:
@@ -130,49 +104,17 @@ def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[ND
     padding = 0
     for z, frame in enumerate(stack.frames):
         stored = sources[frame.path].frame(frame.index)
-        padding += _padding_voxels(stored, frame)
-        values[z] = _hu(stored, frame)
+        padding += padding_voxels(stored, frame)
+        values[z] = rescaled(stored, frame)
     notes = sorted({note for frame in stack.frames for note in frame.notes})
-    facts = _facts("dicom", notes, *sorted({source.syntax for source in sources.values()}))
+    facts = ct_facts("dicom", notes, *sorted({source.syntax for source in sources.values()}))
     facts["padding_voxels"] = padding
     return values.transpose(2, 1, 0), Grid(stack.shape, stack.affine()), facts
-
-
-def _hu(stored: NDArray[Any], frame: Frame) -> NDArray[Any]:
-    """Rescale stored values, (rows, columns), to HU: exact integers where the rescale is whole."""
-    if frame.slope == 1 and frame.intercept == int(frame.intercept) and abs(frame.intercept) < 1 << 24:
-        wide: NDArray[Any] = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32)
-        return np.asarray(wide + int(frame.intercept))
-    return np.asarray(stored * np.float64(frame.slope) + frame.intercept)
-
-
-def _padding_voxels(stored: NDArray[Any], frame: Frame) -> int:
-    """Voxels that the header calls padding; their value is kept, and falls to the lattice's low end by clipping."""
-    if frame.padding is None:
-        return 0
-    padding = frame.padding
-    if stored.dtype.kind == "i" and padding >= 1 << (8 * stored.dtype.itemsize - 1):
-        # Some scanners write the two's complement as an unsigned number.
-        padding -= 1 << (8 * stored.dtype.itemsize)
-    return int(np.count_nonzero(stored == padding))
-
-
-def _check_hu(values: NDArray[Any]) -> None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError("not-finite")
-    if values.min() >= -NORMALISED and values.max() <= NORMALISED:
-        raise InputError("not-hu", "all values lie between -1 and 1")
 
 
 def _grids(native: Grid, spacing: Spacing | None, orientation: str | None) -> tuple[Grid, Grid, NDArray[np.float64] | None]:
     oriented, transform = (native, None) if orientation is None else reoriented(native, orientation)
     return oriented, oriented if spacing is None else respaced(oriented, spacing), transform
-
-
-def _headers(paths: Sequence[Path], allow_burned_in: bool) -> list[Frame]:
-    return [
-        frame for path in paths for frame in frames_of(read_dataset(path, pixels=False), path, allow_burned_in=allow_burned_in)
-    ]
 
 
 def _paths(files: Files) -> list[Path]:
@@ -186,10 +128,3 @@ def _paths(files: Files) -> list[Path]:
 
 def _is_nifti(paths: Sequence[Path]) -> bool:
     return nifti.is_nifti(paths[0])
-
-
-def _facts(source: str, notes: Sequence[str], *syntaxes: str) -> dict[str, Any]:
-    facts: dict[str, Any] = {"modality": "ct", "source": source, "warnings": list(notes)}
-    if syntaxes:
-        facts["transfer_syntaxes"] = list(syntaxes)
-    return facts

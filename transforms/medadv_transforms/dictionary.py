@@ -19,7 +19,8 @@ from .colour import Modality, read_colour
 from .ct import Spacing, read_ct_slice, read_ct_volume
 from .fundus import Field
 from .loaded import LoadedImage
-from .masks import LabelMap, read_mask
+from .mask_volume import LabelMap
+from .masks import read_mask
 from .placement import Placement
 from .resample import restore_grid
 

@@ -88,6 +88,11 @@ def frames_of(dataset: Dataset, path: Path, *, allow_burned_in: bool = False) ->
             raise InputError("decode-failed", "the DICOM header holds values of the wrong kind") from None
 
 
+def read_frames(paths: Sequence[Path], *, allow_burned_in: bool = False) -> list[Frame]:
+    """Every frame of the files of a series, in their order, each file parsed once and without its pixels.  Raises InputError."""
+    return [frame for path in paths for frame in frames_of(read_dataset(path, pixels=False), path, allow_burned_in=allow_burned_in)]
+
+
 def _frames(dataset: Dataset, path: Path, allow_burned_in: bool) -> list[Frame]:
     notes = _check_kind(dataset, allow_burned_in)
     rows, columns, count = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), int(dataset.get("NumberOfFrames") or 1)

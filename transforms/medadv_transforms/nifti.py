@@ -41,6 +41,10 @@ class Nifti:
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
+    def scaled(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """What stored values stand for: themselves, or float64 where the header scales them."""
+        return stored if self.slope is None else stored * self.slope + self.intercept
+
 
 def is_nifti(path: Path) -> bool:
     """By name, as everywhere in the field: .nii or .nii.gz."""
@@ -55,16 +59,19 @@ def read_header(path: Path) -> Nifti:
 
 def read_voxels(path: Path) -> tuple[Nifti, NDArray[Any]]:
     """Header and voxels, (x, y, z): integers as stored, or float64 where the header scales them.  Raises InputError."""
+    header, stored = read_stored(path)
+    return header, header.scaled(stored)
+
+
+def read_stored(path: Path) -> tuple[Nifti, NDArray[Any]]:
+    """Header and voxels, (x, y, z), in the type that the file has them in, before any scaling.  Raises InputError."""
     check_file(path)
     data = _read_bytes(path, None)
     header = _parse(path, data)
     count = header.shape[0] * header.shape[1] * header.shape[2]
     if len(data) - header.offset != count * header.dtype.itemsize:
         raise InputError("length-mismatch")
-    values = np.frombuffer(data, header.dtype, count, header.offset).reshape(header.shape, order="F")
-    if header.slope is not None:
-        values = values * header.slope + header.intercept
-    return header, values
+    return header, np.frombuffer(data, header.dtype, count, header.offset).reshape(header.shape, order="F")
 
 
 def _read_bytes(path: Path, limit: int | None) -> bytes:

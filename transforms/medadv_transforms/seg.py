@@ -1,5 +1,6 @@
-"""Read binary DICOM segmentations: one volume per segment, on the grid that the object itself describes."""
+"""Read binary DICOM segmentations, on the grid that the object itself describes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,31 @@ UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """segments: segment number -> (x, y, z) bool on `grid`."""
+    """The frames of a SEG object, as stored: bits, packed.
 
-    segments: dict[int, NDArray[np.bool_]]
+    numbers: segment number of each frame.  planes: z of each frame on `grid`.  assumed_mm: the distance of planes that was handed in,
+    None where the object states its own.
+    """
+
+    packed: bytes
+    numbers: list[int]
+    planes: NDArray[np.int64]
     grid: Grid
+    assumed_mm: float | None
+
+    def bits(self, groups: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+        """(x, y, z) uint8: bit k is set where a segment of the k-th group lies; eight groups at most."""
+        columns, rows, depth = self.grid.shape
+        stored = np.frombuffer(self.packed, np.uint8)
+        size = rows * columns
+        found = np.zeros((depth, rows, columns), np.uint8)
+        for index, number in enumerate(self.numbers):
+            value = sum(1 << place for place, group in enumerate(groups) if number in group)
+            if value:
+                start = index * size
+                frame = np.unpackbits(stored[start // 8 : -(-(start + size) // 8)], bitorder="little")[start % 8 : start % 8 + size]
+                found[self.planes[index]] |= frame.reshape(rows, columns) * np.uint8(value)
+        return found.T
 
 
 def is_segmentation(path: Path) -> bool:
@@ -84,20 +106,17 @@ def _segmentation(dataset: Dataset, step_hint_mm: float) -> Segmentation:
     planes, step = _planes(heights, float(stated) if stated else step_hint_mm)
     depth = int(planes.max()) + 1
     check_voxels(columns, rows, depth)
-    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")[: rows * columns * count]
-    frames = bits.reshape(count, rows, columns).astype(np.bool_)
-    segments: dict[int, NDArray[np.bool_]] = {}
-    for index, group in enumerate(groups):
+    numbers = []
+    for group in groups:
         items = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
-        number = int(items[0].ReferencedSegmentNumber)
-        volume = segments.setdefault(number, np.zeros((columns, rows, depth), np.bool_))
-        volume[:, :, planes[index]] |= frames[index].T
+        numbers.append(int(items[0].ReferencedSegmentNumber))
     affine = np.eye(4)
     affine[:3, 0] = directions[0] * spacings[0][1]
     affine[:3, 1] = directions[1] * spacings[0][0]
     affine[:3, 2] = normal * step
     affine[:3, 3] = positions[int(np.argmin(heights))]
-    return Segmentation(segments, Grid((columns, rows, depth), LPS_TO_RAS @ affine))
+    grid = Grid((columns, rows, depth), LPS_TO_RAS @ affine)
+    return Segmentation(dataset.PixelData, numbers, planes, grid, None if stated else step_hint_mm)
 
 
 def _planes(heights: NDArray[np.float64], step: float) -> tuple[NDArray[np.int64], float]:

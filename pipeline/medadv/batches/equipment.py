@@ -8,6 +8,7 @@ import torch
 
 from medadv.common.errors import IntegrityError, RunError
 from medadv.corpus.folder import Workspace
+from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
 from medadv.plan.recipe import Recipe, reader_of, recipe_of
@@ -27,6 +28,8 @@ class Equipment:
     settings: VictimSettings
     shapes: set[tuple[int, ...]]
     """Shapes of images that the victim was seen to take."""
+    hashes: FileHashes
+    """Of the input files read so far."""
 
 
 def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool) -> Equipment:
@@ -54,4 +57,4 @@ def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
     victim = request.load(torch.device(device), shape, Profile.of(plan.settings.execution.profile))
     if victim.identity.weights_sha256 != plan.settings.victim.weights_sha256:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
-    return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape})
+    return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))

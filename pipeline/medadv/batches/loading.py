@@ -37,16 +37,24 @@ class LoadedBatch:
 
 
 def batches(
-    shard: PlannedShard, reader: Reader, judge: TaskModel, excluded: Collection[str] = (), threads: int = 1
+    shard: PlannedShard,
+    reader: Reader,
+    judge: TaskModel,
+    excluded: Collection[str] = (),
+    threads: int = 1,
+    hashes: FileHashes | None = None,
 ) -> Iterator[LoadedBatch]:
     """The shard's batches in order. A batch is loaded ahead: at most two batches of decoded samples wait in memory.
 
-    excluded: samples that are known to kill workers; they are not touched.  threads: that load a batch together.
+    excluded: samples that are known to kill workers; they are not touched.  threads: that load a batch together.  hashes: those of
+    the shards before; with the same reader, a file that several shards need is read once.
 
     Raises:
         OSError: the disk failed, not the input.  RunError: the data root vanished.
     """
-    hashes = FileHashes(None)
+    hashes = hashes or FileHashes(None)
+    # Time has passed since the shard before, and the run that planned may be another one.
+    reader.look_again()
     with ThreadPoolExecutor(1, thread_name_prefix="loading") as pool:
         planned = iter(enumerate(shard.batches))
         first = next(planned, None)

@@ -84,13 +84,14 @@ def build_manifest(
     missing = 0
     samples = 0
     vanished = {record.sample for record in quarantined if record.sample is not None}
+    quarantined = [*quarantined]
     for plan, name in planned_names(plans):
         if not workspace.receipt(name).exists():
             missing += 1
             continue
         receipt = read_receipt(workspace, name)
         # A sample that had vanished before its shard was made is known from the survey already.
-        quarantined = quarantined + [record for record in receipt.quarantined if record.sample not in vanished]
+        quarantined += [record for record in receipt.quarantined if record.sample not in vanished]
         roots.setdefault(plan.generation, []).append(receipt.content_root)
         if receipt.sha256 is not None:
             samples += receipt.samples

@@ -9,9 +9,21 @@ ID_LENGTH = 32
 
 
 def content_of(source: Source, reader: Reader, hashes: FileHashes) -> tuple[str, str]:
-    """Sample id: hash of the image files' content, and the slice. Label hash: the label's value or its files' content."""
+    """Sample id: hash of the image files' content, and the slice. Label hash: the label's value or its files' content.
+
+    The slices of a source share both hashes, which stay with the source while it is open.
+    """
+    opened = None if source.index is None else reader.opened(source)
+    if opened is None:
+        return _hashes(source, reader, hashes)
+    if opened.content is None:
+        opened.content = _hashes(source, reader, hashes)
+    identity, label = opened.content
+    return f"{identity}-{source.index:04d}", label
+
+
+def _hashes(source: Source, reader: Reader, hashes: FileHashes) -> tuple[str, str]:
     images = sorted(hashes.of(reader.root / name) for name in source.images)
     content = images[0] if len(images) == 1 else hash_value(images)
-    identity = content[:ID_LENGTH] + ("" if source.index is None else f"-{source.index:04d}")
     label = [hashes.of(reader.root / name) for name in source.masks] or source.label
-    return identity, hash_value(label)
+    return content[:ID_LENGTH], hash_value(label)

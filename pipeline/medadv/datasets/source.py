@@ -1,6 +1,6 @@
 """A sample as its data set names it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,7 @@ class Source:
 
     def as_dict(self) -> dict[str, Any]:
         """For the frozen plan."""
-        return asdict(self)
+        return {"images": self.images, "label": self.label, "group": self.group, "index": self.index}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Source":

@@ -1,6 +1,7 @@
 """Several corpora given together, such as training and test: no sample and no patient may stand in two splits."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from medadv.corpus.folder import Workspace
@@ -19,16 +20,26 @@ def check_across(corpora: Sequence[Path]) -> tuple[list[str], list[str]]:
     problems: list[str] = []
     notes: list[str] = []
     manifests = {corpus: read_manifest(Workspace(corpus)) for corpus in corpora}
+
+    # Each corpus is read once, not once a pair.
+    @cache
+    def samples(corpus: Path) -> set[str]:
+        return set(_samples(corpus, manifests[corpus]))
+
+    @cache
+    def groups(corpus: Path) -> set[str]:
+        return set(_groups(corpus, manifests[corpus]))
+
     for number, first in enumerate(corpora):
         for second in corpora[number + 1 :]:
             one, other = manifests[first], manifests[second]
             if one.data.split == other.data.split:
                 continue
             pair = f"{first} ({one.data.split}) and {second} ({other.data.split})"
-            problems += _shared("samples", pair, set(_samples(first, one)) & set(_samples(second, other)))
+            problems += _shared("samples", pair, samples(first) & samples(second))
             keys = [manifest.privacy.group_key_id for manifest in (one, other)]
             if keys[0] is not None and keys[0] == keys[1]:
-                problems += _shared("groups", pair, set(_groups(first, one)) & set(_groups(second, other)))
+                problems += _shared("groups", pair, groups(first) & groups(second))
             else:
                 notes.append(f"{pair}: groups cannot be compared, since their hashes were made with different keys")
     return problems, notes

@@ -1,7 +1,6 @@
 """What do the sources say now? Inputs and labels read again, beside what is stored."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 from medadv.batches.loading import Loaded
 from medadv.common.errors import RunError, SpecError
 from medadv.corpus.folder import Workspace, shard_name
-from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Label, same_label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.sample import Sample
@@ -28,35 +26,50 @@ Listed = dict[tuple[str, ...], Source] | None
 """What such files say now, by images; None where there are none to ask."""
 
 
-def read_again(
-    workspace: Workspace,
-    receipt: Receipt,
-    stored: list[Loaded],
-    labels: list[Label],
-    data: Path,
-    judge: TaskModel,
-    listings: dict[int, Listed],
-) -> tuple[list[Loaded], list[str]]:
-    """The batch's samples from their sources, and those that are not what is stored. listings: per generation, filled here."""
+class Origin:
+    """Where the samples of a generation came from: its plan, what reads them, and what the label files say now."""
+
+    def __init__(self, plan: FrozenPlan, data: Path) -> None:
+        """data: the data root. SpecError where label files cannot be read."""
+        self.plan = plan
+        self.reader = replace(reader_of(plan, plan.spec), root=data)
+        self.listed = _listed(plan, plan.spec.data, data)
+        self._lines = plan.lines()
+        self._last: PlannedShard | None = None
+
+    def shard(self, name: str) -> PlannedShard:
+        """A planned shard; asked for in the order of the plan, each line of it is read once."""
+        if self._last is None or shard_name(self._last.index) != name:
+            self._last = next((s for s in self._lines if shard_name(s.index) == name), None)
+        if self._last is None:
+            self._lines = self.plan.lines()
+            self._last = next(s for s in self._lines if shard_name(s.index) == name)
+        return self._last
+
+
+def origin_of(workspace: Workspace, generation: int, data: Path) -> Origin:
+    """The sources of a generation under a data root. SpecError without the maker's plan."""
     plans = generations(workspace.plans)
-    if len(plans) <= receipt.generation:
+    if len(plans) <= generation:
         raise SpecError("--data needs the maker's plan (.medadv), which knows the files; without it, leave --data out")
-    plan = plans[receipt.generation]
-    spec = plan.spec
-    reader = replace(reader_of(plan, spec), root=data)
-    planned = {sample.id: sample for sample in _shard_of(plan.lines(), receipt.shard).samples}
-    if plan.generation not in listings:
-        listings[plan.generation] = _listed(plan, spec.data, data)
-    listed = listings[plan.generation]
+    return Origin(plans[generation], data)
+
+
+def read_again(
+    origin: Origin, shard: str, stored: list[Loaded], labels: list[Label], judge: TaskModel
+) -> tuple[list[Loaded], list[str]]:
+    """The batch's samples from their sources, and those that are not what is stored."""
+    planned = {sample.id: sample for sample in origin.shard(shard).samples}
+    listed = origin.listed
     again, changed = [], []
     for item, label in zip(stored, labels, strict=True):
         source = planned[item.planned.id]
         # Without a table under `data`, the plan remembers what it said. A row that is gone is another one, too.
         now = source.source if listed is None else listed.get(source.source.images)
         try:
-            sample = reader.read(source.source if now is None else replace(source.source, label=now.label))
+            sample = origin.reader.read(source.source if now is None else replace(source.source, label=now.label))
         except (InputError, OSError) as error:
-            raise RunError(f"the input of sample {source.id} cannot be read from {data}: {error}") from None
+            raise RunError(f"the input of sample {source.id} cannot be read from {origin.reader.root}: {error}") from None
         if now is None or not _same(sample, item.sample) or not _same_label(sample, label, judge):
             changed.append(source.id)
         again.append(Loaded(source, sample, None, item.place))
@@ -70,10 +83,6 @@ def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
         return None
     listing = list_samples(settings.model_copy(update={"path": path}), data)
     return {source.images: source for source in listing.sources}
-
-
-def _shard_of(lines: Iterator[PlannedShard], name: str) -> PlannedShard:
-    return next(shard for shard in lines if shard_name(shard.index) == name)
 
 
 def _same(new: Sample, stored: Sample) -> bool:

@@ -16,7 +16,7 @@ from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Label
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
-from medadv.evidence.again import Listed, read_again
+from medadv.evidence.again import Origin, origin_of, read_again
 from medadv.evidence.content import same_settings
 from medadv.evidence.published import device_of, differences, load_published_victim
 from medadv.plan.model import PlannedSample
@@ -88,7 +88,7 @@ def reproduce(
     require_codec(manifest.execution.codec)
     results: list[Reproduced] = []
     inputs: list[str] = []
-    listings: dict[int, Listed] = {}
+    origins: dict[int, Origin] = {}
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     for entry, receipt, numbers in _wanted(root, manifest, sample):
@@ -100,7 +100,9 @@ def reproduce(
                 rows = [i for i, record in enumerate(receipt.records) if record.place[0] == number]
                 loaded, labels = _stored_batch(file, receipt, rows)
                 if data is not None:
-                    loaded, changed = read_again(workspace, receipt, loaded, labels, data, victim.scored, listings)
+                    if receipt.generation not in origins:
+                        origins[receipt.generation] = origin_of(workspace, receipt.generation, data)
+                    loaded, changed = read_again(origins[receipt.generation], receipt.shard, loaded, labels, victim.scored)
                     inputs += changed
                 results += _compare(file, receipt, rows, loaded, labels, manifest, victim)
     if sample is not None:

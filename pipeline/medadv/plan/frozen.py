@@ -47,11 +47,14 @@ class FrozenPlan(PlanHead):
     def lines(self) -> Iterator[PlannedShard]:
         """The shards in order. IntegrityError where a line is no shard."""
         with (self.folder / "shards.jsonl").open("rb") as stream:
+            series: list[tuple[str, ...]] = []
             for number, line in enumerate(stream, start=1):
                 try:
-                    yield PlannedShard.of_line(line)
-                except (ValueError, KeyError, TypeError):
+                    shard = PlannedShard.of_line(line, series)
+                except (ValueError, KeyError, TypeError, IndexError):
                     raise IntegrityError(f"{self.folder / 'shards.jsonl'}: line {number} is damaged") from None
+                series = shard.series
+                yield shard
 
 
 def freeze(

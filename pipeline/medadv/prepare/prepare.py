@@ -15,7 +15,7 @@ from medadv.corpus.quarantine import QuarantineRecord
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.cut import cut
 from medadv.plan.frozen import FrozenPlan, generations, next_shard, refuse_change, retired
-from medadv.plan.model import PlannedShard
+from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim
@@ -112,14 +112,14 @@ def prepare(
         refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
     stand = retired(plans)
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
-    planned = {name: sample.source.images for name, sample in samples.items()}
     found = {item.sample.id: item.sample.label_sha256 for item in seen.found}
-    paths = {item.sample.source.images for item in seen.found}
-    if planned and not found.keys() & planned.keys() and not paths & set(planned.values()):
+    paths = set(image_lists(item.sample for item in seen.found).values())
+    there = {key: images in paths for key, images in image_lists(samples.values()).items()}
+    if samples and not found.keys() & samples.keys() and not any(there.values()):
         raise vanished
-    gone = {name: "changed" if images in paths else "removed" for name, images in planned.items() if name not in found}
+    gone = {name: "changed" if there[id(s.source.images)] else "removed" for name, s in samples.items() if name not in found}
     gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
-    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in planned]
+    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in samples]
     tuning: list[TuningRecord] = []
     if not plans and not measure:
         settings = _executed(settings, settings.execution.model_copy(update={"profile": exact.facts()}))

@@ -65,10 +65,13 @@ def survey(
     _drop_crossing(listing, spec.data)
     problems = list(listing.problems)
     found: list[Found] = []
-    for number, source in enumerate(listing.sources):
+    # Of equal images the first by path stays.
+    sources = sorted(listing.sources, key=lambda source: source.images)
+    for number, source in enumerate(sources):
         try:
-            for part in reader.expand(source):
-                shape = reader.inspect(part)
+            parts = reader.expand(source)
+            shape = reader.inspect(parts[0])
+            for part in parts:
                 sample = _identify(part, reader, hashes, key)
                 if sample.group not in forgotten:
                     found.append(Found(sample, shape))
@@ -79,7 +82,7 @@ def survey(
             raise_unless_input(error)
             problems.append(Problem.of(source.images[0], InputError("not-found", "The file cannot be opened.")))
         if progress is not None:
-            progress(number + 1, len(listing.sources))
+            progress(number + 1, len(sources))
     found, repeated = _without_duplicates(found)
     found, odd = _one_unit(found)
     problems += repeated + odd
@@ -110,9 +113,9 @@ def _drop_crossing(listing: Listing, data: DataSettings) -> None:
 
 
 def _without_duplicates(found: list[Found]) -> tuple[list[Found], list[Problem]]:
-    """Of equal images the first by path stays; where their labels differ, none does."""
+    """Of equal images the first one stays; where their labels differ, none does."""
     by_id: dict[str, list[Found]] = defaultdict(list)
-    for item in sorted(found, key=lambda f: f.sample.source.images):
+    for item in found:
         by_id[item.sample.id].append(item)
     kept: list[Found] = []
     problems: list[Problem] = []

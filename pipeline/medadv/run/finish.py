@@ -69,7 +69,8 @@ def recorded(workspace: Workspace) -> list[QuarantineRecord]:
 
 def _determinism(workspace: Workspace, plans: Sequence[FrozenPlan]) -> Determinism:
     """`bitwise` only where every batch that was run twice gave the same bits."""
-    names = (shard_name(index) for _, index in live(plans))
+    # The first shard of each plan is the one of which a batch is run twice.
+    names = (shard_name(index) for plan, index in live(plans) if index == plan.first_shard)
     receipts = (read_receipt(workspace, name) for name in names if workspace.receipt(name).exists())
     repeats = [receipt.repeat for receipt in receipts if receipt.repeat is not None]
     same = bool(repeats) and all(repeat.equal for repeat in repeats)

@@ -10,7 +10,7 @@ from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.plan.cut import cut
 from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard
-from medadv.plan.model import PlannedSample
+from medadv.plan.model import PlannedSample, image_lists
 from medadv.plan.recipe import planned_execution
 from medadv.prepare.request import Options
 from medadv.run.finish import finish, recorded
@@ -59,7 +59,9 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
 def _refuse_loss(plans: list[FrozenPlan], others: list[PlannedSample]) -> None:
     """The other samples of the shards concerned are made again from their sources: without those they would be lost."""
     root = Path(plans[-1].root)
-    absent = sum(not all((root / name).is_file() for name in (*s.source.images, *s.source.masks)) for s in others)
+    # Slices share the list of their series, which is looked at once.
+    whole = {key: all((root / name).is_file() for name in names) for key, names in image_lists(others).items()}
+    absent = sum(not whole[id(s.source.images)] or not all((root / name).is_file() for name in s.source.masks) for s in others)
     if absent:
         raise RunError(
             f"{absent} of the {len(others)} other samples in the shards concerned cannot be found under {root}; they would be lost, so "

@@ -115,10 +115,11 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
             ]
             watch = Watch(progress, Log(workspace.log, run=hold.token, part=part), len(mine), sum(len(s.samples) for _, s in mine))
             watch.log("start", command=options.command)
+            known = set(private.poison(workspace))
             for plan, shard in mine:
                 if stop.signal is not None:
                     break
-                excluded = set(private.poison(workspace)) & {sample.id for sample in shard.samples}
+                excluded = known & {sample.id for sample in shard.samples}
                 job = Job(
                     str(workspace.root),
                     plan.generation,

@@ -1,6 +1,6 @@
 """Delete shards that a later generation stands for, and every private trace of the samples that only they held."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from medadv.common.files import write_file
@@ -30,18 +30,16 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
         if len(kept) < len(lines):
             stale = True
             write_file(plan.folder / "shards.jsonl", b"".join(shard.line() + b"\n" for shard in kept))
-            _drop_files(workspace, Path(plan.root), lines, kept, plans)
+            _drop_files(workspace, Path(plan.root), [shard for shard in lines if shard.index in gone], plans)
     if stale:
         # The report shows pictures; it is made again by `medadv report`.
         (workspace.root / "report.html").unlink(missing_ok=True)
 
 
-def _drop_files(
-    workspace: Workspace, root: Path, lines: list[PlannedShard], kept: Collection[PlannedShard], plans: Sequence[FrozenPlan]
-) -> None:
+def _drop_files(workspace: Workspace, root: Path, gone: Sequence[PlannedShard], plans: Sequence[FrozenPlan]) -> None:
     """Take the files that no live shard is made from out of the cache of hashes."""
-    used = {name for _, shard in live_lines(plans) for s in shard.samples for name in (*s.source.images, *s.source.masks)}
-    named = {name for shard in lines if shard not in kept for s in shard.samples for name in (*s.source.images, *s.source.masks)}
+    used = {name for _, shard in live_lines(plans) for name in shard.files}
+    named = {name for shard in gone for name in shard.files}
     hashes = FileHashes(workspace.file_cache)
     hashes.forget(root / name for name in named - used)
     write_file(workspace.file_cache, hashes.content())

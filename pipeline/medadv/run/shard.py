@@ -22,6 +22,7 @@ from medadv.common.threads import helpers
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.corpus.receipt import Outcome, Receipt, Repeat, SampleRecord, content_root
+from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.labels import Array, Label
 from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
@@ -47,6 +48,7 @@ def make_shard(
     victim: Victim,
     *,
     excluded: Collection[str] = (),
+    hashes: FileHashes | None = None,
     proceed: Callable[[], None] = carry_on,
 ) -> Receipt:
     """Make, verify and commit one shard; returns the receipt that stands.
@@ -60,6 +62,7 @@ def make_shard(
         reader: of the inputs.
         victim: the model.
         excluded: samples that kill workers, left out as if they could not be read.
+        hashes: of input files, from the shards before.
         proceed: called between batches and before the commit; raises when this maker is no longer wanted.
 
     Raises:
@@ -69,13 +72,12 @@ def make_shard(
     name = shard_name(shard.index)
     temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
     try:
-        source = batches(shard, reader, victim.scored, excluded, helpers(recipe.device))
+        source = batches(shard, reader, victim.scored, excluded, helpers(recipe.device), hashes)
         content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)
         if not loaded:
             return commit(workspace, name, shard.index, None, _receipt(shard, recipe, loaded, quarantined), proceed)
         records = _score(temporary, shard, recipe, content, loaded, victim)
         _verify(temporary, content)
-        hashes = content.hashes()
         receipt = _receipt(
             shard,
             recipe,
@@ -84,7 +86,7 @@ def make_shard(
             repeat=_repeat(content, shard, recipe, loaded, victim),
             bytes=temporary.stat().st_size,
             sha256=hash_file(temporary),
-            arrays=hashes,
+            arrays=content.hashes(),
             records=records,
             extents=find_extents(temporary),
         )

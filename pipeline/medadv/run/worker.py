@@ -62,6 +62,7 @@ def _make(workspace: Workspace, job: Job) -> Receipt:
         equipment.reader,
         equipment.victim,
         excluded=job.excluded,
+        hashes=equipment.hashes,
         proceed=lambda: _proceed(job),
     )
 
