@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.victims.test_layout import NO_KERNEL
+from tests.victims.test_memory_format import NO_KERNEL
 from torch import Tensor, nn
 
 from medadv.common.machine import fast_products
