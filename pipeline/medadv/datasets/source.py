@@ -1,6 +1,6 @@
 """A sample as its data set names it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +21,6 @@ class Source:
     label: Any
     group: str | None = None
     index: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the frozen plan."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Source":
