@@ -1,12 +1,15 @@
 """What do records share? Frozen models, patterns of their values, and the one way from bytes to a model and back to what is written."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Json = bool | int | float | str | None | Sequence["Json"] | Mapping[str, "Json"]
+"""What JSON can say."""
 
 
 class Closed(BaseModel):

@@ -4,16 +4,15 @@ No Croissant reader opens HDF5: the shards are files with hashes, and the record
 """
 
 import json
-from typing import Any
 
-from medadv.common.record import plain
+from medadv.common.record import Json, plain
 from medadv.corpus.manifest import Manifest
 from medadv.store.layout import RESULTS
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
 UNKNOWN_LICENCE = "not stated by the maker of this corpus; the licence of the source images applies"
-CONTEXT: dict[str, Any] = {
+CONTEXT: dict[str, Json] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "arrayShape": "cr:arrayShape",
@@ -100,8 +99,8 @@ def croissant(manifest: Manifest) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
-    shards = [
+def _distribution(manifest: Manifest) -> list[dict[str, Json]]:
+    shards: list[dict[str, Json]] = [
         {
             "@type": "cr:FileObject",
             "@id": shard.path,
@@ -113,7 +112,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
         }
         for shard in manifest.shards
     ]
-    receipts = {
+    receipts: dict[str, Json] = {
         "@type": "cr:FileSet",
         "@id": "receipts",
         "name": "receipts",
@@ -124,7 +123,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
     return [*shards, receipts]
 
 
-def _records(manifest: Manifest) -> dict[str, Any]:
+def _records(manifest: Manifest) -> dict[str, Json]:
     fields = [_field("id", "sc:Text", "identifier of the sample: hash of its input file, and a slice number", "$.records[*].id")]
     for attack in manifest.attacks:
         for result in RESULTS:
@@ -141,7 +140,7 @@ def _records(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _field(name: str, kind: str, description: str, path: str) -> dict[str, Any]:
+def _field(name: str, kind: str, description: str, path: str) -> dict[str, Json]:
     return {
         "@type": "cr:Field",
         "@id": f"samples/{name}",
@@ -152,7 +151,7 @@ def _field(name: str, kind: str, description: str, path: str) -> dict[str, Any]:
     }
 
 
-def _responsible_ai(manifest: Manifest) -> dict[str, Any]:
+def _responsible_ai(manifest: Manifest) -> dict[str, Json]:
     data, victim = manifest.data, manifest.victim
     truth = "given with the source images" if data.label == "given" else "the victim's own predictions on the clean images"
     return {
@@ -189,7 +188,7 @@ def _responsible_ai(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _provenance(manifest: Manifest) -> dict[str, Any]:
+def _provenance(manifest: Manifest) -> dict[str, Json]:
     victim, tool, run = manifest.victim, manifest.tool, manifest.run
     weights = {"@id": f"urn:sha256:{victim.weights_sha256}", "@type": "prov:Entity", "prov:label": f"weights of {victim.network}"}
     return {

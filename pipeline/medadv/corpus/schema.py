@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from medadv.common.record import Json
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.corpus.receipt import Receipt
@@ -18,7 +19,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 """File name in manifests/schema/ -> model."""
 
 
-def json_schema(name: str) -> dict[str, Any]:
+def json_schema(name: str) -> dict[str, Json]:
     """JSON Schema (draft 2020-12) of one of SCHEMAS."""
     schema = SCHEMAS[name].model_json_schema(by_alias=True, mode="validation")
     _close(schema)

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medadv.common.record import Json
 from medadv.demo.drawing import (
     Plane,
     Segment,
@@ -67,8 +67,8 @@ def tight_box(mask: NDArray[np.bool_]) -> Box | None:
 def write_endoscopy(root: Path, *, seed: int, train: int, test: int, progress: Callable[[float, str], None] | None) -> Path:
     """Write the frames of `train` + `test` sessions as JPEGs, and `annotations_coco.json`, whose path is returned."""
     (root / "images").mkdir(parents=True, exist_ok=True)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[dict[str, Json]] = []
+    annotations: list[dict[str, Json]] = []
     for session in range(train + test):
         for frame in range(FRAMES_PER_SESSION):
             levels, boxes = draw_endoscopy(seed, session, frame)

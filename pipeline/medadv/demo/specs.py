@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from medadv.common.record import Json
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
@@ -21,8 +22,8 @@ class Part:
 
     name: str
     recipe: Recipe
-    data: dict[str, Any]
-    preprocess: dict[str, Any]
+    data: dict[str, Json]
+    preprocess: dict[str, Json]
     train: str
     held_out: str
     epsilon: int

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from medadv.common.hashing import hash_file
+from medadv.common.record import Json
 from medadv.demo.victims import SIZE, Recipe
 
 MODALITIES = {"classification": "fundus", "segmentation": "ct", "detection": "endoscopy"}
@@ -26,7 +26,7 @@ def write_victim(
     return weights
 
 
-def _card(recipe: Recipe, metrics: dict[str, float], trained_on: int, held_out: int, seed: int, digest: str) -> dict[str, Any]:
+def _card(recipe: Recipe, metrics: dict[str, float], trained_on: int, held_out: int, seed: int, digest: str) -> dict[str, Json]:
     modality = MODALITIES[recipe.task]
     return {
         "format": "medadv-victim",

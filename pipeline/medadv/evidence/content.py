@@ -13,7 +13,7 @@ from medadv.corpus.receipt import Receipt, SampleRecord
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
 from medadv.spec.attack import AttackSettings
-from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, perturbation_dtype
+from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
 from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
@@ -73,7 +73,7 @@ def same_settings(attributes: Any, settings: AttackSettings) -> bool:
         return False
 
 
-def _inventory(name: str, arrays: dict[str, Any], receipt: Receipt) -> Iterator[Finding]:
+def _inventory(name: str, arrays: dict[str, Stored], receipt: Receipt) -> Iterator[Finding]:
     """Arrays that are missing or too many, and chunks without a checksum."""
     for key in sorted(receipt.arrays.keys() - arrays.keys()):
         yield Finding(name, "missing", array=key)
@@ -84,14 +84,14 @@ def _inventory(name: str, arrays: dict[str, Any], receipt: Receipt) -> Iterator[
             yield Finding(name, "carries no Fletcher32 checksum", array=key)
 
 
-def _on_grid(arrays: dict[str, Any], receipt: Receipt) -> list[str]:
+def _on_grid(arrays: dict[str, Stored], receipt: Receipt) -> list[str]:
     """Arrays that hold one image-sized part a sample."""
     count, spatial = len(receipt.records), arrays["image"].shape[2:]
     shapes = {key: arrays[key].shape for key in receipt.arrays if key in arrays}
     return [key for key, shape in shapes.items() if shape[:1] == (count,) and shape[-len(spatial) :] == spatial]
 
 
-def _whole(name: str, dataset: Any, key: str, expected: str) -> Iterator[Finding]:
+def _whole(name: str, dataset: Stored, key: str, expected: str) -> Iterator[Finding]:
     try:
         if hash_array(np.asarray(dataset[...])) != expected:
             yield Finding(name, "differs from its receipt", array=key)
@@ -99,7 +99,7 @@ def _whole(name: str, dataset: Any, key: str, expected: str) -> Iterator[Finding
         yield Finding(name, "cannot be read", array=key)
 
 
-def _results(name: str, arrays: dict[str, Any], receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
+def _results(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
     """Stored results against the receipt's records."""
     for attack in manifest.attacks:
         for result in RESULTS:
@@ -111,7 +111,7 @@ def _results(name: str, arrays: dict[str, Any], receipt: Receipt, manifest: Mani
                     yield Finding(name, f"is {value}, the receipt says {said}", record.id, key)
 
 
-def _pixels(name: str, arrays: dict[str, Any], receipt: Receipt, manifest: Manifest, on_grid: list[str]) -> Iterator[Finding]:
+def _pixels(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Manifest, on_grid: list[str]) -> Iterator[Finding]:
     """Image-sized arrays, piece by piece and side by side, so that each is decoded once."""
     wholes = {key: ArrayHash(arrays[key].dtype, arrays[key].shape) for key in on_grid}
     perturbations = {f"attacks/{attack}/perturbation": (attack, s.epsilon) for attack, s in manifest.attacks.items()}
@@ -145,14 +145,14 @@ def _pixels(name: str, arrays: dict[str, Any], receipt: Receipt, manifest: Manif
             yield Finding(name, "differs from its receipt", array=key)
 
 
-def _aligned(arrays: dict[str, Any], on_grid: list[str]) -> Iterator[list[str]]:
+def _aligned(arrays: dict[str, Stored], on_grid: list[str]) -> Iterator[list[str]]:
     """Image and perturbations, whose pieces correspond; then the others one by one."""
     shape = arrays["image"].shape
     yield [key for key in on_grid if key == "image" or (key.endswith("/perturbation") and arrays[key].shape == shape)]
     yield from ([key] for key in on_grid if key != "image" and not (key.endswith("/perturbation") and arrays[key].shape == shape))
 
 
-def _together(arrays: dict[str, Any], keys: list[str], index: int, alive: dict[str, Any]) -> Iterator[dict[str, Array]]:
+def _together(arrays: dict[str, Stored], keys: list[str], index: int, alive: dict[str, ArrayHash]) -> Iterator[dict[str, Array]]:
     """Corresponding pieces of one sample of several arrays; an array that cannot be read leaves `alive`."""
     running = {key: sample_blocks(arrays[key], index) for key in keys}
     while running:

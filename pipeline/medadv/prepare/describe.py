@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from medadv.store.layout import perturbation_dtype
 from medadv_transforms.units import LATTICES
 
 
-def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, Any]:
+def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, str | int | float | None]:
     """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
     spec, base = load_spec(spec_path, options.overrides), spec_path.resolve().parent
     workspace = locate(spec, spec_path, options.out)

@@ -17,6 +17,7 @@ from distributed.utils import get_mp_context
 
 from medadv.common.errors import RunError, SpecError
 from medadv.common.machine import visible_gpus, worker_memory
+from medadv.common.record import Json
 from medadv.common.threads import SHARERS
 from medadv.prepare.request import Address
 
@@ -164,7 +165,7 @@ def _security(scheduler: Address) -> Security | None:
     return Security(tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
 
 
-def _settings() -> dict[str, Any]:
+def _settings() -> dict[str, Json]:
     return {
         "distributed.scheduler.no-workers-timeout": dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT,
         # The journal counts the deaths on each shard; Dask blames whatever else lay on the dead worker as well.

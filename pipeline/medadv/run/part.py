@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medadv.common.errors import ExitCode, LockedError, RunError, SpecError
 from medadv.common.failures import explain
@@ -60,7 +59,7 @@ class PartResult:
         what = f"{self.shards} new shards, {self.samples} samples, {self.quarantined} quarantined" if self.shards else "nothing new"
         return f"{self.corpus}: part {self.part}: {what}; `medadv run` without --part merges the parts"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int]:
         """The machine-readable result."""
         return {
             "corpus": str(self.corpus),

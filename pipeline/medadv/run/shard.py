@@ -205,7 +205,7 @@ def _inputs(shard: PlannedShard, recipe: Recipe, loaded: list[Loaded], labels: l
     return ShardContent({"/": root}, arrays)
 
 
-def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, Any]:
+def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, str | float]:
     """Attributes of an attack's group."""
     return {
         "attack": settings.attack,

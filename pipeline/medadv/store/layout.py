@@ -1,7 +1,7 @@
 """Names, types and chunks of a shard; see DESIGN of the format in manifests/README.md."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,18 @@ RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 
 # Group ids are keyed by a secret of the corpus's maker, so they say nothing about the content.
 OUTSIDE_CONTENT = ("group_id",)
+
+
+class Stored(Protocol):
+    """What is used of an open file's dataset."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    ndim: int
+    chunks: tuple[int, ...] | None
+    fletcher32: bool
+
+    def __getitem__(self, place: Any) -> Any: ...
 
 
 @dataclass

@@ -12,14 +12,14 @@ import numpy as np
 
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.store import codecs as codecs
-from medadv.store.layout import ShardContent
+from medadv.store.layout import ShardContent, Stored
 
 CHUNK_CACHE = 4 << 20
 
 
-def datasets(file: Any) -> dict[str, Any]:
+def datasets(file: Any) -> dict[str, Stored]:
     """Every dataset of an open shard by its path, sorted."""
-    found: dict[str, Any] = {}
+    found: dict[str, Stored] = {}
     file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
     return dict(sorted(found.items()))
 
