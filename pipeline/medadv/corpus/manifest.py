@@ -13,6 +13,7 @@ from medadv.corpus.receipt import Repeat
 from medadv.corpus.record import Closed, Count, Open, Published, Sha256, ShardFile
 from medadv.spec.attack import AttackSettings
 from medadv.spec.data import Modality, PreprocessSettings, Task
+from medadv.spec.execution import Codec
 from medadv.spec.victim import NormalizeSettings
 from medadv.store.layout import FORMAT
 
@@ -96,7 +97,7 @@ class ExecutionFacts(Open):
     device: Literal["cpu", "cuda"]
     precision: str
     profile: ProfileFacts | None = None
-    codec: Literal["gzip", "szip", "blosc2", "zstd"]
+    codec: Codec
     seed: int
 
 
