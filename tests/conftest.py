@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from medadv.common.progress import SILENT
 from medadv.victims.sources.registry import build_network
 
 SIZE = 32
@@ -83,8 +84,8 @@ def tiny_spec(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def quiet(*_: Any) -> None:
-    """Progress that nobody watches."""
+quiet = SILENT
+"""Progress that nobody watches."""
 
 
 class InlinePool:
