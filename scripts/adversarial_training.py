@@ -25,6 +25,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from medadv.attacks.engine import perturb
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_file
+from medadv.common.progress import SILENT
 from medadv.datasets.labels import Boxes, Label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
@@ -111,7 +112,7 @@ def refreshed(spec_path: Path, spec: RunSpec, train_split: str, model: Any, fold
     weights = folder / "improved.safetensors"
     save_file({key: value.contiguous() for key, value in model.module.network.state_dict().items()}, weights)
     overrides = [f"victim.weights={weights}", f"data.split.use={train_split}", f"attacks={json.dumps(attacks)}"]
-    return run(spec_path, Options(out=folder / "corpus", overrides=overrides), lambda *_: None).corpus
+    return run(spec_path, Options(out=folder / "corpus", overrides=overrides), SILENT).corpus
 
 
 def main() -> None:

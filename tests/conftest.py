@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from medadv.common.progress import SILENT
 from medadv.victims.sources.registry import build_network
 from medadv.victims.victim import Identity, TaskModel, Victim
 
@@ -90,8 +91,8 @@ def plainly(model: TaskModel) -> Victim:
     return Victim(model, model, Identity("0" * 64, None, 0))
 
 
-def quiet(*_: Any) -> None:
-    """Progress that nobody watches."""
+quiet = SILENT
+"""Progress that nobody watches."""
 
 
 class InlinePool:

@@ -23,6 +23,7 @@ ATTACKS = {"fgsm-4": {"attack": "fgsm", "epsilon": 4}}
 
 def one(pictures: int) -> dict[str, float]:
     """Run a corpus of so many pictures here and say what it took."""
+    from medadv.common.progress import SILENT
     from medadv.prepare.request import Options
     from medadv.run.run import run
 
@@ -31,7 +32,7 @@ def one(pictures: int) -> dict[str, float]:
         draw(folder / "data", pictures, 32)
         spec = write_spec(folder, 32, "monai:densenet121", TINY, ATTACKS, batch_size=16, shard_size=64, workers=1)
         started = time.monotonic()
-        run(spec, Options(), lambda *_: None)
+        run(spec, Options(), SILENT)
         seconds = time.monotonic() - started
     own, workers = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {"pictures": pictures, "planning_mib": round(own), "worker_mib": round(workers), "seconds": round(seconds, 1)}

@@ -18,6 +18,7 @@ import psutil
 
 from medadv.common.hashing import hash_bytes
 from medadv.common.log import Log
+from medadv.common.progress import SILENT
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.datasets.source import Source
@@ -95,7 +96,7 @@ def push(folder: Path, shards: int, workers: int) -> None:
             # The loop submits `make`; here every job is answered at once instead.
             submit = pool.submit
             pool.submit = lambda name, _, job: submit(name, empty, job)  # type: ignore[method-assign]
-            watch = Watch(lambda *_: None, Log(workspace.log), shards, shards)
+            watch = Watch(SILENT, Log(workspace.log), shards, shards)
             before, largest = peak(), 0
 
             def jobs() -> Iterator[Job]:

@@ -15,6 +15,7 @@ from tests.products import Products
 from medadv.batches import attacking, trial
 from medadv.batches.judging import batch_of
 from medadv.batches.loading import Loaded
+from medadv.common.progress import Silent
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
 from medadv.evidence.reproduce import reproduce
@@ -113,8 +114,13 @@ def test_a_failing_and_a_weak_profile_are_dropped_with_a_line(
     monkeypatch.setattr(trial.Trial, "strength", weak)
     monkeypatch.setattr("medadv.victims.speed.profiles.fold_batch_norm", broken)
     told: list[str] = []
+
+    class Told(Silent):
+        def message(self, text: str) -> None:
+            told.append(text)
+
     spec = spec_in(tmp_path, execution__precision="auto")
-    manifest = run(spec, Options(), lambda kind, _, __, text: told.append(text) if kind == "message" else None).manifest
+    manifest = run(spec, Options(), Told()).manifest
     assert not manifest.execution.profile.bf16
     assert not manifest.execution.profile.folded
     verdicts = {record.profile: record.verdict for record in manifest.tuning}

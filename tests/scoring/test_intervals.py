@@ -28,13 +28,7 @@ def test_draws_are_the_same_for_every_attack() -> None:
 
 @pytest.mark.parametrize(
     ("task", "count", "expected"),
-    [
-        ("segmentation", 1, 1000),
-        ("segmentation", 40_000, 500),
-        ("segmentation", 10**9, FEWEST),
-        ("detection", 1, 200),
-        ("detection", 400, 50),
-    ],
+    [("dice", 1, 1000), ("dice", 40_000, 500), ("dice", 10**9, FEWEST), ("detection", 1, 200), ("detection", 400, 50)],
 )
 def test_large_corpora_get_fewer_resamples(task: str, count: int, expected: int) -> None:
     assert resamples_for(task, count) == expected

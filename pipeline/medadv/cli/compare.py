@@ -1,4 +1,4 @@
-"""The command line's `compare`. Imports what it needs when it runs."""
+"""`medadv compare`."""
 
 import json
 from pathlib import Path

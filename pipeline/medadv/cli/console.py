@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 
 class Reporter:
-    """Turns (phase, done, total, text) into a bar or into lines."""
+    """Progress as a bar or as lines."""
 
     def __init__(self, bar: Progress | None) -> None:
         self.bar = bar
@@ -32,11 +32,7 @@ class Reporter:
         self.last = time.monotonic()
 
     def __call__(self, phase: str, done: int, total: int, text: str = "") -> None:
-        """Show progress, or a line of its own (`message`); in a pipe at most every ten seconds, and at the end of a long phase."""
-        if phase == "message":
-            # rich keeps such lines above its bar.
-            say(text)
-            return
+        """Show progress; in a pipe at most every ten seconds, and at the end of a long phase."""
         label = PHASES.get(phase, phase)
         if self.bar is not None:
             if phase not in self.tasks:
@@ -47,6 +43,10 @@ class Reporter:
         if now - self.last >= LINE_EVERY_S or (done == total and now - self.last > 2):
             self.last = now
             say(f"{label}: {done} of {total}{f' ({text})' if text else ''}")
+
+    def message(self, text: str) -> None:
+        """A line of its own; rich keeps it above its bar."""
+        say(text)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def export(
 
     with reporter() as show:
         request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code)
-        summary = write(corpus, request, lambda done, total: show("export", done, total))
+        summary = write(corpus, request, show)
     if as_json:
         print(json.dumps(summary))
     else:

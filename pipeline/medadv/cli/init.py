@@ -1,7 +1,7 @@
 """`medadv init`: guess a run spec from a folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -19,14 +19,15 @@ def init(
     Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
     """
     from medadv.common.files import writable_file
+    from medadv.spec.data import Modality
     from medadv.spec.reading import load_spec
 
     if not folder.is_dir():
         raise SpecError(f"{folder}: no such folder; name the one that holds the images")
     if out.exists():
         raise SpecError(f"{out}: exists already; name another file with --out")
-    if modality not in (None, "ct", "fundus", "endoscopy"):
-        raise SpecError(f"--modality {modality}: take ct, fundus or endoscopy")
+    if modality not in (None, *get_args(Modality)):
+        raise SpecError(f"--modality {modality}: take {', '.join(get_args(Modality))}")
     found = guess(folder, modality)
     if found is None:
         raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")

@@ -1,4 +1,4 @@
-"""The command line's `report`. Imports what it needs when it runs."""
+"""`medadv report`."""
 
 import json
 from pathlib import Path

@@ -28,11 +28,11 @@ def verify(
     answers, count = [], 0
     for corpus in corpora:
         with reporter() as show:
-            findings = find_damage(corpus, lambda done, total, show=show: show("verify", done, total), workers)  # type: ignore[misc]
+            findings = find_damage(corpus, show, workers)
             if deep and not findings:
                 from medadv.evidence.rescore import rescore
 
-                findings = rescore(corpus, weights, trust_code, lambda done, total, show=show: show("verify", done, total))  # type: ignore[misc]
+                findings = rescore(corpus, weights, trust_code, show)
         count += len(findings)
         answers.append({"corpus": str(corpus), "problems": [finding.as_dict() for finding in findings]})
         if not as_json:

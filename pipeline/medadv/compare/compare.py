@@ -1,6 +1,6 @@
 """`medadv compare`: from a run spec to its comparison. Nothing of a corpus is read or written."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from medadv.batches.batch import Batch, on_device
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
+from medadv.common.progress import Progress
 from medadv.compare.curves import curve
 from medadv.compare.table import Bench, Row, table
 from medadv.compare.write import write_csv, write_json, write_png
@@ -26,8 +27,6 @@ from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
 
 CURVE_SAMPLES = 16
-# Called with the spec's name, done, in all, and what was done.
-Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from medadv.common.errors import IntegrityError
 from medadv.common.files import writable_folder
+from medadv.common.progress import Passing, Progress
 from medadv.demo.phantoms import write_phantoms
 from medadv.demo.specs import PARTS, Part, samples, stacked, write_spec
 from medadv.demo.training import train_classifier, train_detector, train_segmenter
@@ -24,7 +24,6 @@ from medadv.prepare.request import Options
 from medadv.report.page import write_report
 from medadv.run.run import run
 
-Progress = Callable[[str, int, int, str], None]
 SEED = 0
 POLL_S = 0.5
 BAR = 100
@@ -47,14 +46,11 @@ def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
 
 def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> dict[str, Any]:
     started = time.monotonic()
-
-    def show(phase: str, done: int, total: int, text: str) -> None:
-        progress(phase if phase == "message" else f"corpus {part.name}", done, total, text)
-
+    show = Passing(progress, f"corpus {part.name}")
     result = run(spec, Options(command="medadv demo"), show)
     if problems := verify(result.corpus):
         raise IntegrityError(f"the demo's corpus does not verify: {problems[0]}")
-    progress(f"corpus {part.name}", BAR, BAR, "writing the report")
+    show("report", BAR, BAR, "writing the report")
     return {
         **result.as_dict(),
         "modality": part.name,

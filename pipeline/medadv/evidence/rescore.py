@@ -1,6 +1,6 @@
 """`verify --deep`: let the victim look at every stored sample again, and hold its answers against the stored ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from medadv.batches.batch import on_device, rows_by_batch
+from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.corpus.receipt import Receipt
@@ -21,7 +22,7 @@ SCORE_TOLERANCE = 1e-3
 """How far a score may lie from the stored one on another machine; on the same one it is the same."""
 
 
-def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Callable[[int, int], None]) -> list[Finding]:
+def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progress) -> list[Finding]:
     """Scores and answers that the victim does not give again, in fp32, in the planned batches, under the stored success rule.
 
     On a machine like the maker's every value must be the same; elsewhere scores may differ by `SCORE_TOLERANCE`, and answers with them.
@@ -42,7 +43,7 @@ def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Callab
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
             findings += list(_shard(file, entry.path, receipt, manifest, victim.scored, exact))
-        progress(number + 1, len(manifest.shards))
+        progress("verify", number + 1, len(manifest.shards))
     return findings
 
 

@@ -3,18 +3,18 @@
 import heapq
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 
+from medadv.common.progress import SILENT, Progress
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.evidence.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
 from medadv.evidence.check_shard import ShardReport, check_shard
 from medadv.evidence.finding import Finding
 from medadv.store.codecs import require_codec
 
-Progress = Callable[[int, int], None]
 AHEAD = 4
 """Shards handed to each process in advance."""
 KILLED = "was not checked: a process of the check was killed; see that there is memory enough"
@@ -22,19 +22,19 @@ WORTH_A_POOL = 64 << 20
 """Bytes of shards from which several processes are faster than one."""
 
 
-def verify(root: Path, progress: Progress | None = None, workers: int | None = None) -> list[str]:
+def verify(root: Path, progress: Progress = SILENT, workers: int | None = None) -> list[str]:
     """`find_damage` as lines of text, empty when the corpus is whole."""
     return [str(finding) for finding in find_damage(root, progress, workers)]
 
 
-def find_damage(root: Path, progress: Progress | None = None, workers: int | None = None) -> list[Finding]:
+def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = None) -> list[Finding]:
     """Everything that is wrong with a corpus.
 
     Shards are checked in parallel and piece by piece, so that memory depends neither on the corpus nor on the size of a volume.
 
     Args:
         root: the corpus.
-        progress: called with shards done and shards in all.
+        progress: told of shards done and in all.
         workers: processes; None takes one per core where the corpus is large enough, else none besides this one.
 
     Raises:
@@ -53,8 +53,7 @@ def find_damage(root: Path, progress: Progress | None = None, workers: int | Non
     reports: dict[int, ShardReport] = {}
     for number, report in _reports(root, manifest, _processes(workers, entries)):
         reports[number] = report
-        if progress is not None:
-            progress(len(reports), len(entries))
+        progress("verify", len(reports), len(entries))
     ordered = [reports[number] for number in range(len(entries))]
     findings += [finding for report in ordered for finding in report.findings]
     readable = [report for report in ordered if report.ids]

@@ -1,7 +1,7 @@
 """`medadv export`: stored samples into files that other software reads."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydicom.uid import UID
 
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_folder
+from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.evidence.published import load_published_victim
@@ -40,7 +41,7 @@ class Request:
     trust_code: bool = False
 
 
-def export(root: Path, request: Request, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
     """Write the files; returns counts, and for --lossy the scores of what was written.
 
     Raises:
@@ -89,7 +90,7 @@ def _write(request: Request, item: Item, manifest: Manifest, uids: dict[str, UID
 
 
 def _items(
-    root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[str], progress: Callable[[int, int], None]
+    root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[str], progress: Progress
 ) -> Iterator[Item]:
     for number, entry in enumerate(manifest.shards):
         receipt, problem = entry.receipt(root)
@@ -105,7 +106,7 @@ def _items(
                     shown = image if kind is None else adversarial_image(image, np.asarray(file[f"attacks/{kind}/perturbation"][row]))
                     axes, unit = str(file.attrs["spatial_axes"]), str(file.attrs["unit"])
                     yield Item(record.id, kind, shown, unit, axes, read_answer(file, "label", row), affine, record.facts)
-        progress(number + 1, len(manifest.shards))
+        progress("export", number + 1, len(manifest.shards))
 
 
 def _scores(root: Path, manifest: Manifest, scored: list[tuple[Item, Native]], request: Request) -> dict[str, float]:

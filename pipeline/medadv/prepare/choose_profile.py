@@ -1,4 +1,4 @@
-"""Which execution profile and batch size a new plan freezes: tried on real samples, once, before any attack counts."""
+"""Which execution profile a new plan freezes: tried on real samples, once, before any attack counts."""
 
 from collections.abc import Callable
 

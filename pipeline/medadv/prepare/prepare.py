@@ -2,11 +2,12 @@
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from medadv.common.errors import RunError
 from medadv.common.hashing import keyed_hash
-from medadv.common.progress import Progress
+from medadv.common.progress import Passing, Progress
 from medadv.common.record import plain
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
@@ -89,12 +90,7 @@ def prepare(
     hashes = FileHashes(workspace.file_cache, rehash=options.rehash)
     # Without a key nothing was planned, so nothing depends on it yet.
     key = workspace.key.read_bytes() if workspace.key.exists() else secrets.token_bytes(KEY_BYTES)
-
-    def show(done: int, total: int) -> None:
-        if stop is not None:
-            stop.check("nothing was changed")
-        progress("inputs", done, total, "")
-
+    show = progress if stop is None else Passing(progress, first=partial(stop.check, "nothing was changed"))
     try:
         seen = survey(spec, base, hashes, key, show, forgotten_groups(workspace))
     except NothingFoundError:
@@ -125,7 +121,7 @@ def prepare(
         settings = _executed(settings, settings.execution.model_copy(update={"profile": exact.facts()}))
     elif not plans:
         execution, tuning = resolve.measured(
-            spec, settings.execution, exact, fresh, base, seen.root, options.trust_code, lambda text: progress("message", 0, 0, text)
+            spec, settings.execution, exact, fresh, base, seen.root, options.trust_code, progress.message
         )
         settings = _executed(settings, execution)
     new = cut(fresh, spec.execution.model_copy(update={"batch_size": settings.execution.batch_size}), first_index=next_shard(plans))

@@ -1,12 +1,13 @@
 """Look at every input before anything is planned: which samples there are, what shape they have, and what cannot be used."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from medadv.common.errors import SpecError
 from medadv.common.hashing import keyed_hash
+from medadv.common.progress import SILENT, Progress
 from medadv.datasets.blame import raise_unless_input
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.identity import content_of
@@ -18,8 +19,6 @@ from medadv.plan.model import PlannedSample
 from medadv.spec.data import DataSettings
 from medadv.spec.run_spec import RunSpec
 from medadv_transforms import InputError
-
-Progress = Callable[[int, int], None]
 
 
 class NothingFoundError(SpecError):
@@ -45,7 +44,7 @@ class Survey:
 
 
 def survey(
-    spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: Progress | None = None, forgotten: Collection[str] = ()
+    spec: RunSpec, base: Path, hashes: FileHashes, key: bytes, progress: Progress = SILENT, forgotten: Collection[str] = ()
 ) -> Survey:
     """Inspect and identify every sample of the chosen split.
 
@@ -54,7 +53,7 @@ def survey(
         base: folder that its paths start from.
         hashes: remembered file hashes.
         key: secret of the group hashes.
-        progress: called with samples done and samples in all.
+        progress: told of samples done and in all.
         forgotten: group hashes of patients that were removed: their samples are passed over, without a record.
 
     Raises:
@@ -81,8 +80,7 @@ def survey(
         except OSError as error:
             raise_unless_input(error)
             problems.append(Problem.of(source.images[0], InputError("not-found", "The file cannot be opened.")))
-        if progress is not None:
-            progress(number + 1, len(sources))
+        progress("inputs", number + 1, len(sources))
     found, repeated = _without_duplicates(found)
     found, odd = _one_unit(found)
     problems += repeated + odd

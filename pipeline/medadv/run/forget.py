@@ -44,7 +44,7 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
         if concerned:
             plans.append(_replacement(workspace, plans, [shard.index for _, shard in concerned], rest))
             gone = [s for _, shard in concerned for s in shard.samples if s.group == group]
-            work.progress("message", 0, 0, f"{len(gone)} samples in {len(concerned)} shards are removed")
+            work.progress.message(f"{len(gone)} samples in {len(concerned)} shards are removed")
             work.log("forgotten", samples=len(gone), shards=len(concerned))
         remove_retired(workspace, plans)
         problems = recorded(workspace)

@@ -73,7 +73,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         missing, left_out = look_through(workspace, plans)
         if gone := prepared.gone:
             counts = ", ".join(f"{count} {how}" for how, count in sorted(Counter(gone.values()).items()))
-            work.progress("message", 0, 0, f"inputs since they were planned: {counts}")
+            work.progress.message(f"inputs since they were planned: {counts}")
         if not missing and up_to_date(workspace, plans, problems, left_out):
             work.log("finished", new_shards=0, nothing_new=True)
             return Result(workspace.root, read_manifest(workspace), 0, 0)

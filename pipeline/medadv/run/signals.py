@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop. They only leave a note; whoever can stop without harm reads it."""
+"""How do workers leave signals to the run? They ignore them; the run, which hears them, grants running shards a grace time."""
 
 import signal
 from typing import Any

@@ -24,7 +24,7 @@ class Watch:
     def message(self, text: str) -> None:
         """A line of its own."""
         self.log("message", text=text)
-        self.progress("message", 0, 0, text)
+        self.progress.message(text)
 
     def made(self, shard: ShardMade) -> None:
         """A shard is committed."""

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from medadv.spec.base import Count, Settings
 
+Codec = Literal["gzip", "szip", "blosc2", "zstd"]
 DEFAULT_BATCH = 8
 
 
@@ -23,7 +24,7 @@ class ExecutionSettings(Settings):
         description="auto: the fastest way to execute whose attacks are as strong, measured while the plan is made, "
         "in bfloat16 and 8 bits only where the machine multiplies them fast",
     )
-    codec: Literal["gzip", "szip", "blosc2", "zstd"] = Field(
+    codec: Codec = Field(
         "gzip", description="szip: 8-bit images in HDF5's own SZIP, the rest gzip; blosc2 and zstd need hdf5plugin to be read"
     )
     seed: int = Field(0, ge=0)

@@ -1,4 +1,4 @@
-"""The whole run spec, and how it is read from a file."""
+"""The whole run spec, and what its parts must agree on."""
 
 from typing import Annotated, Self
 
