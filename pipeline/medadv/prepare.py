@@ -21,6 +21,7 @@ from medadv.plan.frozen import FrozenPlan, generations, live_lines, next_shard, 
 from medadv.plan.model import PlannedShard
 from medadv.plan.settings import frozen_settings, resolve_device
 from medadv.plan.survey import NothingFoundError, Survey, survey
+from medadv.spec.attack import refuse_reserved
 from medadv.spec.run import RunSpec, load_spec
 from medadv.state import KEY_BYTES, forgotten_groups
 from medadv.store.codecs import require_codec
@@ -108,6 +109,9 @@ def prepare(
     """
     require_codec(spec.execution.codec)
     plans = generations(workspace.private / "plans")
+    if not plans:
+        # A corpus that was begun with such a name goes on: its settings cannot change any more.
+        refuse_reserved(spec.attacks)
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
     if plans and not source.exists():

@@ -15,6 +15,7 @@ from medadv.commit import committed
 from medadv.datasets.read import Reader
 from medadv.errors import IntegrityError, RunError
 from medadv.failures import explain, passing
+from medadv.hashing import FileIdentity, file_identity
 from medadv.lock import state_of
 from medadv.plan.frozen import FrozenPlan, thaw
 from medadv.plan.model import PlannedShard
@@ -146,7 +147,8 @@ def _patiently(make_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool) -> Equipment:
     """Victim, reader and recipe of a plan. Volumes have shapes of their own: the victim stays, and is only tried on each."""
-    equipment = _loaded(root, generation, trust_code)
+    plan = Workspace(root).plan(generation)
+    equipment = _loaded(plan, file_identity(plan / "plan.json"), trust_code)
     if shape not in equipment.shapes:
         victim, device = equipment.victim, torch.device(equipment.recipe.device)
         if victim.task != "detection":  # detectors scale images of every shape
@@ -156,8 +158,9 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
 
 
 @lru_cache(maxsize=1)
-def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
-    plan = thaw(Workspace(root).plan(generation))
+def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
+    """head: which file the plan's head is, since workers outlive a corpus that is deleted and made anew with other settings."""
+    plan = thaw(folder)
     spec = plan_spec(plan)
     # Thread counts change bits, so the plan sets them, whatever the environment says.
     torch.set_num_threads(plan.settings["execution"]["threads"])

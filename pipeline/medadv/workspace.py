@@ -103,6 +103,11 @@ class Workspace:
         self.private.mkdir(mode=0o700, exist_ok=True)
 
 
+def corpus_folder(path: str | Path) -> Path:
+    """A corpus's folder as it is called now, absolute, so that a reader stays with it whatever the working directory becomes."""
+    return Path(path).absolute()
+
+
 def shard_name(index: int) -> str:
     """shard-00000 and so on."""
     return f"shard-{index:05d}"

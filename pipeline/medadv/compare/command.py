@@ -16,6 +16,7 @@ from medadv.errors import SpecError
 from medadv.plan.files import FileHashes
 from medadv.plan.settings import resolve_device
 from medadv.plan.survey import Found, survey
+from medadv.spec.attack import refuse_reserved
 from medadv.spec.run import RunSpec, load_spec
 from medadv.spec.victim import VictimSettings
 from medadv.victims.base import Victim
@@ -48,6 +49,7 @@ def compare(
     Raises SpecError for a wrong spec, or one whose inputs cannot be read.
     """
     spec = load_spec(spec_path, list(overrides))
+    refuse_reserved(spec.attacks)
     base = spec_path.resolve().parent
     folder = out or base / "comparisons"
     device = torch.device(resolve_device(spec.execution.device))

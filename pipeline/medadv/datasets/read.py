@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from medadv.answers import Boxes
 from medadv.datasets.source import Source
+from medadv.hashing import FileIdentity, file_identity
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv_transforms import (
     InputError,
@@ -80,7 +81,9 @@ class Reader:
             return Shape((channels, *(self.preprocess.size or size)), "level8", "yx")
         if self.preprocess.size is not None:
             raise InputError("wrong-unit", "preprocess.size resizes 8-bit images; CT in HU keeps its grid, or takes preprocess.spacing.")
-        facts = _inspect(self._paths(source), self.preprocess.spacing, self.preprocess.orientation, source.index is None)
+        paths = self._paths(source)
+        files = tuple(file_identity(path) for path in paths)
+        facts = _inspect(paths, files, self.preprocess.spacing, self.preprocess.orientation, source.index is None)
         return Shape((1, *(facts if source.index is None else facts[:2])), "hu", "xyz" if source.index is None else "xy")
 
     def read(self, source: Source) -> Sample:
@@ -152,9 +155,13 @@ class Reader:
 
 @lru_cache(maxsize=4096)
 def _inspect(
-    paths: tuple[Path, ...], spacing: tuple[float, float, float] | None, orientation: str | None, whole: bool
+    paths: tuple[Path, ...],
+    files: tuple[FileIdentity, ...],
+    spacing: tuple[float, float, float] | None,
+    orientation: str | None,
+    whole: bool,
 ) -> tuple[int, int, int]:
-    """Shape (x, y, z); the slices of one volume ask for it once."""
+    """Shape (x, y, z); the slices of one volume ask for it once, as long as the paths lead to the same files."""
     if whole or is_nifti(paths[0]):
         return inspect_ct(paths, spacing=spacing, orientation=orientation).shape
     # Slices of a series need no even spacing, which inspect_ct would ask for: the first slice speaks for its plane.
