@@ -110,7 +110,7 @@ def read_ct_slice(files: Files, index: int, *, allow_burned_in: bool = False) ->
         source = PixelSource(read_dataset(frame.path, pixels=True), frame.path)
         stored = source.frame(frame.index)
         values, affine = _hu(stored, frame).T, stack.affine(index)
-        facts = _facts("dicom", frame.notes, source.syntax)
+        facts = _facts("dicom", frame.notes, source.syntax) | _said([frame])
         facts["padding_voxels"] = _padding_voxels(stored, frame)
     image, facts["clipped_voxels"] = to_lattice(values, "hu")
     facts["spacing_mm"] = np.linalg.norm(affine[:3, :3], axis=0).tolist()
@@ -133,7 +133,7 @@ def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[ND
         padding += _padding_voxels(stored, frame)
         values[z] = _hu(stored, frame)
     notes = sorted({note for frame in stack.frames for note in frame.notes})
-    facts = _facts("dicom", notes, *sorted({source.syntax for source in sources.values()}))
+    facts = _facts("dicom", notes, *sorted({source.syntax for source in sources.values()})) | _said(stack.frames)
     facts["padding_voxels"] = padding
     return values.transpose(2, 1, 0), Grid(stack.shape, stack.affine()), facts
 
@@ -193,3 +193,15 @@ def _facts(source: str, notes: Sequence[str], *syntaxes: str) -> dict[str, Any]:
     if syntaxes:
         facts["transfer_syntaxes"] = list(syntaxes)
     return facts
+
+
+def _said(frames: Sequence[Frame]) -> dict[str, str]:
+    """What the headers say of burnt-in text and of lossy compression: one slice that has it is enough, all must say that they have not."""
+    said = {}
+    for fact, words, yes, no in (
+        ("burned_in_annotation", {frame.burned_in for frame in frames}, "YES", "NO"),
+        ("lossy_image_compression", {frame.lossy for frame in frames}, "01", "00"),
+    ):
+        if yes in words or words == {no}:
+            said[fact] = yes if yes in words else no
+    return said
