@@ -20,6 +20,7 @@ from medadv.hashing import canonical_json, hash_file
 from medadv.lock import Hold, alive_holder, describe_holder, held
 from medadv.log import Log
 from medadv.plan.frozen import FrozenPlan, freeze, generations, live, live_lines, next_shard
+from medadv.plan.survey import NothingFoundError
 from medadv.prepare import Options, Prepared, describe, locate, prepare
 from medadv.provenance.manifest import build_manifest, read_manifest, read_receipt, write_manifest
 from medadv.retire import remove_retired
@@ -79,14 +80,15 @@ class Work:
 def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
     """Hold a corpus and everything that work on it needs; failures of the machine become one line.
 
+    Nothing is left of a corpus in which nothing was planned.
+
     Raises:
         LockedError: another run or part holds the corpus.  RunError: no space, no permission, no memory.
     """
     started = datetime.now(UTC)
     log = None
     try:
-        workspace.make()
-        with held(workspace.lock) as hold:
+        with workspace.made(), held(workspace.lock) as hold, state.taken_back(workspace):
             for path in workspace.parts.glob("*.lock"):
                 if holder := alive_holder(path):
                     raise LockedError(f"part {path.stem} of a job array holds this corpus: {describe_holder(holder)}")
@@ -113,6 +115,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
 
     Raises:
         SpecError: wrong spec, or settings other than the corpus was made with.
+        NothingFoundError: no sample of a new corpus can be used; nothing is left of it.
         LockedError: another run holds the corpus.
         StoppedError: `stop` was signalled.
         RunError, IntegrityError: as their names say; every finished shard is kept.
@@ -137,6 +140,9 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
             return Result(workspace.root, read_manifest(workspace), 0, 0)
         make_missing(work, plans, missing, spec.execution)
         manifest = finish(work, plans, problems)
+        if not manifest["samples"] and not prepared.plans:
+            first = _quarantined(workspace)[0]
+            raise NothingFoundError(f"no usable sample ({manifest['quarantined']} cannot be used: {first['message']} {first['advice']})")
         newly = remember_quarantine(workspace, paths)
         work.log("finished", new_shards=len(missing), samples=manifest["samples"], content_root=manifest["content_root"])
         return Result(workspace.root, manifest, len(missing), newly)
@@ -186,7 +192,7 @@ def up_to_date(workspace: Workspace, plans: list[FrozenPlan], problems: list[dic
     """Whether manifest, its hash and the quarantine list say what plans and receipts say: a run may have died before it wrote them."""
     try:
         manifest = read_manifest(workspace)
-        digest = workspace.manifest.with_name("manifest.json.sha256").read_text().split()[:1]
+        digest = workspace.manifest_hash.read_text().split()[:1]
         kept = {record["sample"] for record in problems if "sample" in record}
         expected = [canonical_json(r) for r in [*problems, *(r for r in left_out if r["sample"] not in kept)]]
         return (
@@ -269,7 +275,7 @@ def _tick(work: Work, done: int, total: int) -> None:
 
 def remember_quarantine(workspace: Workspace, paths: dict[str, str]) -> int:
     """How many quarantined inputs no earlier run had told of; the private names of all of them are kept."""
-    records = [json.loads(line) for line in workspace.quarantine.read_bytes().splitlines()]
+    records = _quarantined(workspace)
     named = {r.get("source") or r["sample"]: paths.get(r.get("source") or r["sample"], r["code"]) for r in records}
     newly = named.keys() - state.known_sources(workspace).keys()
     state.remember_sources(workspace, named)
@@ -278,11 +284,14 @@ def remember_quarantine(workspace: Workspace, paths: dict[str, str]) -> int:
 
 def recorded(workspace: Workspace) -> list[dict[str, Any]]:
     """Quarantine records of inputs as last written; a stopped run adds none."""
+    return [record for record in _quarantined(workspace) if "source" in record]
+
+
+def _quarantined(workspace: Workspace) -> list[dict[str, Any]]:
     try:
-        records = [json.loads(line) for line in workspace.quarantine.read_bytes().splitlines()]
+        return [json.loads(line) for line in workspace.quarantine.read_bytes().splitlines()]
     except FileNotFoundError:
         return []
-    return [record for record in records if "source" in record]
 
 
 def _determinism(workspace: Workspace, plans: Sequence[FrozenPlan]) -> dict[str, Any]:

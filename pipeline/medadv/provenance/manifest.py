@@ -156,4 +156,4 @@ def write_manifest(workspace: Workspace, manifest: dict[str, Any]) -> None:
     """Write the manifest, readable by people, then its hash."""
     data = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
     write_file(workspace.manifest, data)
-    write_file(workspace.manifest.with_name("manifest.json.sha256"), f"{hash_bytes(data)}  manifest.json\n".encode())
+    write_file(workspace.manifest_hash, f"{hash_bytes(data)}  manifest.json\n".encode())
