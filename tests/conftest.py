@@ -158,3 +158,27 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run(tiny_spec(folder), Options(), quiet)
     assert result.exit_code == 0
     return result.corpus
+
+
+@pytest.fixture(scope="session")
+def ct_slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of the slices of two CT volumes, with masks; read only."""
+    from tests.export.export_cases import nifti_corpus
+
+    return nifti_corpus(tmp_path_factory.mktemp("slices"), 2)
+
+
+@pytest.fixture(scope="session")
+def ct_volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of two CT volumes, with masks; read only."""
+    from tests.export.export_cases import nifti_corpus
+
+    return nifti_corpus(tmp_path_factory.mktemp("volumes"), 3)
+
+
+@pytest.fixture(scope="session")
+def ct_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of the slices of one DICOM series whose headers say that nothing is burnt in or was compressed with loss; read only."""
+    from tests.export.export_cases import dicom_corpus
+
+    return dicom_corpus(tmp_path_factory.mktemp("series"), 2, BurnedInAnnotation="NO", LossyImageCompression="00")

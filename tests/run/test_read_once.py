@@ -21,6 +21,7 @@ from tests.transforms.ct_phantoms import ct_slice, enhanced, segmentation, store
 
 from medadv.batches import equipment
 from medadv.batches.loading import LoadedBatch, batches
+from medadv.common.errors import NothingFoundError
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.datasets import file_hashes as files
@@ -33,7 +34,7 @@ from medadv.plan.cut import cut
 from medadv.plan.frozen import thaw
 from medadv.plan.model import PlannedShard
 from medadv.prepare.request import Options
-from medadv.prepare.survey import NothingFoundError, survey
+from medadv.prepare.survey import survey
 from medadv.run import worker
 from medadv.run.job import Job
 from medadv.run.lock import held

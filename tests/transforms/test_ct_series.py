@@ -245,3 +245,30 @@ def test_pydicom_stays_as_it_was(tmp_path: Path) -> None:
     bad = pydicom.Dataset()
     with pytest.warns(UserWarning, match="Invalid value"):
         bad.add_new("SeriesInstanceUID", "UI", "not a uid")
+
+
+@pytest.mark.parametrize(
+    ("words", "fact"),
+    [
+        (("NO", "NO", "NO"), "NO"),
+        (("no ", "NO", "NO"), "NO"),
+        (("NO", None, "NO"), None),
+        (("NO", "MUSTER ERIKA", "NO"), None),
+        ((None, None, None), None),
+        (("NO", "YES", None), "YES"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_what_headers_say_of_burnt_in_text_is_a_fact_if_all_do(words: tuple[str | None, ...], fact: str | None, tmp_path: Path) -> None:
+    slices = [ct_slice(z) if word is None else ct_slice(z, BurnedInAnnotation=word) for z, word in enumerate(words)]
+    facts = read_ct_volume(write_series(tmp_path, slices), allow_burned_in=True).facts
+    assert facts.get("burned_in_annotation") == fact
+    assert "MUSTER" not in str(facts)
+    first = read_ct_slice(sorted(tmp_path.iterdir()), 0, allow_burned_in=True).facts
+    assert first.get("burned_in_annotation") == (words[0].strip().upper() if words[0] else None)
+
+
+@pytest.mark.parametrize(("words", "fact"), [(("00", "00"), "00"), (("00", "01"), "01"), (("00", None), None), ((None, "01"), "01")])
+def test_what_headers_say_of_lossy_compression_is_a_fact(words: tuple[str | None, ...], fact: str | None, tmp_path: Path) -> None:
+    slices = [ct_slice(z) if word is None else ct_slice(z, LossyImageCompression=word) for z, word in enumerate(words)]
+    assert read_ct_volume(write_series(tmp_path, slices)).facts.get("lossy_image_compression") == fact

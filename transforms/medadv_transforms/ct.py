@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import nifti
 from .errors import InputError
 from .frames import Frame, frames_of, read_dataset, read_frames
-from .hounsfield import check_hu, ct_facts, padding_voxels, rescaled
+from .hounsfield import check_hu, ct_facts, header_facts, padding_voxels, rescaled
 from .loaded import LoadedImage
 from .pixels import PixelSource
 from .resample import Grid, reoriented, resampling_facts, respaced, sampled
@@ -107,7 +107,7 @@ def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[ND
         padding += padding_voxels(stored, frame)
         values[z] = rescaled(stored, frame)
     notes = sorted({note for frame in stack.frames for note in frame.notes})
-    facts = ct_facts("dicom", notes, *sorted({source.syntax for source in sources.values()}))
+    facts = ct_facts("dicom", notes, *sorted({source.syntax for source in sources.values()})) | header_facts(stack.frames)
     facts["padding_voxels"] = padding
     return values.transpose(2, 1, 0), Grid(stack.shape, stack.affine()), facts
 

@@ -38,6 +38,8 @@ class Frame:
 
     position: (3,) LPS+ mm, centre of the first pixel.  rows_columns: (h, w).  directions: (2, 3) LPS+ unit vectors along increasing
     column index and along increasing row index.  spacing: (between columns, between rows) mm.  thickness: mm or None.
+    burned_in: "YES" or "NO", whether text is burnt into the pixels, lossy: "01" or "00", whether they were ever compressed with loss; None
+    where the header does not say.
     """
 
     path: Path
@@ -52,6 +54,8 @@ class Frame:
     slope: float
     intercept: float
     padding: int | None
+    burned_in: str | None
+    lossy: str | None
     series: str = field(repr=False)
     frame_of_reference: str = field(repr=False)
     notes: tuple[str, ...]
@@ -103,6 +107,7 @@ def _frames(dataset: Dataset, path: Path, allow_burned_in: bool) -> list[Frame]:
     series = str(dataset.get("SeriesInstanceUID") or "")
     reference = str(dataset.get("FrameOfReferenceUID") or "")
     padding = dataset.get("PixelPaddingValue")
+    burned_in, lossy = _said(dataset, "BurnedInAnnotation", ("YES", "NO")), _said(dataset, "LossyImageCompression", ("00", "01"))
     frames = []
     for index in range(count):
         find = _Lookup(dataset, shared, per_frame[index] if per_frame else None)
@@ -124,6 +129,8 @@ def _frames(dataset: Dataset, path: Path, allow_burned_in: bool) -> list[Frame]:
                 slope=slope,
                 intercept=intercept,
                 padding=None if padding is None else int(padding),
+                burned_in=burned_in,
+                lossy=lossy,
                 series=series,
                 frame_of_reference=reference,
                 notes=tuple(notes),
@@ -151,6 +158,12 @@ def _check_kind(dataset: Dataset, allow_burned_in: bool) -> list[str]:
     if int(dataset.get("SamplesPerPixel", 1)) != 1 or str(dataset.get("PhotometricInterpretation") or "") != "MONOCHROME2":
         raise InputError("unsupported-photometric")
     return notes
+
+
+def _said(dataset: Dataset, keyword: str, values: tuple[str, str]) -> str | None:
+    """What the header says, where it is one of the two words that the standard knows: anything else could be free text."""
+    word = str(dataset.get(keyword) or "").strip().upper()
+    return word if word in values else None
 
 
 def _functional_groups(dataset: Dataset, count: int) -> tuple[Dataset | None, Sequence[Dataset] | None]:

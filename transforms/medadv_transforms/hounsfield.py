@@ -46,3 +46,15 @@ def ct_facts(source: str, notes: Sequence[str], *syntaxes: str) -> dict[str, Any
     if syntaxes:
         facts["transfer_syntaxes"] = list(syntaxes)
     return facts
+
+
+def header_facts(frames: Sequence[Frame]) -> dict[str, str]:
+    """What the headers say of burnt-in text and of lossy compression: one slice that has it is enough, all must say that they have not."""
+    said = {}
+    for fact, words, yes, no in (
+        ("burned_in_annotation", {frame.burned_in for frame in frames}, "YES", "NO"),
+        ("lossy_image_compression", {frame.lossy for frame in frames}, "01", "00"),
+    ):
+        if yes in words or words == {no}:
+            said[fact] = yes if yes in words else no
+    return said

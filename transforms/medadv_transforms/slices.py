@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import nifti
 from .errors import InputError
 from .frames import read_dataset, read_frames
-from .hounsfield import check_hu, ct_facts, padding_voxels, rescaled
+from .hounsfield import check_hu, ct_facts, header_facts, padding_voxels, rescaled
 from .loaded import LoadedImage
 from .pixels import PixelSource
 from .stack import stacked
@@ -133,7 +133,7 @@ class _SeriesSlices(CTSlices):
         frame = self._stack.frames[index]
         source = self._source(frame.path)
         stored = source.frame(frame.index)
-        facts = ct_facts("dicom", frame.notes, source.syntax)
+        facts = ct_facts("dicom", frame.notes, source.syntax) | header_facts([frame])
         facts["padding_voxels"] = padding_voxels(stored, frame)
         return rescaled(stored, frame).T, self._stack.affine(index), facts
 

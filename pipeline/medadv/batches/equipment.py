@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from medadv.common.errors import IntegrityError, RunError
+from medadv.common.hashing import FileIdentity, file_identity
 from medadv.corpus.folder import Workspace
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
@@ -34,7 +35,8 @@ class Equipment:
 
 def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool) -> Equipment:
     """Victim, reader and recipe of a plan. Volumes have shapes of their own: the victim stays, and is only tried on each."""
-    equipment = _loaded(root, generation, trust_code)
+    plan = Workspace(root).plan(generation)
+    equipment = _loaded(plan, file_identity(plan / "plan.json"), trust_code)
     if shape not in equipment.shapes:
         victim, device = equipment.victim, torch.device(equipment.recipe.device)
         if victim.task != "detection":  # detectors scale images of every shape
@@ -44,8 +46,9 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
 
 
 @lru_cache(maxsize=1)
-def _loaded(root: Path, generation: int, trust_code: bool) -> Equipment:
-    plan = thaw(Workspace(root).plan(generation))
+def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
+    """head: which file the plan's head is, since workers outlive a corpus that is deleted and made anew with other settings."""
+    plan = thaw(folder)
     spec = plan.spec
     # Thread counts change bits, so the plan sets them, whatever the environment says.
     torch.set_num_threads(plan.settings.execution.threads)

@@ -38,6 +38,10 @@ class SpecError(MedadvError):
     exit_code = ExitCode.SPEC
 
 
+class NothingFoundError(SpecError):
+    """The data set holds no sample that can be used."""
+
+
 class IntegrityError(MedadvError):
     """Something published differs from what was committed."""
 

@@ -36,6 +36,16 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+FileIdentity = tuple[int, int, int, int]
+"""Device, inode, size and time of the last change: what a file is, whatever lies at its path later."""
+
+
+def file_identity(path: Path) -> FileIdentity:
+    """The identity of the file at a path now. OSError where there is none."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def hash_array(array: npt.NDArray[Any]) -> str:
     """SHA-256 over type, shape and little-endian C-order bytes, so that equal arrays have equal hashes on any machine."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) if array.dtype.kind not in "SUO" else array

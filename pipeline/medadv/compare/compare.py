@@ -20,6 +20,7 @@ from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, survey
+from medadv.spec.attack import refuse_reserved
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
@@ -48,6 +49,7 @@ def compare(
     Raises SpecError for a wrong spec, one whose inputs cannot be read, or a folder that cannot be written to.
     """
     spec = load_spec(spec_path, list(overrides))
+    refuse_reserved(spec.attacks)
     base = spec_path.resolve().parent
     folder = writable_folder(out or base / "comparisons")
     device = torch.device(resolve_device(spec.execution.device))

@@ -1,5 +1,7 @@
 """Where things lie in a corpus folder: published names, and the private corner `.medadv` that only the maker sees."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,11 @@ class Workspace:
     def manifest(self) -> Path:
         """The corpus's record."""
         return self.root / "manifest.json"
+
+    @property
+    def manifest_hash(self) -> Path:
+        """Its SHA-256, as sha256sum writes it."""
+        return self.manifest.with_name("manifest.json.sha256")
 
     @property
     def quarantine(self) -> Path:
@@ -102,10 +109,38 @@ class Workspace:
         """Receipt of a shard: once it exists, the shard is committed."""
         return self.shards / f"{name}.json"
 
+    @property
+    def planned(self) -> bool:
+        """Whether a plan was ever frozen here: without one there is no corpus yet."""
+        return any(self.private.glob("plans/*/plan.json"))
+
     def make(self) -> None:
         """Create the folders."""
         self.shards.mkdir(parents=True, exist_ok=True)
         self.private.mkdir(mode=0o700, exist_ok=True)
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Create the folders. Where what is done inside fails before anything was planned, those that are new and empty go again."""
+        guard = self.lock.with_name(f"{self.lock.name}.guard")
+        new = [path for path in (self.private, self.shards, self.root, *self.root.parents, guard) if not path.exists()]
+        self.make()
+        try:
+            yield
+        except BaseException:
+            if not self.planned:
+                if guard in new:
+                    guard.unlink(missing_ok=True)
+                for folder in new:
+                    # Others may have put something there.
+                    with suppress(OSError):
+                        folder.rmdir()
+            raise
+
+
+def corpus_folder(path: str | Path) -> Path:
+    """A corpus's folder as it is called now, absolute, so that a reader stays with it whatever the working directory becomes."""
+    return Path(path).absolute()
 
 
 def shard_name(index: int) -> str:

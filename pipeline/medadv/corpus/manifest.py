@@ -191,4 +191,4 @@ def write_manifest(workspace: Workspace, manifest: Manifest) -> None:
     """Write the manifest, then its hash."""
     data = manifest_bytes(manifest)
     write_file(workspace.manifest, data)
-    write_file(workspace.manifest.with_name("manifest.json.sha256"), f"{hash_bytes(data)}  manifest.json\n".encode())
+    write_file(workspace.manifest_hash, f"{hash_bytes(data)}  manifest.json\n".encode())

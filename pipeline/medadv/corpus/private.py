@@ -2,15 +2,44 @@
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medadv.common.errors import NothingFoundError
 from medadv.common.files import write_file
 from medadv.common.hashing import canonical_json
 from medadv.corpus.folder import Workspace
 
 KEY_BYTES = 32
+
+
+@contextmanager
+def taken_back(workspace: Workspace) -> Iterator[None]:
+    """Delete what was made inside where it ends in an error before anything was planned, or finds no sample that can be used.
+
+    Only under the lock; what lay there before, such as a key of the user's own, stays.
+    """
+    if workspace.planned:
+        yield
+        return
+    before = _own_files(workspace)
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, NothingFoundError) or not workspace.planned:
+            # What lies in a folder comes before the folder.
+            for path in sorted(_own_files(workspace) - before, reverse=True):
+                with suppress(OSError):
+                    path.rmdir() if path.is_dir() else path.unlink()
+        raise
+
+
+def _own_files(workspace: Workspace) -> set[Path]:
+    """Everything that a run writes; a folder that is given as the corpus may hold other things."""
+    named = (workspace.manifest, workspace.manifest_hash, workspace.quarantine, workspace.croissant)
+    return {*workspace.private.rglob("*"), *workspace.shards.glob("shard-*"), *(path for path in named if path.exists())}
 
 
 def ensure_key(workspace: Workspace) -> bytes:

@@ -1,16 +1,19 @@
-"""DICOM: CT series or secondary captures with new UIDs, derived, synthetic and without anything of a patient."""
+"""DICOM: CT series or secondary captures, derived, with UIDs of their own and nobody's header; of the pixels only what is known."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from medadv.common.hashing import hash_array
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array
 from medadv.export.item import Item
-from medadv.export.marks import CLEAN_SERIES, MANUFACTURER, SERIES, derivation
+from medadv.export.marks import CLEAN_SERIES, MANUFACTURER, PATIENT, SERIES, about_patient, derivation
+from medadv.export.names import image_file, series_of
+from medadv.export.uids import uid_of
 
 CT_IMAGE = UID("1.2.840.10008.5.1.4.1.1.2")
 SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
@@ -18,28 +21,33 @@ SECONDARY_CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7")
 LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-def write_dicom(folder: Path, item: Item, manifest: Manifest, uids: dict[str, UID]) -> list[Path]:
-    """Write one image as a series, a file a slice; returns the files.
+GRIDS = ("stored", "native", "native lossy")
+"""Grids of an export, in the order of their series numbers."""
 
-    uids: study and frame of reference by sample, filled here, so that clean and adversarial series of a sample belong together.
+JPEG_BASELINE = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
+"""JPEG transfer syntaxes that lose something whatever their settings."""
+
+
+def write_dicom(folder: Path, item: Item, manifest: Manifest, *, patient: str, grid: str = "stored") -> list[Path]:
+    """Write one image, a file a slice, into the folder of its series; returns the files.
+
+    patient: id of the patient that the study is of.  grid: one of GRIDS. Slices of one source series share study, frame of reference and
+    series; clean and adversarial images of a sample share study and frame of reference.
     """
-    series = folder / item.stem
-    series.mkdir()
-    study = uids.setdefault(item.sample, generate_uid())
-    frame = uids.setdefault(f"{item.sample}/frame", generate_uid())
-    text = derivation(manifest, item.attack, item.sample)
-    series_uid = generate_uid()
     volumetric = item.unit == "hu" and item.affine is not None
     slices = list(_slices(item)) if volumetric else [(np.moveaxis(item.image, 0, -1), None)]
+    series, index = series_of(item.sample)
     files = []
-    for number, (pixels, place) in enumerate(slices, start=1):
-        dataset = _base(item, text, number, study, series_uid)
+    for number, (pixels, place) in enumerate(slices, start=1 if index is None else index + 1):
+        dataset = _base(item, manifest, series, number, grid, hash_array(pixels))
+        dataset.PatientID = patient
         if volumetric:
             assert place is not None
-            _ct(dataset, pixels, place, frame)
+            _ct(dataset, pixels, place, uid_of("frame of reference", manifest.content_root, series))
         else:
-            _capture(dataset, pixels)
-        path = series / f"{number:04d}.dcm"
+            _capture(dataset, pixels, synthetic=item.attack is not None)
+        path = folder / image_file("dicom", item.sample, item.attack, number)
+        path.parent.mkdir(exist_ok=True)
         dataset.save_as(path, enforce_file_format=True)
         files.append(path)
     return files
@@ -56,35 +64,59 @@ def _slices(item: Item) -> Any:
         yield volume[:, :, z].T, (origin, affine[:, 0] / steps[0], affine[:, 1] / steps[1], steps)
 
 
-def _base(item: Item, text: str, number: int, study: UID, series: UID) -> FileDataset:
+def _base(item: Item, manifest: Manifest, series: str, number: int, grid: str, pixels: str) -> FileDataset:
+    """What all images have in common.  number: of the slice, counted from 1.  pixels: their hash."""
+    corpus = manifest.content_root
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CT_IMAGE if item.unit == "hu" and item.affine is not None else SECONDARY_CAPTURE
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    series_uid = uid_of("series", corpus, series, item.attack, grid)
+    meta.MediaStorageSOPInstanceUID = uid_of("instance", series_uid, number, pixels)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid_of("study", corpus, series), series_uid
     dataset.ImageType = ["DERIVED", "SECONDARY"]
-    dataset.DerivationDescription = text
-    # Both the clean copy and its perturbation went through software; only the perturbed one shows what no scanner saw.
-    dataset.add_new((0x0008, 0x001C), "CS", "NO" if item.attack is None else "YES")
+    dataset.DerivationDescription = derivation(manifest, item.attack, item.sample)
+    if item.attack is not None:
+        # Of a clean copy nobody knows whether a scanner made it or a program.
+        dataset.add_new((0x0008, 0x001C), "CS", "YES")
     dataset.SeriesDescription = CLEAN_SERIES if item.attack is None else SERIES
     dataset.Manufacturer = MANUFACTURER
-    dataset.PatientName, dataset.PatientID = "TEST^SYNTHETIC", item.sample
+    dataset.PatientName = PATIENT
     dataset.PatientBirthDate = dataset.PatientSex = dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = ""
-    dataset.StudyID = dataset.ReferringPhysicianName = dataset.PositionReferenceIndicator = dataset.PatientPosition = ""
-    dataset.PatientIdentityRemoved, dataset.BurnedInAnnotation = "YES", "NO"
-    dataset.DeidentificationMethod = "never held patient data: written from an adversarial corpus"
-    dataset.LongitudinalTemporalInformationModified = "REMOVED"
-    dataset.SeriesNumber, dataset.InstanceNumber = 1, number
-    dataset.LossyImageCompression = "00"
+    dataset.ReferringPhysicianName = dataset.Laterality = ""
+    dataset.StudyID = series[:16]
+    # The clean series, then one an attack, on each grid.
+    attacks = [None, *manifest.attacks]
+    dataset.SeriesNumber = 1 + attacks.index(item.attack) + len(attacks) * GRIDS.index(grid)
+    dataset.InstanceNumber = number
+    _history(dataset, item.facts)
     return dataset
+
+
+def _history(dataset: Dataset, facts: dict[str, Any]) -> None:
+    """Burnt-in annotation and lossy compression, as far as the source told.
+
+    PatientIdentityRemoved is left out: the standard lets it speak of the pixels too (PS3.3 C.7.1.1), and nobody looked at them.
+    """
+    burned_in = facts.get("burned_in_annotation")
+    if burned_in is not None:
+        dataset.BurnedInAnnotation = burned_in
+    dataset.PatientComments = about_patient(burned_in)
+    jpeg = facts.get("format") == "JPEG" or not JPEG_BASELINE.isdisjoint(facts.get("transfer_syntaxes", ()))
+    lossy = "01" if jpeg else facts.get("lossy_image_compression")
+    if lossy is not None:
+        dataset.LossyImageCompression = lossy
+    if jpeg:
+        dataset.LossyImageCompressionMethod = "ISO_10918_1"
 
 
 def _ct(dataset: Dataset, pixels: Array, place: tuple[Array, Array, Array, Array], frame: UID) -> None:
     origin, along_columns, along_rows, steps = place
     dataset.Modality = "CT"
+    dataset.ImageType = [*dataset.ImageType, "AXIAL"]
     dataset.FrameOfReferenceUID = frame
+    dataset.PatientPosition = dataset.PositionReferenceIndicator = ""
     dataset.ImagePositionPatient = [_decimal(v) for v in origin]
     dataset.ImageOrientationPatient = [_decimal(v) for v in (*along_columns, *along_rows)]
     dataset.PixelSpacing = [_decimal(steps[1]), _decimal(steps[0])]
@@ -94,9 +126,9 @@ def _ct(dataset: Dataset, pixels: Array, place: tuple[Array, Array, Array, Array
     _pixels(dataset, pixels, "MONOCHROME2", signed=True)
 
 
-def _capture(dataset: Dataset, pixels: Array) -> None:
+def _capture(dataset: Dataset, pixels: Array, *, synthetic: bool) -> None:
     dataset.Modality = "OT"
-    dataset.ConversionType = "SYN"
+    dataset.ConversionType = "SYN" if synthetic else "WSD"
     dataset.PatientOrientation = ""
     colour = pixels.shape[-1] == 3
     if colour:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.uid import UID
 
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_folder
@@ -19,11 +18,12 @@ from medadv.evidence.rescore import predict
 from medadv.export.dicom import write_dicom
 from medadv.export.item import Item
 from medadv.export.marks import SERIES
+from medadv.export.names import image_file, mask_files, refuse_repeats, series_of
 from medadv.export.native import Native, to_native
 from medadv.export.nifti import write_nifti
 from medadv.export.png import write_labels, write_png
 from medadv.store.codecs import require_codec
-from medadv.store.reader import adversarial_image, open_shard, read_answer
+from medadv.store.reader import adversarial_image, open_shard, read_answer, read_texts
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
     """Write the files; returns counts, and for --lossy the scores of what was written.
 
     Raises:
-        SpecError: an unknown attack or sample, a format that cannot hold the images, resampling without --lossy, an `out` in use, or
-            the corpus needs hdf5plugin.
+        SpecError: an unknown attack or sample, a file that would be written twice, a format that cannot hold the images, resampling
+            without --lossy, an `out` in use, or the corpus needs hdf5plugin.
         IntegrityError: a damaged shard.
     """
     manifest = read_manifest(Workspace(root))
@@ -57,14 +57,19 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
     if any(writable_folder(request.out).iterdir()):
         raise SpecError(f"{request.out} is not empty; give a new folder")
     kinds: list[str | None] = [attack, None] if request.clean else [attack]
+    wanted = set(request.samples)
+    listed = list(_listed(root, manifest))
+    if missing := sorted(wanted - {sample for sample, _ in listed}):
+        raise SpecError(f"no sample {missing[0]} in this corpus; the ids stand in shards/*.json")
+    refuse_repeats(_names(root, manifest, request.kind, kinds, wanted))
+    patients = _patients(listed)
     files: list[Path] = []
     rows: list[dict[str, Any]] = []
-    uids: dict[str, UID] = {}
     scored: list[tuple[Item, Native]] = []
     written: set[str] = set()
-    for item in _items(root, manifest, kinds, set(request.samples), progress):
+    for item in _items(root, manifest, kinds, wanted, progress):
         native = to_native(item, request.lossy) if request.grid == "native" else Native(item, None)
-        made = _write(request, native.item, manifest, uids)
+        made = _write(request, native.item, manifest, patients)
         files += made
         written.add(item.sample)
         size = (native.item.image.shape[-1], native.item.image.shape[-2])
@@ -72,8 +77,6 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
         rows.append({"file": name, "sample": item.sample, "attack": item.attack, "label": native.item.label, "size": size})
         if native.back is not None and item.attack is not None:
             scored.append((item, native))
-    if missing := sorted(set(request.samples) - written):
-        raise SpecError(f"no sample {missing[0]} in this corpus; the ids stand in shards/*.json")
     if request.kind == "png":
         files += write_labels(request.out, rows, manifest)
     summary: dict[str, Any] = {"samples": len(written), "attack": attack, "grid": request.grid, "notice": SERIES}
@@ -83,10 +86,39 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
     return {**summary, "files": len(files) + 1, "out": str(request.out)}
 
 
-def _write(request: Request, item: Item, manifest: Manifest, uids: dict[str, UID]) -> list[Path]:
+def _write(request: Request, item: Item, manifest: Manifest, patients: dict[str, str]) -> list[Path]:
     if request.kind == "dicom":
-        return write_dicom(request.out, item, manifest, uids)
+        grid = "native lossy" if request.grid == "native" and request.lossy else request.grid
+        return write_dicom(request.out, item, manifest, patient=patients[series_of(item.sample)[0]], grid=grid)
     return write_nifti(request.out, item, manifest) if request.kind == "nifti" else write_png(request.out, item, manifest)
+
+
+def _listed(root: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Id and group of every sample."""
+    for entry in manifest.shards:
+        path = root / entry.path
+        yield from zip(read_texts(path, "sample_id"), read_texts(path, "group_id"), strict=True)
+
+
+def _patients(listed: list[tuple[str, str]]) -> dict[str, str]:
+    """Patient of every series: the group of its slices, or that of the first where each has one of its own, since no group was given."""
+    found: dict[str, str] = {}
+    for sample, group in listed:
+        series, _ = series_of(sample)
+        found[series] = min(found.get(series, group), group)
+    return found
+
+
+def _names(root: Path, manifest: Manifest, kind: str, kinds: list[str | None], wanted: set[str]) -> Iterator[str]:
+    """Every file of the images and masks that an export writes."""
+    for entry in manifest.shards:
+        with open_shard(root / entry.path) as file:
+            shape = getattr(file["label"], "shape", (0,))[1:]
+            spatial = file["image"].ndim - 2
+        for sample in read_texts(root / entry.path, "sample_id"):
+            if not wanted or sample in wanted:
+                yield from (image_file(kind, sample, attack) for attack in kinds)
+                yield from mask_files(kind, sample, shape, spatial)
 
 
 def _items(

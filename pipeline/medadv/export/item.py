@@ -21,8 +21,3 @@ class Item:
     label: Label
     affine: Array | None
     facts: dict[str, Any]
-
-    @property
-    def stem(self) -> str:
-        """File name without ending."""
-        return f"{self.sample}_{self.attack or 'clean'}"

@@ -5,6 +5,8 @@ from medadv.corpus.manifest import Manifest
 SERIES = "ADVERSARIAL TEST - SYNTHETIC - NOT FOR CLINICAL USE"
 CLEAN_SERIES = "CLEAN COPY - ROBUSTNESS TEST - NOT FOR CLINICAL USE"
 MANUFACTURER = "medadv"
+PATIENT = "TEST^ROBUSTNESS"
+"""Of clean copies too, so that one patient has one name."""
 
 
 def derivation(manifest: Manifest, attack: str | None, sample: str) -> str:
@@ -18,3 +20,9 @@ def derivation(manifest: Manifest, attack: str | None, sample: str) -> str:
         f"{manifest.content_root[:16]}, made by {manifest.tool.name} {manifest.tool.version} to test the robustness of "
         "software. Not for clinical use."
     )
+
+
+def about_patient(burned_in: str | None) -> str:
+    """What a header says of the patient. burned_in: what the source's header said of annotation burnt into the pixels, None for nothing."""
+    said = f"the source's header said {burned_in} of" if burned_in else "nobody looked for"
+    return f"This header was written anew and names nobody. The pixels are a data set's: {said} annotation burnt into them."

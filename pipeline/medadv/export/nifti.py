@@ -1,4 +1,4 @@
-"""NIfTI: the stored grid, exactly."""
+"""NIfTI: the stored grid, exactly; a slice is a volume of one voxel in z."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ import numpy as np
 
 from medadv.common.errors import SpecError
 from medadv.corpus.manifest import Manifest
+from medadv.datasets.labels import Array
 from medadv.export.item import Item
 from medadv.export.marks import derivation
+from medadv.export.names import image_file, mask_files
 
 DESCRIPTION_BYTES = 79
 
@@ -17,19 +19,26 @@ DESCRIPTION_BYTES = 79
 def write_nifti(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
     """Write one image as .nii.gz, and the mask of a segmentation beside it; returns the files.
 
-    Spatial axes are written in the stored order, channels last. Raises SpecError for photographs, which have no geometry.
+    Spatial axes are written in the stored order, three of them, so that a slice keeps its place and thickness; channels last. Raises
+    SpecError for photographs, which have no geometry.
     """
     if item.affine is None:
         raise SpecError("NIfTI needs geometry, which photographs do not have: export them with --format png")
-    image = item.image[0] if item.image.shape[0] == 1 else np.moveaxis(item.image, 0, -1)
-    files = [_write(folder / f"{item.stem}.nii.gz", image, item.affine, derivation(manifest, item.attack, item.sample))]
-    label = item.label
-    if isinstance(label, np.ndarray) and label.ndim >= len(item.spatial_axes):
-        mask = label if label.ndim == len(item.spatial_axes) else np.moveaxis(label, 0, -1)
-        path = folder / f"{item.sample}_label.nii.gz"
-        if not path.exists():
-            files.append(_write(path, mask, item.affine, "label mask"))
+    text = derivation(manifest, item.attack, item.sample)
+    spatial = len(item.spatial_axes)
+    files = [_write(folder / image_file("nifti", item.sample, item.attack), _last(item.image, spatial), item.affine, text)]
+    if isinstance(item.label, np.ndarray):
+        mask = item.label[None] if item.label.ndim == spatial else item.label
+        for name in mask_files("nifti", item.sample, item.label.shape, spatial):
+            if not (folder / name).exists():
+                files.append(_write(folder / name, _last(mask, spatial), item.affine, "label mask"))
     return files
+
+
+def _last(image: Array, spatial: int) -> Array:
+    """(x, y, z) or (x, y, z, C) of (C, *spatial); z is 1 for a slice."""
+    volume = image.reshape(*image.shape, *(1,) * (3 - spatial))
+    return volume[0] if len(volume) == 1 else np.moveaxis(volume, 0, -1)
 
 
 def _write(path: Path, values: Any, affine: Any, text: str) -> Path:

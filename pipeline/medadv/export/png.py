@@ -14,6 +14,7 @@ from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.export.item import Item
 from medadv.export.marks import CLEAN_SERIES, SERIES, derivation
+from medadv.export.names import image_file, mask_files
 
 
 def write_png(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
@@ -26,7 +27,7 @@ def write_png(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
     marks = PngInfo()
     marks.add_text("Title", CLEAN_SERIES if item.attack is None else SERIES)
     marks.add_text("Description", derivation(manifest, item.attack, item.sample))
-    path = folder / f"{item.stem}.png"
+    path = folder / image_file("png", item.sample, item.attack)
     _picture(_upright(item.image, item.spatial_axes)).save(path, pnginfo=marks)
     files = [path]
     for name, mask in _masks(item.sample, item.label).items():
@@ -61,12 +62,10 @@ def write_labels(folder: Path, items: list[dict[str, Any]], manifest: Manifest) 
 
 
 def _masks(sample: str, label: Label) -> dict[str, Array]:
-    """A label's masks by file name: one of an index mask, one per class, counted from 1, of (K, *spatial); none of other labels."""
-    if isinstance(label, Boxes) or label.ndim < 2:
+    """A label's masks by file name: one of an index mask, one per class of (K, *spatial); none of other labels."""
+    if isinstance(label, Boxes) or not (names := mask_files("png", sample, label.shape, 2)):
         return {}
-    if label.ndim == 2:
-        return {f"{sample}_label.png": label}
-    return {f"{sample}_label_{number}.png": mask for number, mask in enumerate(label, start=1)}
+    return dict(zip(names, label[None] if label.ndim == 2 else label, strict=True))
 
 
 def _coco(items: list[dict[str, Any]], classes: list[str] | None) -> dict[str, Any]:

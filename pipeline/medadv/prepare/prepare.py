@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from medadv.common.errors import RunError
+from medadv.common.errors import NothingFoundError, RunError
 from medadv.common.hashing import keyed_hash
 from medadv.common.progress import Passing, Progress
 from medadv.common.record import plain
@@ -22,7 +22,8 @@ from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
-from medadv.prepare.survey import NothingFoundError, Survey, survey
+from medadv.prepare.survey import Survey, survey
+from medadv.spec.attack import refuse_reserved
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
 from medadv_transforms import InputError
@@ -83,6 +84,9 @@ def prepare(
     """
     require_codec(spec.execution.codec)
     plans = generations(workspace.plans)
+    if not plans:
+        # A corpus that was begun with such a name goes on: its settings cannot change any more.
+        refuse_reserved(spec.attacks)
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
     if plans and not source.exists():

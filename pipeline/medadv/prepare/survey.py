@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from medadv.common.errors import SpecError
+from medadv.common.errors import NothingFoundError, SpecError
 from medadv.common.hashing import keyed_hash
 from medadv.common.progress import SILENT, Progress
 from medadv.datasets.blame import raise_unless_input
@@ -19,10 +19,6 @@ from medadv.plan.model import PlannedSample
 from medadv.spec.data import DataSettings
 from medadv.spec.run_spec import RunSpec
 from medadv_transforms import InputError
-
-
-class NothingFoundError(SpecError):
-    """The data set holds no sample that can be used."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def write_report(corpus: Path, out: Path | None = None, window: str | None = Non
 def _check(workspace: Workspace, manifest: Manifest) -> None:
     if not manifest.samples:
         raise SpecError(f"{workspace.root}: holds no sample to report on")
-    recorded = workspace.manifest.with_name("manifest.json.sha256")
+    recorded = workspace.manifest_hash
     if not recorded.exists() or recorded.read_text().split()[0] != hash_file(workspace.manifest):
         raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {workspace.root}`")
 

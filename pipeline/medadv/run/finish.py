@@ -21,7 +21,7 @@ def up_to_date(workspace: Workspace, plans: list[FrozenPlan], problems: list[Qua
     """Whether manifest, its hash and the quarantine list say what plans and receipts say: a run may have died before it wrote them."""
     try:
         manifest = read_manifest(workspace)
-        digest = workspace.manifest.with_name("manifest.json.sha256").read_text().split()[:1]
+        digest = workspace.manifest_hash.read_text().split()[:1]
         kept = {record.sample for record in problems if record.sample is not None}
         expected = [quarantine_line(record) for record in [*problems, *(r for r in left_out if r.sample not in kept)]]
         return (

@@ -91,11 +91,11 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
     spec = load_spec(spec_path, options.overrides)
     workspace = locate(spec, spec_path, options.out)
     try:
-        workspace.make()
-        workspace.parts.mkdir(exist_ok=True)
-        with ExitStack() as stack:
+        with workspace.made(), ExitStack() as stack:
             with ExitStack() as planning:
                 _hold_for_planning(planning, workspace)
+                planning.enter_context(private.taken_back(workspace))
+                workspace.parts.mkdir(exist_ok=True)
                 _refuse_other_cut(workspace, count)
                 plans = generations(workspace.plans)
                 if plans:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medadv.common.errors import ExitCode
+from medadv.common.errors import ExitCode, NothingFoundError
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.quarantine import read_quarantine
 from medadv.plan.frozen import generations
 from medadv.prepare.describe import describe
 from medadv.prepare.prepare import prepare
@@ -55,6 +56,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
 
     Raises:
         SpecError: wrong spec, or settings other than the corpus was made with.
+        NothingFoundError: no sample of a new corpus can be used; nothing is left of it.
         LockedError: another run holds the corpus.
         StoppedError: `stop` was signalled.
         RunError, IntegrityError: as their names say; every finished shard is kept.
@@ -79,6 +81,9 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
             return Result(workspace.root, read_manifest(workspace), 0, 0)
         make_missing(work, plans, missing, spec.execution)
         manifest = finish(work, plans, problems)
+        if not manifest.samples and not prepared.plans:
+            first = read_quarantine(workspace)[0]
+            raise NothingFoundError(f"no usable sample ({manifest.quarantined} cannot be used: {first.message} {first.advice})")
         newly = remember_quarantine(workspace, paths)
         work.log("finished", new_shards=len(missing), samples=manifest.samples, content_root=manifest.content_root)
         return Result(workspace.root, manifest, len(missing), newly)

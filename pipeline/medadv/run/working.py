@@ -34,14 +34,15 @@ class Work:
 def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
     """Hold a corpus and everything that work on it needs; failures of the machine become one line.
 
+    Nothing is left of a corpus in which nothing was planned.
+
     Raises:
         LockedError: another run or part holds the corpus.  RunError: no space, no permission, no memory.
     """
     started = datetime.now(UTC)
     log = None
     try:
-        workspace.make()
-        with held(workspace.lock) as hold:
+        with workspace.made(), held(workspace.lock) as hold, private.taken_back(workspace):
             for path in workspace.parts.glob("*.lock"):
                 if holder := alive_holder(path):
                     raise LockedError(f"part {path.stem} of a job array holds this corpus: {describe_holder(holder)}")

@@ -18,10 +18,12 @@ Mended here, since as listed it cannot run or does nothing:
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medadv.common.errors import SpecError
 from medadv.spec.base import Settings
 
 AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing"]
@@ -41,6 +43,18 @@ NAMED: dict[str, dict[str, Any]] = {
     "smia-mi-ti": {**STABILIZED, **SMOOTH_GRADIENT, "momentum": 1.0},
     "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
 }
+
+RESERVED = ("image", "label", "region", "clean")
+"""What readers and files call the other things that belong to a sample: as an attack's name it could not be told from them."""
+
+
+def refuse_reserved(names: Iterable[str]) -> None:
+    """Raise SpecError where an attack has a name that means something else beside it."""
+    if taken := sorted(set(names) & set(RESERVED)):
+        raise SpecError(
+            f"attacks.{taken[0]}: {', '.join(RESERVED)} mean other things than an attack wherever samples are read or exported; "
+            f"take another name, such as {taken[0]}-attack"
+        )
 
 
 class AttackSettings(Settings):

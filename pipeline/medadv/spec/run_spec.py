@@ -19,7 +19,9 @@ class RunSpec(Settings):
     preprocess: PreprocessSettings = PreprocessSettings()
     victim: VictimSettings
     second_victim: VictimSettings | None = Field(None, description="another model of the same task, for transfer in `medadv compare`")
-    attacks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], AttackSettings] = Field(min_length=1)
+    attacks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], AttackSettings] = Field(
+        min_length=1, description="settings by name; a new corpus has none called `image`, `label`, `region` or `clean`"
+    )
     execution: ExecutionSettings = ExecutionSettings()
     sanity_samples: int = Field(
         16, ge=0, le=32, description="samples for the sanity checks in the manifest, never over an eighth of the corpus or 8; 0: none"

@@ -1,20 +1,24 @@
 """Read shards back, whole or sample by sample."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from medadv.common.hashing import FileIdentity, file_identity
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.store import codecs as codecs
 from medadv.store.layout import ShardContent, Stored
 
 CHUNK_CACHE = 4 << 20
+
+OPEN_FILES = 32
+"""Shards that a process keeps open for random access."""
 
 
 def datasets(file: Any) -> dict[str, Stored]:
@@ -80,18 +84,35 @@ def read_texts(path: Path, name: str) -> list[str]:
 
 
 def open_files(path: Path) -> Any:
-    """An open shard for random access, kept open in this process; a forked child opens its own."""
-    return _open(path, os.getpid())
+    """An open shard for random access, kept open in this process as long as the path leads to the same file.
+
+    A forked child opens its own. FileNotFoundError where there is no such file, OSError where it is no shard.
+    """
+    identity = file_identity(path)
+    with _opening:
+        kept, file = _handles.pop(path, (None, None))
+        if kept != identity:
+            # The former file goes first: HDF5 takes one that was overwritten in place for the one that it holds open.
+            file = None
+            # Readers of patches come back to a brick; 3D shards have bricks of 256 KiB at most.
+            file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+        _handles[path] = identity, file
+        if len(_handles) > OPEN_FILES:
+            _handles.pop(next(iter(_handles)))
+    return file
 
 
-@lru_cache(maxsize=32)
-def _open(path: Path, process: int) -> Any:
-    # Readers of patches come back to a brick; 3D shards have bricks of 256 KiB at most.
-    return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+_handles: dict[Path, tuple[FileIdentity, Any]] = {}
+_opening = threading.RLock()
 
 
-# A forked child must not find the parent's files open: HDF5 would share them between both.
-os.register_at_fork(before=_open.cache_clear)
+def _before_fork() -> None:
+    # A child must find neither the parent's files open, since HDF5 would share them between both, nor the lock held by another thread.
+    _opening.acquire()
+    _handles.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 
 def read_answer(file: Any, name: str, index: int) -> Label:

@@ -4,7 +4,6 @@ import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +14,13 @@ from torch.utils.data import Dataset
 
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_file, seed_of
-from medadv.corpus.folder import Workspace
+from medadv.corpus.folder import Workspace, corpus_folder
 from medadv.corpus.manifest import read_manifest
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.patches import Window, crop_boxes, moved_affine, read_label, read_window
-from medadv.store.reader import adversarial_image, open_files
+from medadv.store.reader import adversarial_image
+from medadv.training.held import HeldShards
 
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
 Schedule = Callable[[int], float]
@@ -41,7 +41,8 @@ class CorpusDataset(Dataset[dict[str, Any]]):
 
     What is drawn (attack, mixture, patch) follows from seed, epoch and sample alone, not from workers or their number. Call `set_epoch`
     before each epoch; it reaches persistent workers too. Files are opened per process, so workers of a DataLoader, forked or spawned,
-    never share a handle.
+    never share a handle. The folder is fixed when the data set is made, and so is what lies in it: reading raises IntegrityError once the
+    corpus was made anew there, while one that grew is read on.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             SpecError: the corpus needs hdf5plugin.
             ValueError: no such attack or mode, or settings out of range.
         """
-        self.root = Path(corpus)
+        self.root = corpus_folder(corpus)
         try:
             self.manifest = read_manifest(Workspace(self.root))
         except IntegrityError:
@@ -93,8 +94,8 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
         self.patch = None if patch is None else tuple(int(length) for length in patch)
         self.transform = transform
-        self.paths = [self.root / entry.path for entry in self.manifest.shards]
-        self.ends = list(accumulate(int(entry.samples) for entry in self.manifest.shards))
+        self.shards = HeldShards(self.root, self.manifest)
+        self.paths, self.ends = self.shards.paths, self.shards.ends
         # In shared memory, so that workers that live on see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if weights is not None:
@@ -126,7 +127,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         return self.paths[shard], index - (self.ends[shard - 1] if shard else 0)
 
     def _read(self, path: Path, place: int, index: int) -> dict[str, Any]:
-        file = open_files(path)
+        file = self.shards.open(path)
         draw = np.random.default_rng(seed_of("dataset", self.seed, self.epoch, index))
         attack = self.attacks[int(draw.integers(len(self.attacks)))]
         adversarial = self.mode in ("pair", "adversarial") or (self.mode == "mixed" and draw.random() < self.probability)

@@ -1,5 +1,6 @@
-"""Corpora for plain MONAI pipelines: names such as shard-00000.h5#SAMPLE/smia-4, a reader for LoadImage, and a datalist."""
+"""Corpora for plain MONAI pipelines: names such as shard-00000.h5#/SAMPLE_smia-4.h5, a reader for LoadImage, and a datalist."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,22 @@ from monai.data.image_reader import ImageReader
 from monai.utils.enums import MetaKeys, SpaceKeys
 
 from medadv.common.errors import IntegrityError
-from medadv.corpus.folder import Workspace
+from medadv.common.hashing import FileIdentity, file_identity
+from medadv.corpus.folder import Workspace, corpus_folder
 from medadv.corpus.manifest import read_manifest
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_files, read_answer
+from medadv.training.held import HeldShards
 
 
 class CorpusReader(ImageReader):
     """Lets LoadImage read samples by name: `LoadImaged(keys, reader=CorpusReader, ensure_channel_first=True)`.
 
-    A name is SHARD.h5#SAMPLE for the clean image, SHARD.h5#SAMPLE/ATTACK for the adversarial one, and SHARD.h5#SAMPLE/label or
-    SHARD.h5#SAMPLE/region for masks. Images come as stored: (C, *spatial) in stored units.
+    A name is SHARD.h5#/SAMPLE_WHAT.h5, as if the shard were a folder of files called as `medadv export` calls them, so that SaveImage
+    gives each a name of its own. WHAT is an attack for the adversarial image, or `clean`, `label` or `region`. The shorter SHARD.h5#SAMPLE
+    (clean) and SHARD.h5#SAMPLE/WHAT are read too. Images come as stored, (C, *spatial) in stored units; 2D images and masks of one channel
+    come without that axis, as from MONAI's own readers, since SaveImage writes only such: `ensure_channel_first=True` gives (1, *spatial).
     """
 
     def verify_suffix(self, filename: Any) -> bool:
@@ -29,27 +34,37 @@ class CorpusReader(ImageReader):
         return all(".h5#" in str(name) for name in names)
 
     def read(self, data: Any, **kwargs: Any) -> Any:
-        """Names to (array, affine or None, name). Raises FileNotFoundError or KeyError where there is no such sample."""
+        """Names to (array, affine or None, name).
+
+        Raises FileNotFoundError or KeyError where there is no such shard, sample or attack, ValueError where the name means two things.
+        """
         return [_read(str(name)) for name in ([data] if isinstance(data, str | Path) else data)]
 
     def get_data(self, img: Any) -> tuple[Array, dict[str, Any]]:
-        """Array (C, *spatial) and meta data; several images are stacked along the channels."""
+        """Array (C, *spatial), or (*spatial) of a 2D image of one channel, and meta data; several are stacked along the channels."""
         arrays = [array for array, _, _ in img]
         affine = img[0][1]
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         meta: dict[str, Any] = {MetaKeys.ORIGINAL_CHANNEL_DIM: 0, MetaKeys.SPATIAL_SHAPE: array.shape[1:]}
+        if array.ndim == 3 and len(array) == 1:
+            # SaveImage takes a plane of one channel for a line unless its meta data says that it came without a channel.
+            array, meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = array[0], float("nan")
         if affine is not None:
             meta |= {MetaKeys.AFFINE: affine, MetaKeys.ORIGINAL_AFFINE: affine.copy(), MetaKeys.SPACE: SpaceKeys.RAS}
         return array, meta
 
 
-def datalist(corpus: str | Path, attack: str | None = None) -> list[dict[str, Any]]:
+def datalist(corpus: str | Path, attack: str | None = None, *, relative_to: str | Path | None = None) -> list[dict[str, Any]]:
     """Every sample as a dictionary of names and plain values, for CacheDataset, PersistentDataset and other MONAI datasets.
 
     Keys: `image`, `adversarial` (names for CorpusReader), `label` (int, list, or a name for masks) or `boxes` and `classes` (lists),
-    `sample_id`, `group_id`.
+    `sample_id`, `group_id`, `content_root` (of the shard, so that what is cached of a corpus is not taken for one made anew there).
+
+    corpus: folder that holds manifest.json.  attack: whose examples to name; the corpus's first when None.  relative_to: folder that the
+    names start from; absolute names, which hold wherever they are read, when None.
+    Raises IntegrityError, ValueError.
     """
-    root = Path(corpus)
+    root = corpus_folder(corpus)
     try:
         manifest = read_manifest(Workspace(root))
     except IntegrityError:
@@ -59,21 +74,22 @@ def datalist(corpus: str | Path, attack: str | None = None) -> list[dict[str, An
     name = known[0] if attack is None else attack
     if name not in known:
         raise ValueError(f"attack {name!r} is not in this corpus; there are {', '.join(known)}")
+    shards = HeldShards(root, manifest)
     items = []
-    for entry in manifest.shards:
-        path = root / entry.path
-        file = open_files(path)
-        for row, sample in enumerate(_rows(path)):
-            address = f"{path}#{sample}"
-            item = {"image": address, "adversarial": f"{address}/{name}", "sample_id": sample}
+    for path, entry in shards.entries.items():
+        file = shards.open(path)
+        shown = path if relative_to is None else os.path.relpath(path, Path(relative_to).absolute())
+        for row, sample in enumerate(_rows(path, file_identity(path))):
+            address = f"{shown}#/{sample}"
+            item = {"image": f"{address}_clean.h5", "adversarial": f"{address}_{name}.h5", "sample_id": sample}
             item |= {"group_id": bytes(file["group_id"][row]).decode(), **_label(file, row, address)}
-            items.append(item)
+            items.append(item | {"content_root": entry.content_root})
     return items
 
 
 def _label(file: Any, row: int, address: str) -> dict[str, Any]:
     if getattr(file["label"], "ndim", 0) > 2:
-        return {"label": f"{address}/label"}
+        return {"label": f"{address}_label.h5"}
     label = read_answer(file, "label", row)
     if isinstance(label, Boxes):
         return {"boxes": label.boxes.tolist(), "classes": label.classes.tolist()}
@@ -81,25 +97,39 @@ def _label(file: Any, row: int, address: str) -> dict[str, Any]:
 
 
 def _read(name: str) -> tuple[Array, Array | None, str]:
-    shard, _, address = name.partition("#")
-    sample, _, part = address.partition("/")
-    path = Path(shard)
+    path, sample, what, words = _parts(name)
     file = open_files(path)
-    row = _rows(path).get(sample)
+    row = _rows(path, file_identity(path)).get(sample)
     if row is None:
-        raise KeyError(f"no sample {sample!r} in {shard}")
+        raise KeyError(f"no sample {sample!r} in {path}")
+    attacks = list(file["attacks"])
+    if what in words and what in attacks:
+        raise ValueError(f"{name}: this corpus has an attack called {what!r}, so the name means two things: CorpusDataset reads both")
     affine = np.asarray(file["affine"][row]) if "affine" in file else None
-    if part in ("label", "region"):
-        array = np.asarray(file[part][row])
+    if what in ("label", "region"):
+        array = np.asarray(file[what][row])
         # An index mask gets a channel axis, so that it loads like its image.
         return (array[None] if array.ndim == file["image"].ndim - 2 else array), affine, name
     image = np.asarray(file["image"][row])
-    if part:
-        image = adversarial_image(image, np.asarray(file[f"attacks/{part}/perturbation"][row]))
+    if what in attacks:
+        image = adversarial_image(image, np.asarray(file[f"attacks/{what}/perturbation"][row]))
+    elif what not in words:
+        raise KeyError(f"no attack {what!r} in {path}; there are {', '.join(attacks)}")
     return image, affine, name
 
 
+def _parts(name: str) -> tuple[Path, str, str, tuple[str, ...]]:
+    """Shard file, sample, what is asked of it, and the words that are no attack there."""
+    shard, _, address = name.rpartition(".h5#")
+    path = Path(f"{shard}.h5")
+    if address.startswith("/"):
+        sample, _, what = address[1:].removesuffix(".h5").partition("_")
+        return path, sample, what, ("clean", "label", "region")
+    sample, _, what = address.partition("/")
+    return path, sample, what, ("", "label", "region")
+
+
 @lru_cache(maxsize=4096)
-def _rows(path: Path) -> dict[str, int]:
-    """Sample id -> row of a shard."""
+def _rows(path: Path, identity: FileIdentity) -> dict[str, int]:
+    """Sample id -> row of a shard, as long as it is the same file."""
     return {bytes(value).decode(): row for row, value in enumerate(open_files(path)["sample_id"][...])}

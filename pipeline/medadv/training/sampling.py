@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes
-from medadv.store.reader import open_files, read_answer
+from medadv.store.reader import read_answer
 from medadv.training.dataset import CorpusDataset
 
 Balance = Literal["class", "group", "class-group"]
@@ -56,7 +56,7 @@ class BalancedSampler(Sampler[int]):
 def _strata(dataset: CorpusDataset) -> Iterator[tuple[str, str]]:
     """(class, group) of every sample in order."""
     for path in dataset.paths:
-        file = open_files(path)
+        file = dataset.shards.open(path)
         groups = [bytes(value).decode() for value in file["group_id"][...]]
         for row, group in enumerate(groups):
             label = read_answer(file, "label", row)

@@ -1,0 +1,47 @@
+"""The shards of a corpus as its manifest had them when a reader was made: other files that lie in their places later are refused."""
+
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from medadv.common.errors import IntegrityError
+from medadv.common.hashing import FileIdentity, file_identity
+from medadv.corpus.manifest import Manifest
+from medadv.store.reader import open_files
+
+
+class HeldShards:
+    """Opens a corpus's shards on demand and holds each file, once, against the manifest that the reader was made with.
+
+    A corpus made anew at the same path has other shards under the same names. One that grew has more of them, and is read on.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        """root: the corpus's folder, absolute.  manifest: as read when the reader was made."""
+        self.root, self.entries = root, {root / entry.path: entry for entry in manifest.shards}
+        self.paths = list(self.entries)
+        self.ends = list(accumulate(entry.samples for entry in self.entries.values()))
+        self.plans = [generation.plan for generation in manifest.generations]
+        self.seen: dict[Path, FileIdentity] = {}
+
+    def open(self, path: Path) -> Any:
+        """A shard's open file, kept open by this process.
+
+        Raises IntegrityError where it is not the one that the manifest lists, FileNotFoundError where there is none.
+        """
+        identity = file_identity(path)
+        file = open_files(path)
+        if self.seen.get(path) != identity:
+            self._check(path, identity, file)
+            self.seen[path] = identity
+        return file
+
+    def _check(self, path: Path, identity: FileIdentity, file: Any) -> None:
+        entry = self.entries[path]
+        plan = self.plans[entry.generation]
+        # A plan's hash covers settings, samples and labels, so that the size is left to tell what another machine made of it.
+        if file.attrs["plan"] != plan or entry.bytes != identity[2]:
+            raise IntegrityError(
+                f"{path}: not the file that this reader's manifest lists: the corpus was made anew or damaged since; "
+                "make the reader again, or run `medadv verify`"
+            )
