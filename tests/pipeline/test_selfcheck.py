@@ -17,7 +17,7 @@ from medadv.evidence import stored_strength as selfcheck
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
 from medadv.prepare.request import Options
-from medadv.run import run as run_module
+from medadv.run import finish as run_module
 from medadv.run.run import run
 
 pytestmark = pytest.mark.usefixtures("inline")
