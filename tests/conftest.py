@@ -182,3 +182,35 @@ def ct_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.export.export_cases import dicom_corpus
 
     return dicom_corpus(tmp_path_factory.mktemp("series"), 2, BurnedInAnnotation="NO", LossyImageCompression="00")
+def volume_manifest(samples: int, epsilon: float, weights_sha256: str = "0" * 64) -> dict[str, Any]:
+    """A whole manifest of one hand-written shard of CT volumes with one attack, `a`."""
+    empty = "0" * 64
+    hashes = {"sha256": empty, "receipt_sha256": empty, "content_root": empty}
+    normalize = {"mean": None, "std": None, "window": [-1000, 400]}
+    inference = {"window": None, "overlap": 0.25, "window_mode": "constant", "window_batch": 4, "score_threshold": 0.5}
+    facts = {"label": "given", "label_map": None, "classes": None, "licence": None, "split": None}
+    identity = {"weights_sha256": weights_sha256, "program_sha256": None, "parameters": 1}
+    network = {"network": "monai:unet", "arguments": {}, "head": "softmax"}
+    execution = {"batch_size": 1, "shard_size": samples, "threads": 1, "device": "cpu", "precision": "fp32", "codec": "gzip", "seed": 0}
+    return {
+        "format": "medadv",
+        "format_version": 1,
+        "name": "volumes",
+        "content_root": empty,
+        "samples": samples,
+        "quarantined": 0,
+        "shards": [{"path": "shards/shard-00000.h5", "bytes": 1, "samples": samples, "generation": 0, **hashes}],
+        "files": {},
+        "generations": [{"plan": empty, "shards": 1, "samples": samples}],
+        "data": {"modality": "ct", "task": "segmentation", "unit": "hu", **facts},
+        "preprocess": {},
+        "victim": {**network, "normalize": normalize, **inference, **identity},
+        "attacks": {"a": {"attack": "pgd", "epsilon": epsilon}},
+        "execution": execution,
+        "metrics": {},
+        "determinism": {"level": "tolerance", "repeated": [], "holds_for": "this test"},
+        "environment": {},
+        "tool": {},
+        "privacy": {},
+        "run": {"command": "by hand", "started": "", "finished": "", "status": "complete", "shards_missing": 0},
+    }

@@ -186,7 +186,7 @@ def compare(corpus: Path, rounds: int, work: Path) -> None:
         print(f"{name:28} {size / count / 1024:8.1f} KiB a pair  {median * 1e3:7.2f} ms ({spread}) {base / median:5.2f}x medadv gzip")
 
 
-def patches(path: Path, rounds: int, work: Path) -> None:
+def patches(corpus: Path, path: Path, rounds: int, work: Path) -> None:
     """Print how much faster a 64-voxel cube is read than its 512 x 512 x 200 volume."""
     import nibabel
 
@@ -204,8 +204,10 @@ def patches(path: Path, rounds: int, work: Path) -> None:
         "attacks/a/success": np.ones(1, np.uint8),
     }
     write_content(work / "shards/shard-00000.h5", ShardContent({"/": {"spatial_axes": "xyz"}}, arrays), 3)
-    shards = [{"path": "shards/shard-00000.h5", "samples": 1}]
-    manifest = {"attacks": {"a": {"epsilon": 4}}, "shards": shards, "execution": {"codec": "gzip"}}
+    # All but the shard and the attack is the corpus's; nothing but those is read here.
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["shards"] = [{**manifest["shards"][0], "path": "shards/shard-00000.h5", "samples": 1}]
+    manifest |= {"attacks": {"a": {"attack": "pgd", "epsilon": 4}}, "execution": {**manifest["execution"], "codec": "gzip"}}
     (work / "manifest.json").write_text(json.dumps(manifest))
     whole, cube = CorpusDataset(work), CorpusDataset(work, patch=(64, 64, 64))
     seconds: dict[str, list[float]] = {"whole": [], "cube": []}
@@ -235,7 +237,7 @@ def main() -> None:
         compare(arguments.corpus, arguments.rounds, Path(folder))
     if arguments.volume is not None:
         with tempfile.TemporaryDirectory() as folder:
-            patches(arguments.volume, arguments.rounds, Path(folder))
+            patches(arguments.corpus, arguments.volume, arguments.rounds, Path(folder))
 
 
 if __name__ == "__main__":

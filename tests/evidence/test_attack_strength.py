@@ -11,6 +11,7 @@ from tests.conftest import plainly
 from torch import Tensor, nn
 
 from medadv.batches.batch import Batch
+from medadv.common.record import plain
 from medadv.corpus.manifest import Rung
 from medadv.evidence.attack_strength import MAX_SAMPLES, sanity
 from medadv.victims.tasks.classification import Classifier
@@ -38,7 +39,7 @@ def run(victim: Any, n: int = 12, **changes: Any) -> dict[str, Any]:
 
 def test_plain_victim() -> None:
     result = run(linear())
-    json.dumps(result)
+    json.dumps(plain(result))
     assert result.samples == 12
     assert result.attack == "pgd"
     assert result.epsilon_zero_is_identity

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -96,3 +97,13 @@ def dicom_corpus(folder: Path, dims: int, **header: str) -> Path:
 def headers(folder: Path) -> dict[str, pydicom.Dataset]:
     """Every DICOM file below a folder by its name there."""
     return {path.relative_to(folder).as_posix(): pydicom.dcmread(path) for path in sorted(folder.rglob("*.dcm"))}
+
+
+def manifest_of(attacks: dict[str, tuple[str, float]], unit: str = "hu", classes: list[str] | None = None, root: str = "c" * 64) -> Any:
+    """As much of a manifest as writers of single images read. attacks: name -> (attack, epsilon)."""
+    return SimpleNamespace(
+        content_root=root,
+        attacks={name: SimpleNamespace(attack=attack, epsilon=epsilon) for name, (attack, epsilon) in attacks.items()},
+        data=SimpleNamespace(unit=unit, classes=classes),
+        tool=SimpleNamespace(name="medadv", version="0"),
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from tests.conftest import quiet
-from tests.export.export_cases import AFFINE, dicom_corpus, headers
+from tests.export.export_cases import AFFINE, dicom_corpus, headers, manifest_of
 
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
@@ -20,12 +20,7 @@ from medadv.export.dicom import write_dicom
 from medadv.export.export import Request, export
 from medadv.export.item import Item
 
-MANIFEST = {
-    "content_root": "c" * 64,
-    "attacks": {"pgd-20": {"attack": "pgd", "epsilon": 20.0}, "smia-4": {"attack": "smia", "epsilon": 4.0}},
-    "data": {"unit": "hu", "classes": None},
-    "tool": {"name": "medadv", "version": "0"},
-}
+MANIFEST = manifest_of({"pgd-20": ("pgd", 20.0), "smia-4": ("smia", 4.0)})
 
 KINDS = ["volume", "slice", "colour photograph", "grey picture", "volume without geometry"]
 
@@ -42,7 +37,7 @@ def image_of(kind: str, attack: str | None, facts: dict[str, Any] | None = None,
     return Item(name, attack, draw.integers(0, 256, (channels, 9, 11), np.uint8), "level8", "yx", np.int64(0), None, facts or {})
 
 
-def written(folder: Path, item: Item, grid: str = "stored", manifest: dict[str, Any] = MANIFEST) -> pydicom.Dataset:
+def written(folder: Path, item: Item, grid: str = "stored", manifest: Any = MANIFEST) -> pydicom.Dataset:
     folder.mkdir(exist_ok=True)
     return pydicom.dcmread(write_dicom(folder, item, manifest, patient="f" * 32, grid=grid)[0])
 
@@ -148,7 +143,7 @@ def test_uids_follow_from_what_they_name(tmp_path: Path) -> None:
         "lossy": written(tmp_path / "4", item, "native lossy"),
         "pixels": written(tmp_path / "5", image_of("slice", "smia-4", seed=1)),
         "slice": written(tmp_path / "6", replace(item, sample="a" * 32 + "-0008")),
-        "corpus": written(tmp_path / "7", item, manifest={**MANIFEST, "content_root": "d" * 64}),
+        "corpus": written(tmp_path / "7", item, manifest=manifest_of({"pgd-20": ("pgd", 20.0), "smia-4": ("smia", 4.0)}, root="d" * 64)),
     }
     base = {part: cases["base"][keyword].value for part, keyword in same.items()}
     equal = {name: {part for part, keyword in same.items() if d[keyword].value == base[part]} for name, d in cases.items()}

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 from tests.conftest import quiet
-from tests.export.export_cases import AFFINE, SHAPE
+from tests.export.export_cases import AFFINE, SHAPE, manifest_of
 
 from medadv.export.dicom import write_dicom
 from medadv.export.export import Request, export
@@ -19,12 +19,7 @@ from medadv.export.names import series_of
 from medadv.export.nifti import write_nifti
 from medadv.training.dataset import CorpusDataset
 
-MANIFEST = {
-    "content_root": "c" * 64,
-    "attacks": {"a": {"attack": "pgd", "epsilon": 4.0}},
-    "data": {"unit": "hu"},
-    "tool": {"name": "medadv", "version": "0"},
-}
+MANIFEST = manifest_of({"a": ("pgd", 4.0)})
 
 
 def affine_of(image: sitk.Image) -> np.ndarray:

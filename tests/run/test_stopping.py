@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
@@ -209,7 +210,7 @@ def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monk
     failures_left = [errno.EIO, errno.ESTALE]
     real = inputs.Reader.read
 
-    def read(self: inputs.Reader, source: inputs.Any) -> object:
+    def read(self: inputs.Reader, source: Any) -> object:
         if failures_left:
             try:
                 raise OSError(failures_left.pop(), "disk")

@@ -11,6 +11,7 @@ import torch
 from monai.data import DataLoader as MonaiLoader
 from monai.data import PersistentDataset
 from monai.transforms import LoadImaged
+from tests.conftest import volume_manifest
 from torch.utils.data import DataLoader
 
 from medadv.common.hashing import canonical_json, hash_file
@@ -45,13 +46,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )
     write_content(root / "shards" / "shard-00000.h5", content, 3)
-    manifest = {
-        "attacks": {"a": {"epsilon": 8.0}},
-        "shards": [{"path": "shards/shard-00000.h5", "samples": 3}],
-        "victim": {"weights_sha256": "0" * 64},
-        "execution": {"codec": "gzip"},
-    }
-    (root / "manifest.json").write_bytes(canonical_json(manifest))
+    (root / "manifest.json").write_bytes(canonical_json(volume_manifest(3, 8.0)))
     return root
 
 
