@@ -84,6 +84,8 @@ class PlannedShard:
         Raises ValueError, KeyError, IndexError or TypeError where a line is none.
         """
         data = json.loads(line)
+        if not isinstance(data, dict):
+            raise TypeError("no object")
         series = [next((known for known in before if known == names), names) for names in map(tuple, data.get("series", ()))]
 
         def source(values: dict[str, Any]) -> Source:
