@@ -114,7 +114,7 @@ def test_the_largest_batch_that_fits_is_frozen(tmp_path: Path, memory: float, ex
 
 def test_trials_attack_only_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(tuning, "perturb", lambda *_, region=None, **__: seen.append(region))
+    monkeypatch.setattr("medadv.batches.trial.perturb", lambda *_, region=None, **__: seen.append(region))
     inside = np.zeros((4, 4), bool)
     inside[1:3] = True
     for region in (inside, None):
