@@ -1,6 +1,5 @@
 """The report: self-contained, deterministic, and its figures those of the manifest and the shards."""
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +11,8 @@ from monai.metrics.rocauc import compute_roc_auc
 from torch import from_numpy
 
 from medadv.common.errors import IntegrityError, SpecError
+from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import SanityReport, read_manifest
 from medadv.report import checks, words
 from medadv.report.columns import read_columns
 from medadv.report.estimates import auc, metrics
@@ -54,14 +55,14 @@ def test_the_same_corpus_gives_the_same_bytes(page: str, tiny_corpus: Path, tmp_
 
 
 def test_metrics_are_those_of_the_manifest(tiny_corpus: Path) -> None:
-    manifest = json.loads((tiny_corpus / "manifest.json").read_text())
+    manifest = read_manifest(Workspace(tiny_corpus))
     columns = read_columns(tiny_corpus, manifest)
-    for name, recorded in manifest["metrics"].items():
+    for name, recorded in manifest.metrics.items():
         found = columns.attacks[name]
         clean, adversarial = (found.clean, found.score_clean), (found.adversarial, found.score_adversarial)
         for which, (answers, scores) in (("clean", clean), ("adversarial", adversarial)):
             for key, estimate in metrics(columns, answers, scores).items():
-                assert estimate.value == pytest.approx(recorded["all"][key][which], abs=1e-12)
+                assert estimate.value == pytest.approx(recorded.all[key][which], abs=1e-12)
                 assert not estimate.low > estimate.high
 
 
@@ -122,12 +123,12 @@ def test_boxes_move_with_the_picture() -> None:
 
 
 def test_sanity_checks_are_said_in_words(page: str, tiny_corpus: Path) -> None:
-    sanity = json.loads((tiny_corpus / "manifest.json").read_text())["sanity"]
+    sanity = read_manifest(Workspace(tiny_corpus)).sanity
     found = {title: (text, expected) for title, text, expected in checks.rows(sanity, "grey levels") or []}
-    last = sanity["epsilon_ladder"][-1]
-    assert found["success at epsilon, grey levels"][0].endswith(f"{last['epsilon']:g}: {last['success']:.0%}")
+    last = sanity.epsilon_ladder[-1]
+    assert found["success at epsilon, grey levels"][0].endswith(f"{last.epsilon:g}: {last.success:.0%}")
     assert all(text in page for text, _ in found.values())
-    assert checks.rows({"new_check": {"some_share": 0.25}, "warnings": ["weak"]}, "HU") == [
+    assert checks.rows(SanityReport(samples=1, sample_ids=[], warnings=["weak"], new_check={"some_share": 0.25}), "HU") == [
         ("new check", "some share 0.25", ""),
         ("warning", "weak", ""),
     ]
@@ -141,7 +142,7 @@ def test_it_prints_and_every_figure_has_words(page: str) -> None:
 
 
 def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
-    settings = AttackSettings.model_validate({"attack": "smia-mi-ti", "epsilon": 4}).model_dump(mode="json")
+    settings = AttackSettings.model_validate({"attack": "smia-mi-ti", "epsilon": 4})
     text = words._settings(settings, "grey levels")
     assert text == (
         "smia-mi-ti, epsilon 4 grey levels, step 2, 10 steps, random start, momentum 1, gradients smoothed with a Gaussian of 1 voxels, "

@@ -127,7 +127,7 @@ def test_unlabelled_data_takes_the_victims_answer_as_truth(tmp_path: Path) -> No
     assert manifest.data.label == "prediction"
     with h5py.File(result.corpus / manifest.shards[0].path) as file:
         assert (file["label"][...] == file["attacks/pgd-8/prediction_clean"][...]).all()
-    assert manifest.metrics["pgd-8"].all.accuracy.clean == 1.0
+    assert manifest.metrics["pgd-8"].all["accuracy"]["clean"] == 1.0
 
 
 def test_sigmoid_head_with_several_labels(tmp_path: Path) -> None:
