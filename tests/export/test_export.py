@@ -13,15 +13,10 @@ from monai.data import NibabelReader, PILReader, PydicomReader
 from monai.transforms import LoadImage
 from PIL import Image
 from safetensors.torch import load_file
-<<<<<<< HEAD:tests/export/test_export.py
 from tests.conftest import CLASSIFIER, SIZE, draw_pictures, quiet, save_victim, tiny_spec
 from tests.export.export_cases import manifest_of
-=======
-from tests.conftest import CLASSIFIER, SIZE, draw_pictures, quiet, save_victim, tiny_spec, volume_manifest
->>>>>>> g:tests/evidence/test_export.py
 
 from medadv.common.errors import SpecError
-from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Boxes
 from medadv.export.dicom import write_dicom
 from medadv.export.export import Request, export
@@ -39,21 +34,7 @@ from medadv_transforms.resample import Grid, reoriented, resampling_facts, respa
 # A codec that MONAI looks for and does without.
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodec")
 
-<<<<<<< HEAD:tests/export/test_export.py
 MANIFEST = manifest_of({"smia-4": ("smia", 4.0)}, classes=["polyp"])
-=======
-WHOLE = volume_manifest(1, 4.0)
-FACTS = {**WHOLE["data"], "classes": ["polyp"]}
-MANIFEST = Manifest.model_validate(
-    {
-        **WHOLE,
-        "content_root": "c" * 64,
-        "attacks": {"smia-4": {"attack": "smia", "epsilon": 4.0}},
-        "data": FACTS,
-        "tool": {"name": "medadv", "version": "0"},
-    }
-)
->>>>>>> g:tests/evidence/test_export.py
 # Axes run along +R-A oblique directions, so that a swapped axis or sign shows.
 TURN = np.array([[0.0, -1.0, 0.0], [np.cos(0.3), 0.0, -np.sin(0.3)], [np.sin(0.3), 0.0, np.cos(0.3)]])
 
@@ -138,11 +119,7 @@ def test_png_and_labels_of_a_whole_corpus(tiny_corpus: Path, tmp_path: Path) -> 
 def test_boxes_become_coco(tmp_path: Path) -> None:
     image = np.zeros((3, 20, 30), np.uint8)
     item = Item("b0", "smia-4", image, "level8", "yx", Boxes.of([[1, 2, 11, 7]], [1]), None, {})
-<<<<<<< HEAD:tests/export/test_export.py
     (path,) = write_png(tmp_path, item, manifest_of({"smia-4": ("smia", 4.0)}, "level8", ["polyp"]))
-=======
-    (path,) = write_png(tmp_path, item, MANIFEST.model_copy(update={"data": MANIFEST.data.model_copy(update={"unit": "level8"})}))
->>>>>>> g:tests/evidence/test_export.py
     rows = [{"file": path.name, "sample": "b0", "attack": "smia-4", "label": item.label, "size": (30, 20)}]
     (labels,) = write_labels(tmp_path, rows, MANIFEST)
     coco = json.loads(labels.read_text())
