@@ -1,4 +1,8 @@
-"""From a source to stored units: the one place that chooses a reader, so that planning, runs and reproduction read alike."""
+"""Which reader turns a source into stored units? The one place that chooses, so that planning, runs and reproduction read alike.
+
+Pictures, by suffix, go to `read_colour` (medadv_transforms/colour.py). Everything else is CT: `read_ct_volume` (ct.py) takes NIfTI by its
+name to nifti.py, which unpacks no more than the header promises, and DICOM to series.py; slices share what is opened (datasets/opened.py).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

@@ -10,9 +10,6 @@ from medadv.common.record import plain
 from medadv.datasets.source import Source
 from medadv.plan.plan_settings import PlanSettings
 
-MEANING_VERSION = 4
-"""Raised whenever the same settings would give other bits, so that old shards are never taken for new ones."""
-
 MAX_SHARD_VALUES = 1 << 26
 """Values (voxels times channels) that a shard holds at most: a CT volume is usually a shard of its own."""
 

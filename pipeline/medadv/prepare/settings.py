@@ -5,7 +5,7 @@ from dataclasses import asdict
 import torch
 
 from medadv.common.errors import SpecError
-from medadv.plan.model import MEANING_VERSION
+from medadv.plan.meaning import MEANING_VERSION
 from medadv.plan.plan_settings import PlanSettings
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.victim import Identity

@@ -1,4 +1,11 @@
-"""What is done about a shard on which workers died? Its samples are tried one by one, and those that kill are left out."""
+"""What is done about a shard on which workers died? Its samples are tried one by one, and those that kill are left out.
+
+A worker notes in `begun/` that it begins a shard, and takes the note back at the end (run/journal.py); what is left counts its deaths. Its
+nanny starts it again, and Dask gives the shard to whoever is free (run/cluster.py). After `Job.tolerated` deaths, three unless told
+otherwise, nobody makes the shard as it is (run/worker.py raises SuspectedError): run/drive.py has it diagnosed, every sample alone in a
+process of its own (run/suspects.py). What kills twice is remembered and quarantined as `kills-worker`, its place in the batch stays empty,
+and the shard is made without it. Where each sample survives alone the shard is tried one last time, then the run ends with exit code 4.
+"""
 
 from dataclasses import replace
 

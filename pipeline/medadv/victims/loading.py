@@ -1,4 +1,8 @@
-"""How does a spec's victim become a model ready for attack?"""
+"""How does a spec's victim become a model ready for attack? A kind of victim is added here.
+
+A new source of models is a module in sources/ and a branch in `_network`; a new task is a class in tasks/ with the surface of
+`TaskModel` (victim.py) and a branch in `VictimRequest`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
