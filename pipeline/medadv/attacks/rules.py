@@ -1,7 +1,7 @@
 """How far does one step go, and which way? An update rule is added here, in `step_along`.
 
-Its setting goes into `AttackSettings`, and its name, where it has one, into `AttackName` and `NAMED`, a row of settings (spec/attack.py). What
-the gradient is of stands in terms.py, which images are allowed in feasible.py, the loop in engine.py.
+Its setting goes into `AttackSettings`, and its name, where it has one, into `AttackName` and `NAMED`, a row of settings (spec/attack.py).
+What the gradient is of stands in terms.py, which images are allowed in feasible.py, the loop in engine.py.
 """
 
 from collections.abc import Sequence
