@@ -4,14 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medadv.corpus import CorpusDataset, collate
+    from medadv.corpus import CorpusDataset
     from medadv.inmemory import AdversarialPerturbd, as_victim, attack
     from medadv.monai_reader import CorpusReader, datalist
     from medadv.sampling import BalancedSampler
+    from medadv.training.boxes import BoxesToTensorAxesd, BoxesToXFirstd
+    from medadv.training.collate import collate
 
 __all__ = [
     "AdversarialPerturbd",
     "BalancedSampler",
+    "BoxesToTensorAxesd",
+    "BoxesToXFirstd",
     "CorpusDataset",
     "CorpusReader",
     "as_victim",
@@ -24,11 +28,13 @@ __all__ = [
 _HOMES = {
     "AdversarialPerturbd": "inmemory",
     "BalancedSampler": "sampling",
+    "BoxesToTensorAxesd": "training.boxes",
+    "BoxesToXFirstd": "training.boxes",
     "CorpusDataset": "corpus",
     "CorpusReader": "monai_reader",
     "as_victim": "inmemory",
     "attack": "inmemory",
-    "collate": "corpus",
+    "collate": "training.collate",
     "datalist": "monai_reader",
 }
 

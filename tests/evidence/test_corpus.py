@@ -145,7 +145,7 @@ def test_a_patch_is_the_same_part_of_image_perturbation_mask_and_world(volumes: 
             window = (slice(x, x + 16), slice(y, y + 64), slice(z, z + 33))
             for key in ("image", "adversarial"):
                 assert torch.equal(part[key].as_tensor(), full[key].as_tensor()[(slice(None), *window)])
-            assert torch.equal(part["label"], full["label"][window])
+            assert torch.equal(part["label"].as_tensor(), full["label"].as_tensor()[(slice(None), *window)])
             assert torch.equal(part["image"].affine, part["affine"])
             places.add((index, *origin))
     assert len({place[1:] for place in places}) > 5
@@ -244,7 +244,7 @@ def test_plain_load_imaged_reads_names_of_a_corpus(tiny_corpus: Path, volumes: P
             for key in ("image", "adversarial"):
                 assert np.array_equal(loaded[key].numpy(), expected[key].numpy())
             if "label" in keys:
-                assert torch.equal(loaded["label"].as_tensor()[0].long(), expected["label"])
+                assert torch.equal(loaded["label"].as_tensor().long(), expected["label"].as_tensor())
                 assert torch.equal(loaded["image"].affine, expected["affine"])
             else:
                 assert loaded["label"] == int(expected["label"])
