@@ -17,9 +17,9 @@ from medadv.training.location import corpus_folder, is_address, read_corpus_mani
 class CorpusReader(ImageReader):
     """Lets LoadImage read samples by name: `LoadImaged(keys, reader=CorpusReader, ensure_channel_first=True)`.
 
-    It has to be named: MONAI tries none but its own readers by itself. A name is SHARD.h5#SAMPLE for the clean image, SHARD.h5#SAMPLE/ATTACK
-    for the adversarial one, and SHARD.h5#SAMPLE/label or SHARD.h5#SAMPLE/region for masks. Images come as stored: (C, *spatial) in stored
-    units; masks (1, *spatial), or (K, *spatial) where each class has its own, with the affine of their image.
+    It has to be named: by itself MONAI tries none but its own readers. A name is SHARD.h5#SAMPLE for the clean image,
+    SHARD.h5#SAMPLE/ATTACK for the adversarial one, and SHARD.h5#SAMPLE/label or SHARD.h5#SAMPLE/region for masks. Images come as stored:
+    (C, *spatial) in stored units; masks (1, *spatial), or (K, *spatial) where each class has its own, with the affine of their image.
     """
 
     def verify_suffix(self, filename: Any) -> bool:
