@@ -110,11 +110,11 @@ def test_outputs_that_do_not_tell(form: Any, options: dict[str, Any], message: s
 class Backbone(nn.Module):
     """One small feature map, as torchvision's detectors take it."""
 
-    def __init__(self) -> None:
+    def __init__(self, out_channels: Any = 8) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1))
-        self.out_channels = 8
+        self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> Any:
         return OrderedDict({"0": self.body(images)})
@@ -139,7 +139,7 @@ def test_further_heads_are_left_out_and_said_to_be(kind: Any, what: str) -> None
 
 
 def test_ssd_with_detections_that_have_no_extent() -> None:
-    network = SSD(Backbone(), DefaultBoxGenerator([[2]]), (64, 64), 2, score_thresh=0.0)
+    network = SSD(Backbone([8]), DefaultBoxGenerator([[2]]), (64, 64), 2, score_thresh=0.0)
     with torch.no_grad():
         # Every box far beyond the image's right edge: clipped to it, nothing is left of most.
         for part in network.head.regression_head.modules():
@@ -151,6 +151,6 @@ def test_ssd_with_detections_that_have_no_extent() -> None:
 
 
 def test_detectors_in_half_precision_are_refused() -> None:
-    network = SSD(Backbone(), DefaultBoxGenerator([[2]]), (64, 64), 2).half()
+    network = SSD(Backbone([8]), DefaultBoxGenerator([[2]]), (64, 64), 2).half()
     with pytest.raises(ValueError, match=r"float16, which does not hold the corners of boxes: give the attack network.float"):
         attack(as_victim(network, "detection", Normalize([0.5] * 3, [0.25] * 3)), BOXES, PGD)
