@@ -35,7 +35,7 @@ def test_monais_loader_works_or_names_ours(case: tuple[str, Path], function: Any
     dataset = CorpusDataset(corpus, transform=transform)
     loader = MonaiLoader(dataset, batch_size=3, collate_fn=function, num_workers=2)
     if task == "detection":  # 0, 1 and 2 boxes
-        with pytest.raises((RuntimeError, ValueError), match=r"hold 0, 1, 2 boxes, which do not stack: DataLoader\(…, collate_fn=medadv.coll"):
+        with pytest.raises((RuntimeError, ValueError), match=r"0, 1, 2 boxes, which do not stack: DataLoader\(…, collate_fn=medadv.c"):
             list(loader)
         return
     batches = list(loader)
@@ -99,11 +99,11 @@ def test_indices_of_every_kind(tmp_path: Path) -> None:
         assert [chosen[place]["sample_id"] for place in range(2)] == ["s1", "s6"]
     folds = np.array_split(np.random.default_rng(0).permutation(8), 4)  # as KFold gives them
     seen = [batch["sample_id"] for fold in folds for batch in DataLoader(Subset(dataset, fold), batch_size=2, collate_fn=collate)]
-    assert sorted(sum(seen, [])) == [f"s{index}" for index in range(8)]
+    assert sorted(name for names in seen for name in names) == [f"s{index}" for index in range(8)]
     loader = DataLoader(dataset, batch_size=2, sampler=SubsetRandomSampler(torch.tensor([5, 6])), collate_fn=collate, num_workers=2)
     assert sorted(next(iter(loader))["sample_id"]) == ["s5", "s6"]
     for wrong in (True, np.True_, torch.tensor(True), np.array([True, False])):
-        with pytest.raises(TypeError, match="is no index|is no whole number"):
+        with pytest.raises(TypeError, match=r"is no index|is no whole number"):
             dataset[wrong]
     with pytest.raises(TypeError, match=r"index 1.0 of type float is no whole number"):
         dataset[1.0]
