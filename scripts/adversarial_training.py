@@ -23,13 +23,14 @@ from safetensors.torch import save_file
 from torch.utils.data import ConcatDataset, DataLoader
 
 from medadv import CorpusDataset, collate
-from medadv.answers import Boxes, Label
+from medadv.answers import Label
 from medadv.attacks.engine import perturb
 from medadv.datasets.read import Reader
 from medadv.plan.survey import list_samples
 from medadv.run import Options, run
 from medadv.spec.attack import AttackSettings
 from medadv.spec.run import RunSpec, load_spec
+from medadv.training.labels import labels_of
 from medadv.victims.loading import load_victim
 from medadv_transforms.units import LATTICES
 
@@ -46,14 +47,6 @@ def held_out(spec: RunSpec, base: Path, victim: Any, count: int) -> tuple[Any, l
     return np.stack([s.image for s in samples]), [victim.as_label(s.label) for s in samples], samples[0].unit
 
 
-def labels_of(batch: dict[str, Any]) -> list[Label]:
-    """A collated batch's labels in the victim's form."""
-    if "boxes" in batch:
-        return [Boxes.of(b, c) for b, c in zip(batch["boxes"], batch["classes"], strict=True)]
-    kind = np.int64 if batch["label"].ndim == 1 else np.uint8
-    return [label.astype(kind) for label in batch["label"].numpy()]
-
-
 def fine_tune(victim: Any, corpora: Sequence[Path], mode: Any, steps: int, batch_size: int, rate: float, seed: int) -> Any:
     """A copy of the victim after `steps` steps of AdamW on all the corpora; batch-norm statistics stay as they are."""
     model = copy.deepcopy(victim)
@@ -68,7 +61,7 @@ def fine_tune(victim: Any, corpora: Sequence[Path], mode: Any, steps: int, batch
         together: ConcatDataset[Any] = ConcatDataset(datasets)
         for batch in DataLoader(together, batch_size, shuffle=True, drop_last=True, generator=order, collate_fn=collate):
             optimiser.zero_grad()
-            targets = model.targets(labels_of(batch), torch.device("cpu"))
+            targets = model.targets(labels_of(model, batch, "label", batch["image"].shape[2:]), torch.device("cpu"))
             model.deviation(model.forward(batch["image"]), targets, AttackSettings(attack="pgd", epsilon=1)).mean().backward()
             optimiser.step()
             done += 1
