@@ -46,7 +46,7 @@ def _of_process() -> list[Generator]:
     # The seeds of CUDA's generators lie on the host, one a device; there are none in forked workers.
     devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
     # What `numpy.random.rand` and `random.random` are methods of.
-    return [torch.default_generator, *devices, np.random.mtrand._rand, random._inst]  # type: ignore[attr-defined]
+    return [torch.default_generator, *devices, np.random.mtrand._rand, random._inst]
 
 
 def _seed(generator: Generator, seed: int) -> Undo:

@@ -39,7 +39,7 @@ def labels_of(victim: Victim, batch: Mapping[Hashable, Any], label_key: Hashable
 
 def _raw(victim: Victim, batch: Mapping[Hashable, Any], label_key: Hashable) -> Sequence[Any]:
     if label_key in batch:
-        return batch[label_key]  # type: ignore[no-any-return]
+        return batch[label_key]
     classes = "classes" if "classes" in batch else "labels"
     if victim.task != "detection" or "boxes" not in batch or classes not in batch:
         wanted = f"{label_key!r}, nor 'boxes' and 'classes'" if victim.task == "detection" else f"{label_key!r}"

@@ -76,7 +76,7 @@ def main_output(outputs: Any, images: Tensor, output: int | str | None) -> Tenso
         stacked = outputs.ndim == images.ndim + 1
         if output is not None and not (stacked and isinstance(output, int)):
             raise ValueError(f"output={output!r}: the network answers one tensor {list(outputs.shape)}; leave it out")
-        return outputs[:, output or 0] if stacked else outputs  # type: ignore[index]
+        return outputs[:, output or 0] if stacked else outputs
     if output is not None:
         try:
             found: Tensor = outputs[output]
