@@ -143,7 +143,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
 
     def _place(self, index: Any) -> int:
         """An index as a plain number from 0; those of NumPy and torch are understood."""
-        if isinstance(index, bool | np.bool_):
+        if isinstance(index, bool) or str(getattr(index, "dtype", "")) in ("bool", "torch.bool"):
             raise TypeError(f"{index} is no index: of a mask of samples, np.flatnonzero gives the indices")
         try:
             place = operator.index(index)
