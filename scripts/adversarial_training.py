@@ -26,7 +26,7 @@ from medadv.attacks.engine import perturb
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_file
 from medadv.common.progress import SILENT
-from medadv.datasets.labels import Boxes, Label
+from medadv.datasets.labels import Label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
 from medadv.prepare.request import Options
@@ -34,7 +34,9 @@ from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
-from medadv.training.dataset import CorpusDataset, collate
+from medadv.training.collate import collate
+from medadv.training.dataset import CorpusDataset
+from medadv.training.labels import labels_of
 from medadv.victims.loading import VictimRequest
 from medadv_transforms.units import LATTICES
 
@@ -51,14 +53,6 @@ def held_out(spec: RunSpec, base: Path, victim: Any, count: int) -> tuple[Any, l
     return np.stack([s.image for s in samples]), [victim.as_label(s.label) for s in samples], samples[0].unit
 
 
-def labels_of(batch: dict[str, Any]) -> list[Label]:
-    """A collated batch's labels in the victim's form."""
-    if "boxes" in batch:
-        return [Boxes.of(b, c) for b, c in zip(batch["boxes"], batch["classes"], strict=True)]
-    kind = np.int64 if batch["label"].ndim == 1 else np.uint8
-    return [label.astype(kind) for label in batch["label"].numpy()]
-
-
 def fine_tune(victim: Any, corpora: Sequence[Path], mode: Any, steps: int, batch_size: int, rate: float, seed: int) -> Any:
     """A copy of the victim after `steps` steps of AdamW on all the corpora; batch-norm statistics stay as they are."""
     model = copy.deepcopy(victim)
@@ -73,7 +67,7 @@ def fine_tune(victim: Any, corpora: Sequence[Path], mode: Any, steps: int, batch
         together: ConcatDataset[Any] = ConcatDataset(datasets)
         for batch in DataLoader(together, batch_size, shuffle=True, drop_last=True, generator=order, collate_fn=collate):
             optimiser.zero_grad()
-            targets = model.targets(labels_of(batch), torch.device("cpu"))
+            targets = model.targets(labels_of(model, batch, "label", batch["image"].shape[2:]), torch.device("cpu"))
             model.deviation(model.forward(batch["image"]), targets, AttackSettings(attack="pgd", epsilon=1)).mean().backward()
             optimiser.step()
             done += 1

@@ -18,6 +18,7 @@ from medadv.victims.sources.registry import build_network
 from medadv.victims.victim import Identity, TaskModel, Victim
 
 SIZE = 32
+NO_PLAN = "0" * 64
 CLASSIFIER = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4, "block_config": [2, 2]}
 
 
@@ -182,14 +183,14 @@ def ct_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.export.export_cases import dicom_corpus
 
     return dicom_corpus(tmp_path_factory.mktemp("series"), 2, BurnedInAnnotation="NO", LossyImageCompression="00")
-def volume_manifest(samples: int, epsilon: float, weights_sha256: str = "0" * 64) -> dict[str, Any]:
-    """A whole manifest of one hand-written shard of CT volumes with one attack, `a`."""
-    empty = "0" * 64
+def manifest_by_hand(shard: Path, samples: int, epsilon: float, *, modality: str = "ct", task: str = "segmentation") -> dict[str, Any]:
+    """A whole manifest of one hand-written shard with one attack, `a`; the shard's attribute `plan` is NO_PLAN."""
+    empty = NO_PLAN
     hashes = {"sha256": empty, "receipt_sha256": empty, "content_root": empty}
     normalize = {"mean": None, "std": None, "window": [-1000, 400]}
     inference = {"window": None, "overlap": 0.25, "window_mode": "constant", "window_batch": 4, "score_threshold": 0.5}
     facts = {"label": "given", "label_map": None, "classes": None, "licence": None, "split": None}
-    identity = {"weights_sha256": weights_sha256, "program_sha256": None, "parameters": 1}
+    identity = {"weights_sha256": empty, "program_sha256": None, "parameters": 1}
     network = {"network": "monai:unet", "arguments": {}, "head": "softmax"}
     execution = {"batch_size": 1, "shard_size": samples, "threads": 1, "device": "cpu", "precision": "fp32", "codec": "gzip", "seed": 0}
     return {
@@ -199,10 +200,10 @@ def volume_manifest(samples: int, epsilon: float, weights_sha256: str = "0" * 64
         "content_root": empty,
         "samples": samples,
         "quarantined": 0,
-        "shards": [{"path": "shards/shard-00000.h5", "bytes": 1, "samples": samples, "generation": 0, **hashes}],
+        "shards": [{"path": "shards/shard-00000.h5", "bytes": shard.stat().st_size, "samples": samples, "generation": 0, **hashes}],
         "files": {},
         "generations": [{"plan": empty, "shards": 1, "samples": samples}],
-        "data": {"modality": "ct", "task": "segmentation", "unit": "hu", **facts},
+        "data": {"modality": modality, "task": task, "unit": "hu" if modality == "ct" else "level8", **facts},
         "preprocess": {},
         "victim": {**network, "normalize": normalize, **inference, **identity},
         "attacks": {"a": {"attack": "pgd", "epsilon": epsilon}},

@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medadv.training.dataset import CorpusDataset, collate
+    from medadv.training.boxes import BoxesToTensorAxesd, BoxesToXFirstd
+    from medadv.training.collate import collate
+    from medadv.training.dataset import CorpusDataset
     from medadv.training.in_memory import AdversarialPerturbd, as_victim, attack
     from medadv.training.monai_reader import CorpusReader, datalist
     from medadv.training.sampling import BalancedSampler
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AdversarialPerturbd",
     "BalancedSampler",
+    "BoxesToTensorAxesd",
+    "BoxesToXFirstd",
     "CorpusDataset",
     "CorpusReader",
     "as_victim",
@@ -24,11 +28,13 @@ __all__ = [
 _HOMES = {
     "AdversarialPerturbd": "training.in_memory",
     "BalancedSampler": "training.sampling",
+    "BoxesToTensorAxesd": "training.boxes",
+    "BoxesToXFirstd": "training.boxes",
     "CorpusDataset": "training.dataset",
     "CorpusReader": "training.monai_reader",
     "as_victim": "training.in_memory",
     "attack": "training.in_memory",
-    "collate": "training.dataset",
+    "collate": "training.collate",
     "datalist": "training.monai_reader",
 }
 

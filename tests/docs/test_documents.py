@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 from tests.docs.documents import DOCUMENTS, NO_COMMANDS, PYTHON, ROOT, Block, blocks, commands, read
+from tests.training.small_corpora import detection, write_corpus
 
 from medadv.cli.app import app
 from medadv.demo.dicom_series import write_dicom_series
@@ -27,7 +28,7 @@ FRAMES = 2
 
 @pytest.fixture(scope="session")
 def provisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the documents take for granted: data, weights that fit the specs, and the fundus corpus that the demo leaves."""
+    """What the documents take for granted: data, weights that fit the specs, and the corpora that the demo leaves, of three tasks."""
     folder = tmp_path_factory.mktemp("newcomer")
     polyp_frames(folder / "data")
     write_dicom_series(folder / "data" / "ct", np.full((16, 16, 3), 40, np.int16), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), "p1")
@@ -41,6 +42,10 @@ def provisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         _inline(patch)
         run(tiny_spec(demo, attacks=attacks, output="corpora/fundus", sanity_samples=0), Options(), quiet)
+    slices = np.random.default_rng(0).integers(-900, 400, (4, 1, 32, 24), np.int16)
+    masks = (slices[:, 0] > 0).astype(np.uint8)
+    write_corpus(demo / "corpora" / "ct", slices, masks, axes="xy", task="segmentation", affine=True, unit="hu")
+    detection(demo / "corpora" / "endoscopy", 4)
     return folder
 
 

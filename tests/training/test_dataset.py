@@ -11,7 +11,7 @@ import torch
 from monai.data import DataLoader as MonaiLoader
 from monai.data import PersistentDataset
 from monai.transforms import LoadImaged
-from tests.conftest import volume_manifest
+from tests.conftest import NO_PLAN, manifest_by_hand
 from torch.utils.data import DataLoader
 
 from medadv.common.hashing import canonical_json, hash_file
@@ -20,7 +20,8 @@ from medadv.store.layout import ShardContent
 from medadv.store.patches import Window, crop_boxes
 from medadv.store.reader import open_files
 from medadv.store.writer import write_content
-from medadv.training.dataset import CorpusDataset, collate
+from medadv.training.collate import collate
+from medadv.training.dataset import CorpusDataset
 from medadv.training.monai_reader import CorpusReader, datalist
 from medadv.training.sampling import BalancedSampler
 
@@ -34,7 +35,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = draw.integers(-1000, 1000, (3, 1, 40, 70, 66), np.int16)
     affine = np.array([[0.0, -0.8, 0, 10], [0.8, 0, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1]])
     content = ShardContent(
-        {"/": {"spatial_axes": "xyz", "unit": "hu"}, "attacks/a": {"epsilon": 8.0}},
+        {"/": {"spatial_axes": "xyz", "unit": "hu", "plan": NO_PLAN}, "attacks/a": {"epsilon": 8.0}},
         {
             "image": image,
             "label": draw.integers(0, 3, (3, 40, 70, 66), np.uint8),
@@ -46,7 +47,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )
     write_content(root / "shards" / "shard-00000.h5", content, 3)
-    (root / "manifest.json").write_bytes(canonical_json(volume_manifest(3, 8.0)))
+    (root / "manifest.json").write_bytes(canonical_json(manifest_by_hand(root / "shards" / "shard-00000.h5", 3, 8.0)))
     return root
 
 
@@ -142,7 +143,7 @@ def test_a_patch_is_the_same_part_of_image_perturbation_mask_and_world(volumes: 
             window = (slice(x, x + 16), slice(y, y + 64), slice(z, z + 33))
             for key in ("image", "adversarial"):
                 assert torch.equal(part[key].as_tensor(), full[key].as_tensor()[(slice(None), *window)])
-            assert torch.equal(part["label"], full["label"][window])
+            assert torch.equal(part["label"].as_tensor(), full["label"].as_tensor()[(slice(None), *window)])
             assert torch.equal(part["image"].affine, part["affine"])
             places.add((index, *origin))
     assert len({place[1:] for place in places}) > 5
@@ -241,7 +242,7 @@ def test_plain_load_imaged_reads_names_of_a_corpus(tiny_corpus: Path, volumes: P
             for key in ("image", "adversarial"):
                 assert np.array_equal(loaded[key].numpy(), expected[key].numpy())
             if "label" in keys:
-                assert torch.equal(loaded["label"].as_tensor()[0].long(), expected["label"])
+                assert torch.equal(loaded["label"].as_tensor().long(), expected["label"].as_tensor())
                 assert torch.equal(loaded["image"].affine, expected["affine"])
             else:
                 assert loaded["label"] == int(expected["label"])

@@ -16,7 +16,8 @@ from medadv.common.errors import IntegrityError
 from medadv.prepare.request import Options
 from medadv.run.run import run
 from medadv.store.reader import open_files
-from medadv.training.dataset import CorpusDataset, collate
+from medadv.training.collate import collate
+from medadv.training.dataset import CorpusDataset
 from medadv.training.monai_reader import CorpusReader, datalist
 from medadv.training.sampling import BalancedSampler
 

@@ -90,9 +90,17 @@ def _ascend(
     delta.requires_grad_()
     for number in range(settings.steps):
         deviation, divergence = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
-        value = deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
-        (gradient,) = torch.autograd.grad(value, delta)
-        del value
+        try:
+            (gradient,) = torch.autograd.grad(_value(deviation, divergence, settings), delta)
+        except RuntimeError as error:
+            # What torch says of reentrant gradient checkpoints, which know `backward` alone.
+            if "checkpoint" not in str(error).lower() or ".grad()" not in str(error):
+                raise
+            # Anew: the failed pass has freed parts of the graph.
+            deviation, divergence = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
+            _value(deviation, divergence, settings).backward()
+            assert delta.grad is not None
+            gradient, delta.grad = delta.grad, None
         with torch.no_grad():
             if watch is not None:
                 # A copy, since the iterate itself moves on in place.
@@ -103,6 +111,11 @@ def _ascend(
             delta.add_(move)
             torch.clamp(delta, low, high, out=delta)
     return delta.detach()
+
+
+def _value(deviation: Tensor, divergence: Tensor | None, settings: AttackSettings) -> Tensor:
+    """J: what the steps raise."""
+    return deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
 
 
 def _check(images: Tensor, seeds: Sequence[int], lattice: Lattice, settings: AttackSettings, spacing_mm: Sequence[float] | None) -> None:

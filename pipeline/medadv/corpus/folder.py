@@ -5,6 +5,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+MANIFEST = "manifest.json"
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -25,7 +27,7 @@ class Workspace:
     @property
     def manifest(self) -> Path:
         """The corpus's record."""
-        return self.root / "manifest.json"
+        return self.root / MANIFEST
 
     @property
     def manifest_hash(self) -> Path:
@@ -139,8 +141,12 @@ class Workspace:
 
 
 def corpus_folder(path: str | Path) -> Path:
-    """A corpus's folder as it is called now, absolute, so that a reader stays with it whatever the working directory becomes."""
-    return Path(path).absolute()
+    """A corpus's folder as it is called now, absolute, so that a reader stays with it whatever the working directory becomes.
+
+    `~` and the path of the manifest itself are understood.
+    """
+    folder = Path(path).expanduser().absolute()
+    return folder.parent if folder.name == MANIFEST else folder
 
 
 def shard_name(index: int) -> str:

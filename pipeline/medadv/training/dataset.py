@@ -1,6 +1,9 @@
 """What training code imports: a corpus as a map-style dataset of MONAI dictionaries."""
 
 import math
+import operator
+import os
+import threading
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -10,17 +13,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_file, seed_of
-from medadv.corpus.folder import Workspace, corpus_folder
-from medadv.corpus.manifest import read_manifest
+from medadv.corpus.folder import corpus_folder
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.patches import Window, crop_boxes, moved_affine, read_label, read_window
 from medadv.store.reader import adversarial_image
+from medadv.training.augmentation import WORD, derived, seeded
+from medadv.training.boxes import OwnLength
+from medadv.training.collate import with_own_affine
 from medadv.training.held import HeldShards
+from medadv.training.location import read_corpus_manifest
 
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
 Schedule = Callable[[int], float]
@@ -29,20 +34,29 @@ Schedule = Callable[[int], float]
 class CorpusDataset(Dataset[dict[str, Any]]):
     """Clean and adversarial samples, read from the shards on demand.
 
-    Each item is a dictionary: `image` (C, *spatial) float32 in stored units (MetaTensor with `affine` in its meta where the corpus has
-    geometry), `label` (int64 scalar, vector or mask; for detection `boxes` (m, 4) float32 and `classes` (m,) int64 instead), and, as keys
-    of their own, `sample_id`, `group_id`, `attack` (str), `affine` (4, 4) float64 or absent, and `success` (bool, of the stored example).
-    By mode:
+    Each item is a dictionary: `image` (C, *spatial) float32 in stored units, `label`, and, as keys of their own, `sample_id`, `group_id`,
+    `attack` (str) and `success` (bool, of the stored example). The label is an int64 scalar, a vector (K,), or a mask (1, *spatial), of
+    several classes with a mask each (K, *spatial). For detection there are `boxes` (m, 2 * dims) float32, x first, and `classes` (m,)
+    int64 from 1 instead, with `spatial_axes` (str), the order of the image's axes, for `BoxesToTensorAxesd`. Where the corpus has
+    geometry, images and masks are MetaTensors with their affine, and `affine` (4, 4) float64 is the image's own after the transforms. By
+    mode:
 
     - pair: `image` is clean, `adversarial` beside it.
     - clean: `image` is clean.
     - adversarial: `image` is the adversarial example.
     - mixed: `image` is adversarial with `probability`, clean otherwise; `is_adversarial` (bool) says which.
 
-    What is drawn (attack, mixture, patch) follows from seed, epoch and sample alone, not from workers or their number. Call `set_epoch`
-    before each epoch; it reaches persistent workers too. Files are opened per process, so workers of a DataLoader, forked or spawned,
-    never share a handle. The folder is fixed when the data set is made, and so is what lies in it: reading raises IntegrityError once the
-    corpus was made anew there, while one that grew is read on.
+    Call `set_epoch` before each epoch; it reaches persistent workers too. What is drawn (attack, mixture, patch) follows from seed, epoch
+    and sample alone, not from workers or their number, and so does what `transform` draws: from MONAI's Randomizables and from generators
+    of NumPy, torch and `random` that it holds (inside Compose, OneOf and the like, as attributes, in partials and closures), and from the
+    global ones (torchvision, functions of one's own), which are put back afterwards. Out of reach, and for `seed_hook` to seed: generators
+    of other libraries, and those that a function finds by a global name. Threads beside others (ThreadDataLoader) share transforms and
+    global generators, so that there only what each transform holds is seeded, and with several of them nothing can be repeated.
+
+    Before the first `set_epoch`, attack, mixture and patch stay at epoch 0 in every epoch, while augmentation is drawn anew from torch's
+    generator in the process that reads. Files are opened per process, so workers of a DataLoader, forked or spawned, never share a handle.
+    The folder is fixed when the data set is made, and so is what lies in it: reading raises IntegrityError once the corpus was made anew
+    there, while one that grew is read on.
     """
 
     def __init__(
@@ -57,10 +71,11 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         patch: Sequence[int] | None = None,
         weights: str | Path | None = None,
         seed: int = 0,
+        seed_hook: Callable[[int], object] | None = None,
     ) -> None:
         """
         Args:
-            corpus: folder that holds manifest.json.
+            corpus: folder that holds manifest.json, or that file.
             attack: whose examples to read; of several, one is drawn for each item. The corpus's first when None.
             transform: applied to each dictionary, such as a MONAI Compose.
             mode: what an item holds, see above.
@@ -71,6 +86,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             patch: spatial size of a random patch; only the chunks that it touches are read.
             weights: file of the model in training; warns when the corpus was made for other weights.
             seed: of all draws.
+            seed_hook: called before each transform with a seed, 0 to 2**32 - 1, for generators that cannot be reached from `transform`.
 
         Raises:
             IntegrityError: no readable manifest.
@@ -78,10 +94,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             ValueError: no such attack or mode, or settings out of range.
         """
         self.root = corpus_folder(corpus)
-        try:
-            self.manifest = read_manifest(Workspace(self.root))
-        except IntegrityError:
-            raise IntegrityError(f"{self.root}: no readable manifest.json; not a corpus, or its run is not finished") from None
+        self.manifest = read_corpus_manifest(self.root)
         require_codec(self.manifest.execution.codec)
         known = list(self.manifest.attacks)
         self.attacks = known[:1] if attack is None else [attack] if isinstance(attack, str) else list(attack)
@@ -93,26 +106,33 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"probability={probability} must lie between 0 and 1")
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
         self.patch = None if patch is None else tuple(int(length) for length in patch)
-        self.transform = transform
+        self.transform, self.seed_hook = transform, seed_hook
         self.shards = HeldShards(self.root, self.manifest)
         self.paths, self.ends = self.shards.paths, self.shards.ends
-        # In shared memory, so that workers that live on see the next epoch.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        # In shared memory, so that workers that live on see the next epoch. Below 0: nobody has set one.
+        self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()
+        self._made_in = os.getpid(), threading.get_ident()
+        self._drawn = 0
         if weights is not None:
             self._warn_of_other_weights(Path(weights))
 
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
-    def __getitem__(self, index: int) -> Any:
-        path, place = self.locate(index)
-        item = self._read(path, place, index % len(self))
-        return item if self.transform is None else self.transform(item)
+    def __getitem__(self, index: Any) -> Any:
+        """One sample; for a slice or a sequence of indices a Subset, as MONAI's data sets have it."""
+        if isinstance(index, slice):
+            return Subset(self, range(*index.indices(len(self))))
+        if isinstance(index, Sequence) or np.ndim(index):
+            return Subset(self, [self._place(part) for part in index])
+        place = self._place(index)
+        item = self._read(*self.locate(place), place)
+        return item if self.transform is None else self._transformed(item, place)
 
     @property
     def epoch(self) -> int:
-        """The epoch that draws follow."""
-        return int(self._epoch)
+        """The epoch that draws follow; 0 before the first `set_epoch`."""
+        return max(0, int(self._epoch))
 
     def set_epoch(self, epoch: int) -> None:
         """Draw anew, and move the curriculum on."""
@@ -120,11 +140,36 @@ class CorpusDataset(Dataset[dict[str, Any]]):
 
     def locate(self, index: int) -> tuple[Path, int]:
         """Shard file and row of a sample."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} samples")
-        index %= len(self)
+        index = self._place(index)
         shard = bisect_right(self.ends, index)
         return self.paths[shard], index - (self.ends[shard - 1] if shard else 0)
+
+    def _place(self, index: Any) -> int:
+        """An index as a plain number from 0; those of NumPy and torch are understood."""
+        if isinstance(index, bool) or str(getattr(index, "dtype", "")) in ("bool", "torch.bool"):
+            raise TypeError(f"{index} is no index: of a mask of samples, np.flatnonzero gives the indices")
+        try:
+            place = operator.index(index)
+        except TypeError:
+            raise TypeError(f"index {index!r} of type {type(index).__name__} is no whole number") from None
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"index {place} of {len(self)} samples")
+        return place % len(self)
+
+    def _transformed(self, item: dict[str, Any], index: int) -> Any:
+        """The transform's answer, drawn from this sample's own seed."""
+        assert self.transform is not None
+        if int(self._epoch) < 0:
+            # From the process's generator, which goes on in persistent workers; counted, since MONAI's loader winds it back.
+            self._drawn += 1
+            seed = derived(int(torch.randint((1 << 63) - 1, ())), str(self._drawn))
+        else:
+            seed = seed_of("augmentation", self.seed, self.epoch, index)
+        process, thread = self._made_in
+        with seeded(self.transform, seed, process=os.getpid() != process or threading.get_ident() == thread):
+            if self.seed_hook is not None:
+                self.seed_hook(derived(seed, "hook") % WORD)
+            return with_own_affine(self.transform(item))
 
     def _read(self, path: Path, place: int, index: int) -> dict[str, Any]:
         file = self.shards.open(path)
@@ -150,9 +195,10 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             item["affine"] = torch.from_numpy(affine)
         label = read_label(file, place, window)
         if isinstance(label, Boxes):
-            label = crop_boxes(label, window, str(file.attrs["spatial_axes"]))
-            return {**item, "boxes": torch.from_numpy(label.boxes), "classes": torch.from_numpy(label.classes)}
-        return {**item, "label": torch.from_numpy(np.asarray(label, np.int64))}
+            axes = str(file.attrs["spatial_axes"])
+            label = crop_boxes(label, window, axes)
+            return {**item, "boxes": OwnLength.of(label.boxes), "classes": OwnLength.of(label.classes), "spatial_axes": axes}
+        return {**item, "label": _label(np.asarray(label, np.int64), affine, image.ndim - 1)}
 
     def _scaled(self, delta: Array, attack: str) -> Array:
         """The perturbation scaled down to the epoch's bound, on the lattice; never farther from zero than the stored one."""
@@ -177,22 +223,15 @@ class CorpusDataset(Dataset[dict[str, Any]]):
 
 
 def _tensor(image: Array, affine: Array | None) -> torch.Tensor:
-    values = torch.from_numpy(image.astype(np.float32))
-    return values if affine is None else MetaTensor(values, affine=torch.from_numpy(affine))
+    return _placed(torch.from_numpy(image.astype(np.float32)), affine)
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Collate for DataLoader: images stacked as plain tensors, every sample's affine kept, ids and boxes as lists.
+def _label(label: Array, affine: Array | None, axes: int) -> torch.Tensor:
+    """A number or numbers as they are; masks channel first, in the place of their image. axes: number of the image's spatial axes."""
+    if label.ndim < axes:
+        return torch.from_numpy(label)
+    return _placed(torch.from_numpy(label[None] if label.ndim == axes else label), affine)
 
-    torch's default keeps the meta of the first sample alone when it meets MetaTensors, silently; here `affine` is (n, 4, 4).
-    """
-    batch: dict[str, Any] = {}
-    for key in items[0]:
-        values = [item[key] for item in items]
-        if key in ("boxes", "classes") or not isinstance(values[0], torch.Tensor | bool | int | float):
-            batch[key] = values
-        elif isinstance(values[0], torch.Tensor):
-            batch[key] = torch.stack([v.as_tensor() if isinstance(v, MetaTensor) else v for v in values])
-        else:
-            batch[key] = torch.tensor(values)
-    return batch
+
+def _placed(values: torch.Tensor, affine: Array | None) -> torch.Tensor:
+    return values if affine is None else MetaTensor(values, affine=torch.from_numpy(affine.copy()))

@@ -9,39 +9,41 @@ import numpy as np
 from monai.data.image_reader import ImageReader
 from monai.utils.enums import MetaKeys, SpaceKeys
 
-from medadv.common.errors import IntegrityError
 from medadv.common.hashing import FileIdentity, file_identity
-from medadv.corpus.folder import Workspace, corpus_folder
-from medadv.corpus.manifest import read_manifest
+from medadv.corpus.folder import corpus_folder
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_files, read_answer
 from medadv.training.held import HeldShards
+from medadv.training.location import is_address, read_corpus_manifest, split_address
 
 
 class CorpusReader(ImageReader):
     """Lets LoadImage read samples by name: `LoadImaged(keys, reader=CorpusReader, ensure_channel_first=True)`.
 
-    A name is SHARD.h5#/SAMPLE_WHAT.h5, as if the shard were a folder of files called as `medadv export` calls them, so that SaveImage
-    gives each a name of its own. WHAT is an attack for the adversarial image, or `clean`, `label` or `region`. The shorter SHARD.h5#SAMPLE
-    (clean) and SHARD.h5#SAMPLE/WHAT are read too. Images come as stored, (C, *spatial) in stored units; 2D images and masks of one channel
-    come without that axis, as from MONAI's own readers, since SaveImage writes only such: `ensure_channel_first=True` gives (1, *spatial).
+    It has to be named: by itself MONAI tries none but its own readers. A name is SHARD.h5#/SAMPLE_WHAT.h5, as if the shard were a folder
+    of files called as `medadv export` calls them, so that SaveImage gives each a name of its own. WHAT is an attack for the adversarial
+    image, or `clean`, `label` or `region`. The shorter SHARD.h5#SAMPLE (clean) and SHARD.h5#SAMPLE/WHAT are read too. Images come as
+    stored, (C, *spatial) in stored units; masks (1, *spatial), or (K, *spatial) where each class has its own, with the affine of their
+    image. 2D images and masks of one channel come without that axis, as from MONAI's own readers, since SaveImage writes only such:
+    `ensure_channel_first=True` gives (1, *spatial).
     """
 
     def verify_suffix(self, filename: Any) -> bool:
         """Whether every name is one of a corpus."""
         names = [filename] if isinstance(filename, str | Path) else filename
-        return all(".h5#" in str(name) for name in names)
+        return all(is_address(str(name)) for name in names)
 
     def read(self, data: Any, **kwargs: Any) -> Any:
-        """Names to (array, affine or None, name).
-
-        Raises FileNotFoundError or KeyError where there is no such shard, sample or attack, ValueError where the name means two things.
-        """
-        return [_read(str(name)) for name in ([data] if isinstance(data, str | Path) else data)]
+        """The names, to be read by `get_data`: what goes wrong here LoadImage takes for a reader that is not installed."""
+        return [str(name) for name in ([data] if isinstance(data, str | Path) else data)]
 
     def get_data(self, img: Any) -> tuple[Array, dict[str, Any]]:
-        """Array (C, *spatial), or (*spatial) of a 2D image of one channel, and meta data; several are stacked along the channels."""
+        """Array (C, *spatial), or (*spatial) of a 2D image of one channel, and meta data; several are stacked along the channels.
+
+        Raises FileNotFoundError or ValueError where there is no such shard, sample or attack, or the name means two things.
+        """
+        img = [_read(name) for name in img]
         arrays = [array for array, _, _ in img]
         affine = img[0][1]
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -57,18 +59,16 @@ class CorpusReader(ImageReader):
 def datalist(corpus: str | Path, attack: str | None = None, *, relative_to: str | Path | None = None) -> list[dict[str, Any]]:
     """Every sample as a dictionary of names and plain values, for CacheDataset, PersistentDataset and other MONAI datasets.
 
-    Keys: `image`, `adversarial` (names for CorpusReader), `label` (int, list, or a name for masks) or `boxes` and `classes` (lists),
-    `sample_id`, `group_id`, `content_root` (of the shard, so that what is cached of a corpus is not taken for one made anew there).
+    Keys: `image`, `adversarial` (names for CorpusReader), `label` (int, list, or a name for masks) or `boxes`, `classes` (lists) and
+    `spatial_axes` (their image's, for BoxesToTensorAxesd), `sample_id`, `group_id`, `content_root` (of the shard, so that what is cached of
+    a corpus is not taken for one made anew there).
 
     corpus: folder that holds manifest.json.  attack: whose examples to name; the corpus's first when None.  relative_to: folder that the
     names start from; absolute names, which hold wherever they are read, when None.
     Raises IntegrityError, ValueError.
     """
     root = corpus_folder(corpus)
-    try:
-        manifest = read_manifest(Workspace(root))
-    except IntegrityError:
-        raise IntegrityError(f"{root}: no readable manifest.json; not a corpus, or its run is not finished") from None
+    manifest = read_corpus_manifest(root)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
     name = known[0] if attack is None else attack
@@ -92,19 +92,25 @@ def _label(file: Any, row: int, address: str) -> dict[str, Any]:
         return {"label": f"{address}_label.h5"}
     label = read_answer(file, "label", row)
     if isinstance(label, Boxes):
-        return {"boxes": label.boxes.tolist(), "classes": label.classes.tolist()}
+        return {"boxes": label.boxes.tolist(), "classes": label.classes.tolist(), "spatial_axes": str(file.attrs["spatial_axes"])}
     return {"label": label.tolist()}
 
 
 def _read(name: str) -> tuple[Array, Array | None, str]:
-    path, sample, what, words = _parts(name)
+    path, sample, what, words = split_address(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such shard; where a corpus was moved, its names are made anew by medadv.datalist")
     file = open_files(path)
     row = _rows(path, file_identity(path)).get(sample)
     if row is None:
-        raise KeyError(f"no sample {sample!r} in {path}")
+        raise ValueError(f"{name}: no sample {sample!r} in this shard; the corpus was made anew, and names follow from medadv.datalist")
     attacks = list(file["attacks"])
     if what in words and what in attacks:
         raise ValueError(f"{name}: this corpus has an attack called {what!r}, so the name means two things: CorpusDataset reads both")
+    if what not in (*words, *attacks):
+        raise ValueError(f"{name}: attack {what!r} is not in this corpus; there are {', '.join(attacks)}")
+    if what in ("label", "region") and getattr(file.get(what), "ndim", 0) < file["image"].ndim - 2:
+        raise ValueError(f"{name}: this corpus has no masks under {what!r}; classes and boxes stand in medadv.datalist's own items")
     affine = np.asarray(file["affine"][row]) if "affine" in file else None
     if what in ("label", "region"):
         array = np.asarray(file[what][row])
@@ -113,20 +119,7 @@ def _read(name: str) -> tuple[Array, Array | None, str]:
     image = np.asarray(file["image"][row])
     if what in attacks:
         image = adversarial_image(image, np.asarray(file[f"attacks/{what}/perturbation"][row]))
-    elif what not in words:
-        raise KeyError(f"no attack {what!r} in {path}; there are {', '.join(attacks)}")
     return image, affine, name
-
-
-def _parts(name: str) -> tuple[Path, str, str, tuple[str, ...]]:
-    """Shard file, sample, what is asked of it, and the words that are no attack there."""
-    shard, _, address = name.rpartition(".h5#")
-    path = Path(f"{shard}.h5")
-    if address.startswith("/"):
-        sample, _, what = address[1:].removesuffix(".h5").partition("_")
-        return path, sample, what, ("clean", "label", "region")
-    sample, _, what = address.partition("/")
-    return path, sample, what, ("", "label", "region")
 
 
 @lru_cache(maxsize=4096)

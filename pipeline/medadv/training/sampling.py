@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import ConcatDataset, Sampler, Subset
 
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes
@@ -22,13 +22,17 @@ class BalancedSampler(Sampler[int]):
     The draws follow from seed and epoch alone.
     """
 
-    def __init__(self, dataset: CorpusDataset, balance: Balance = "class-group", length: int | None = None, seed: int = 0) -> None:
+    def __init__(self, dataset: Any, balance: Balance = "class-group", length: int | None = None, seed: int = 0) -> None:
         """
         Args:
-            dataset: read once for its labels and groups.
+            dataset: a CorpusDataset, a Subset of one, or a ConcatDataset of these; read once for its labels and groups.
             balance: over classes, over groups, or over groups within classes.
             length: draws an epoch; as many as there are samples when None.
             seed: of the draws.
+
+        Raises:
+            TypeError: another kind of data set.
+            ValueError: no such balance.
         """
         if balance not in ("class", "group", "class-group"):
             raise ValueError(f"balance={balance!r} must be class, group or class-group")
@@ -53,8 +57,22 @@ class BalancedSampler(Sampler[int]):
             yield samples[int(draw.integers(len(samples)))]
 
 
-def _strata(dataset: CorpusDataset) -> Iterator[tuple[str, str]]:
+def _strata(dataset: Any) -> Iterator[tuple[str, str]]:
     """(class, group) of every sample in order."""
+    if isinstance(dataset, Subset):
+        whole = list(_strata(dataset.dataset))
+        yield from (whole[index] for index in dataset.indices)
+    elif isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            yield from _strata(part)
+    elif isinstance(dataset, CorpusDataset):
+        yield from _stored_strata(dataset)
+    else:
+        kind = type(dataset).__name__
+        raise TypeError(f"BalancedSampler reads labels from a CorpusDataset, a Subset or a ConcatDataset of them, not {kind}")
+
+
+def _stored_strata(dataset: CorpusDataset) -> Iterator[tuple[str, str]]:
     for path in dataset.paths:
         file = dataset.shards.open(path)
         groups = [bytes(value).decode() for value in file["group_id"][...]]

@@ -20,6 +20,7 @@ from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
 from medadv.victims.tasks.parts import ModelParts
 
+FURTHER_POOLS = ("mask_roi_pool", "keypoint_roi_pool")
 NORMALISERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
@@ -208,17 +209,27 @@ class Detector(ModelParts):
     def _pseudo_targets(self, images: Tensor) -> list[dict[str, Tensor]]:
         with torch.no_grad():
             answers = self.network(list(images))
-        keep = [answer["scores"] >= self.score_threshold for answer in answers]
+        # Clipped to the image, a detection may have no extent left; torchvision takes none of these as a truth.
+        keep = [(a["scores"] >= self.score_threshold) & (a["boxes"][:, 2:] > a["boxes"][:, :2]).all(1) for a in answers]
         return [{"boxes": a["boxes"][k], "labels": a["labels"][k]} for a, k in zip(answers, keep, strict=True)]
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Training mode, in which detectors give losses, with batch-norm and dropout left in evaluation mode."""
+        """Training mode, in which detectors give losses, with batch-norm and dropout left in evaluation mode.
+
+        Mask and keypoint heads, whose truths are not stored, are left out: torchvision takes a head without its pooling for none.
+        """
         modes = [(part, part.training) for part in self.network.modules()]
+        heads = getattr(self.network, "roi_heads", None)
+        pools = {name: pool for name in FURTHER_POOLS if (pool := getattr(heads, name, None)) is not None}
         try:
             for part, _ in modes:
                 part.training = not isinstance(part, NORMALISERS)
+            for name in pools:
+                setattr(heads, name, None)
             yield
         finally:
+            for name, pool in pools.items():
+                setattr(heads, name, pool)
             for part, mode in modes:
                 part.training = mode
