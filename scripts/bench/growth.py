@@ -44,7 +44,7 @@ ALLOWED_MIB = 64.0
 SHORTEST_NOISE_S = 0.05
 LARGE = ("dicom", "csv")
 """Cases that are taken to 10,000 samples; the others end at 1,000."""
-REPEATS = {FEW: 3, 100: 2}
+REPEATS = {FEW: 2, 100: 2}
 POLL_S = 0.05
 
 
