@@ -6,7 +6,7 @@
 Images of 32 x 32, a victim of a few thousand weights, one attack of one step, one worker. Every step runs in a process of its own, forked
 when everything is imported; what it takes with 16 samples is start-up, and taken off. `shards` is the part of `run` from the first receipt
 to the last. Processor time counts all processes of a step, and is what a verdict rests on: other work on the machine hardly changes it. The
-shortest of several repeats is taken. Memory is the peak of the largest process.
+shortest of several repeats is taken. Memory is the peak of the process itself, and after `+` of the largest that it started.
 
 Named is what takes more than 1.3 times the time a sample of the size before, or 64 MiB more memory. A difference that start-up itself shows
 between its repeats is none; a dash stands where the smaller size took no longer than that.
@@ -88,11 +88,12 @@ SHARDS = "shards"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step took once. wall, processor: seconds.  peak_mib: of its largest process."""
+    """What a step took once. wall, processor: seconds.  own_mib, others_mib: peaks of its process, and of the largest that it started."""
 
     wall: float
     processor: float
-    peak_mib: float
+    own_mib: float
+    others_mib: float = 0.0
 
 
 def high_water(process: int) -> float:
@@ -129,7 +130,7 @@ def measured(action: Callable[[], None]) -> Cost:
         raise SystemExit("a step failed, as said above")
     own = here.recv()
     process.join()
-    return Cost(own.wall, own.processor + sum(spent.values()), max(own.peak_mib, peak))
+    return Cost(own.wall, own.processor + sum(spent.values()), own.own_mib, peak)
 
 
 def shards(folder: Path) -> tuple[float, int]:
@@ -155,7 +156,7 @@ def one_size(case: str, count: int, steps: Sequence[str], scratch: Path, repeats
                 seconds, samples = shards(folder)
                 if samples:
                     seconds *= count / samples
-                    found.setdefault(SHARDS, []).append(Cost(seconds, seconds, cost.peak_mib))
+                    found.setdefault(SHARDS, []).append(Cost(seconds, seconds, cost.own_mib, cost.others_mib))
     shutil.rmtree(folder)
     took = time.monotonic() - began - drawn
     print(f"{case}: {count} samples drawn in {drawn:.0f} s, all steps in {took:.0f} s", file=sys.stderr, flush=True)
@@ -170,19 +171,20 @@ def compared(case: str, step: str, found: dict[int, dict[str, list[Cost]]], size
     noise = max(SHORTEST_NOISE_S, max((cost.processor for cost in start), default=0.0) - startup["processor"])
     spent = {clock: {n: max(0.0, min(getattr(c, clock) for c in found[n][step]) - startup[clock]) for n in sizes} for clock in startup}
     each = {clock: {n: seconds / (n - few) for n, seconds in values.items()} for clock, values in spent.items()}
-    peak = {count: min(cost.peak_mib for cost in found[count][step]) for count in sizes}
+    peaks = [{n: min(getattr(cost, which) for cost in found[n][step]) for n in sizes} for which in ("own_mib", "others_mib")]
     ratios, named = [], []
     for before, count in pairwise(sizes):
         base = spent["processor"][before]
         ratio = each["processor"][count] / (base / (before - few)) if base > noise else None
-        ratios.append("–" if ratio is None else f"{ratio:.2f}")
+        ratios.append("-" if ratio is None else f"{ratio:.2f}")
         if each["processor"][count] > ALLOWED * (base + noise) / (before - few):
             ratio = each["processor"][count] / ((base + noise) / (before - few))
             named.append(f"{case}, {step}: at least {ratio:.2f} times the time a sample at {count:,} that it takes at {before:,}")
-        if peak[count] - peak[before] > ALLOWED_MIB:
-            named.append(f"{case}, {step}: {peak[count] - peak[before]:.0f} MiB more at {count:,} than at {before:,}")
+        for peak in peaks:
+            if peak[count] - peak[before] > ALLOWED_MIB:
+                named.append(f"{case}, {step}: {peak[count] - peak[before]:.0f} MiB more at {count:,} than at {before:,}")
     cells = [" / ".join(f"{1e3 * each[clock][count]:.2f}" for count in sizes) for clock in startup]
-    cells += [" / ".join(ratios), " / ".join(f"{peak[count]:.0f}" for count in sizes)]
+    cells += [" / ".join(ratios), " + ".join(" / ".join(f"{peak[count]:.0f}" for count in sizes) for peak in peaks if any(peak.values()))]
     return f"| {case} | {step} | {startup['processor']:.2f} | {' | '.join(cells)} |", named
 
 
