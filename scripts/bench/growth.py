@@ -6,10 +6,10 @@
 Images of 32 x 32, a victim of a few thousand weights, one attack of one step, one worker. Every step runs in a process of its own, forked
 when everything is imported; what it takes with 16 samples is start-up, and taken off. `shards` is the part of `run` from the first receipt
 to the last. Processor time counts all processes of a step, and is what a verdict rests on: other work on the machine hardly changes it. The
-shortest of several repeats is taken. Memory is the peak of the largest process.
+shortest of several repeats is taken. Memory is the peak of the process itself, and after `+` of the largest that it started.
 
 Named is what takes more than 1.3 times the time a sample of the size before, or 64 MiB more memory. A difference that start-up itself shows
-between its repeats is none.
+between its repeats is none; a dash stands where the smaller size took no longer than that.
 """
 
 import argparse
@@ -45,7 +45,7 @@ ALLOWED_MIB = 64.0
 SHORTEST_NOISE_S = 0.05
 LARGE = ("dicom", "csv")
 """Cases that are taken to 10,000 samples; the others end at 1,000."""
-REPEATS = {FEW: 3, 100: 2}
+REPEATS = {FEW: 2, 100: 2}
 POLL_S = 0.05
 
 
@@ -89,11 +89,12 @@ SHARDS = "shards"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step took once. wall, processor: seconds.  peak_mib: of its largest process."""
+    """What a step took once. wall, processor: seconds.  own_mib, others_mib: peaks of its process, and of the largest that it started."""
 
     wall: float
     processor: float
-    peak_mib: float
+    own_mib: float
+    others_mib: float = 0.0
 
 
 def high_water(process: int) -> float:
@@ -130,7 +131,7 @@ def measured(action: Callable[[], None]) -> Cost:
         raise SystemExit("a step failed, as said above")
     own = here.recv()
     process.join()
-    return Cost(own.wall, own.processor + sum(spent.values()), max(own.peak_mib, peak))
+    return Cost(own.wall, own.processor + sum(spent.values()), own.own_mib, peak)
 
 
 def shards(folder: Path) -> tuple[float, int]:
@@ -140,14 +141,14 @@ def shards(folder: Path) -> tuple[float, int]:
     return times[-1] - times[0], sum(json.loads(path.read_bytes())["samples"] for path in receipts[1:])
 
 
-def one_size(case: str, count: int, steps: Sequence[str], scratch: Path) -> dict[str, list[Cost]]:
+def one_size(case: str, count: int, steps: Sequence[str], scratch: Path, repeats: int | None) -> dict[str, list[Cost]]:
     """All repeats of the steps of a case with so many samples; for `shards` the seconds that `count` samples take at the rate found."""
     folder = scratch / f"{case}-{count}"
     began = time.monotonic()
     measured(lambda: build(case, folder, count))
     drawn = time.monotonic() - began
     found: dict[str, list[Cost]] = {}
-    for _ in range(REPEATS.get(count, 1)):
+    for _ in range(repeats or REPEATS.get(count, 1)):
         shutil.rmtree(folder / "corpus", ignore_errors=True)
         for step in steps:
             cost = measured(lambda step=step: STEPS[step](folder))  # type: ignore[misc]
@@ -156,7 +157,7 @@ def one_size(case: str, count: int, steps: Sequence[str], scratch: Path) -> dict
                 seconds, samples = shards(folder)
                 if samples:
                     seconds *= count / samples
-                    found.setdefault(SHARDS, []).append(Cost(seconds, seconds, cost.peak_mib))
+                    found.setdefault(SHARDS, []).append(Cost(seconds, seconds, cost.own_mib, cost.others_mib))
     shutil.rmtree(folder)
     took = time.monotonic() - began - drawn
     print(f"{case}: {count} samples drawn in {drawn:.0f} s, all steps in {took:.0f} s", file=sys.stderr, flush=True)
@@ -171,24 +172,27 @@ def compared(case: str, step: str, found: dict[int, dict[str, list[Cost]]], size
     noise = max(SHORTEST_NOISE_S, max((cost.processor for cost in start), default=0.0) - startup["processor"])
     spent = {clock: {n: max(0.0, min(getattr(c, clock) for c in found[n][step]) - startup[clock]) for n in sizes} for clock in startup}
     each = {clock: {n: seconds / (n - few) for n, seconds in values.items()} for clock, values in spent.items()}
-    peak = {count: min(cost.peak_mib for cost in found[count][step]) for count in sizes}
+    peaks = [{n: min(getattr(cost, which) for cost in found[n][step]) for n in sizes} for which in ("own_mib", "others_mib")]
     ratios, named = [], []
     for before, count in pairwise(sizes):
-        ratio = each["processor"][count] / max(1e-9, each["processor"][before])
-        ratios.append(f"{ratio:.2f}")
-        if each["processor"][count] > ALLOWED * (spent["processor"][before] + noise) / (before - few):
-            named.append(f"{case}, {step}: {ratio:.2f} times the time a sample at {count:,} that it takes at {before:,}")
-        if peak[count] - peak[before] > ALLOWED_MIB:
-            named.append(f"{case}, {step}: {peak[count] - peak[before]:.0f} MiB more at {count:,} than at {before:,}")
+        base = spent["processor"][before]
+        ratio = each["processor"][count] / (base / (before - few)) if base > noise else None
+        ratios.append("-" if ratio is None else f"{ratio:.2f}")
+        if each["processor"][count] > ALLOWED * (base + noise) / (before - few):
+            ratio = each["processor"][count] / ((base + noise) / (before - few))
+            named.append(f"{case}, {step}: at least {ratio:.2f} times the time a sample at {count:,} that it takes at {before:,}")
+        for peak in peaks:
+            if peak[count] - peak[before] > ALLOWED_MIB:
+                named.append(f"{case}, {step}: {peak[count] - peak[before]:.0f} MiB more at {count:,} than at {before:,}")
     cells = [" / ".join(f"{1e3 * each[clock][count]:.2f}" for count in sizes) for clock in startup]
-    cells += [" / ".join(ratios), " / ".join(f"{peak[count]:.0f}" for count in sizes)]
+    cells += [" / ".join(ratios), " + ".join(" / ".join(f"{peak[count]:.0f}" for count in sizes) for peak in peaks if any(peak.values()))]
     return f"| {case} | {step} | {startup['processor']:.2f} | {' | '.join(cells)} |", named
 
 
-def one_case(case: str, sizes: Sequence[int], steps: Sequence[str], scratch: Path) -> tuple[list[str], list[str]]:
+def one_case(case: str, sizes: Sequence[int], steps: Sequence[str], scratch: Path, repeats: int | None) -> tuple[list[str], list[str]]:
     """Rows of the table, and what is not linear."""
     began = time.monotonic()
-    found = {count: one_size(case, count, steps, scratch) for count in (FEW, *sizes)}
+    found = {count: one_size(case, count, steps, scratch, repeats) for count in (FEW, *sizes)}
     rows, named = [], []
     for step in [s for s in (*steps, SHARDS) if s in found[sizes[0]]]:
         row, wrong = compared(case, step, found, sizes)
@@ -199,7 +203,7 @@ def one_case(case: str, sizes: Sequence[int], steps: Sequence[str], scratch: Pat
     return rows, named
 
 
-def table(cases: Sequence[str], sizes: Sequence[int], steps: Sequence[str]) -> list[str]:
+def table(cases: Sequence[str], sizes: Sequence[int], steps: Sequence[str], repeats: int | None) -> list[str]:
     """Measure the cases; lines of a report."""
     heads = ["case", "step", "start-up, s", "processor ms a sample", "wall ms a sample", "times the size before", "peak MiB"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -209,7 +213,7 @@ def table(cases: Sequence[str], sizes: Sequence[int], steps: Sequence[str]) -> l
     with tempfile.TemporaryDirectory() as scratch:
         for case in cases:
             allowed = [count for count in sizes if count <= 1000 or case in LARGE]
-            rows, wrong = one_case(case, allowed, steps, Path(scratch))
+            rows, wrong = one_case(case, allowed, steps, Path(scratch), repeats)
             lines += rows
             named += wrong
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
@@ -225,12 +229,13 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all unless given")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10000])
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--repeats", type=int, help="of every size; two of 100 samples and one of more unless given")
     parser.add_argument("--write", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
-    lines = table(arguments.cases or list(CASES), sorted(arguments.sizes), arguments.steps)
+    lines = table(arguments.cases or list(CASES), sorted(arguments.sizes), arguments.steps, arguments.repeats)
     if arguments.write:
         arguments.write.write_text("\n".join(lines) + "\n")
 

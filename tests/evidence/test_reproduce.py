@@ -13,9 +13,12 @@ from tests.conftest import SIZE, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.common.errors import SpecError
 from medadv.common.hashing import canonical_json, hash_file
+from medadv.evidence import across
+from medadv.evidence import reproduce as module
 from medadv.evidence.across import check_across
 from medadv.evidence.reproduce import TOLERANCE, reproduce
 from medadv.evidence.rescore import rescore
+from medadv.plan.model import PlannedShard
 from medadv.prepare.request import Options
 from medadv.run.run import run
 
@@ -167,3 +170,31 @@ def test_a_sample_in_two_splits_is_found(published: Path, tmp_path: Path) -> Non
     problems, notes = check_across([published, other])
     assert len(problems) == 1
     assert "groups cannot be compared" in notes[0]
+
+
+def test_each_line_of_the_plan_is_read_once(tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three shards of five batches in all: neither plan nor label file is read again for each."""
+    lines, listings = [], []
+    plain, listed = PlannedShard.from_dict, module.list_samples
+    monkeypatch.setattr(PlannedShard, "from_dict", lambda data, *rest: lines.append(data["index"]) or plain(data, *rest))
+    monkeypatch.setattr(module, "list_samples", lambda *given: listings.append(given) or listed(*given))
+    assert reproduce(tiny_corpus, None, data=tiny_corpus.parent / "data").equal
+    assert lines == [0, 1, 2]
+    assert len(listings) == 1
+
+
+def test_a_corpus_is_read_once_however_many_it_is_compared_with(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("test", "validation"):
+        corpus = tmp_path / split
+        shutil.copytree(published, corpus)
+        manifest = json.loads((corpus / "manifest.json").read_text())
+        manifest["data"]["split"] = split
+        (corpus / "manifest.json").write_text(json.dumps(manifest))
+    read = []
+    plain = across.load_receipt
+    monkeypatch.setattr(across, "load_receipt", lambda corpus, entry: read.append(corpus) or plain(corpus, entry))
+    problems, _ = check_across([published, tmp_path / "test", tmp_path / "validation"])
+    assert len(problems) == 6
+    assert sorted(read) == sorted([published, tmp_path / "test", tmp_path / "validation"] * 3)
