@@ -6,7 +6,7 @@ from medadv import state
 from medadv.drain import Stop
 from medadv.errors import RunError, SpecError
 from medadv.plan.cut import cut
-from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard
+from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard, refuse_other_meaning
 from medadv.plan.model import PlannedSample
 from medadv.prepare import Options
 from medadv.provenance.manifest import read_manifest
@@ -36,6 +36,8 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
         if not concerned and group not in state.forgotten_groups(workspace):
             raise SpecError(f"{corpus} holds no group {group!r}; give group_id as it stands in the shards")
         rest = [(shard.shape, sample) for _, shard in concerned for sample in shard.samples if sample.group != group]
+        if rest:
+            refuse_other_meaning(plans, workspace.root)
         _refuse_loss(plans, [sample for _, sample in rest])
         state.remember_forgotten(workspace, group)
         if concerned:

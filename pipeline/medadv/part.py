@@ -17,7 +17,7 @@ from medadv.errors import LockedError, RunError, SpecError
 from medadv.failures import explain
 from medadv.lock import Hold, alive_holder, describe_holder, held, read_lock
 from medadv.log import Log
-from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines
+from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, refuse_other_meaning
 from medadv.poison import diagnose
 from medadv.prepare import Options, locate, prepare
 from medadv.run import extended, working
@@ -107,6 +107,8 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                 for plan, shard in live_lines(plans)
                 if shard.index % count == index - 1 and committed(workspace, shard_name(shard.index), plan.hash) is None
             ]
+            if mine:
+                refuse_other_meaning(plans, workspace.root)
             watch = Watch(progress, Log(workspace.log, run=hold.token, part=part), len(mine), sum(len(s.samples) for _, s in mine))
             watch.log("start", command=options.command)
             for plan, shard in mine:

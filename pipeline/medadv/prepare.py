@@ -14,18 +14,19 @@ from medadv.commit import committed
 from medadv.drain import Stop
 from medadv.errors import RunError, SpecError
 from medadv.estimate import seconds_to_make
-from medadv.hashing import keyed_hash
+from medadv.hashing import hash_file, keyed_hash
 from medadv.plan.cut import cut
 from medadv.plan.files import FileHashes
-from medadv.plan.frozen import FrozenPlan, generations, live_lines, next_shard, refuse_change, retired
+from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, next_shard, refuse_change, refuse_other_meaning, retired
 from medadv.plan.model import PlannedShard
 from medadv.plan.settings import frozen_settings, resolve_device
-from medadv.plan.survey import NothingFoundError, Survey, survey
+from medadv.plan.survey import NothingFoundError, Survey, list_samples, settle_masks, survey
 from medadv.spec.run import RunSpec, load_spec
-from medadv.state import KEY_BYTES, forgotten_groups
+from medadv.state import KEY_BYTES, forgotten_groups, known_sources
 from medadv.store.codecs import require_codec
 from medadv.victims.loading import Identity, load_victim
 from medadv.victims.profiles import Profile, exact_profile
+from medadv.victims.segmentation import Segmenter
 from medadv.watch import Progress
 from medadv.workspace import Workspace, shard_name
 from medadv_transforms import InputError
@@ -102,12 +103,13 @@ def prepare(
     measure: whether to find out what `auto` stands for in a first plan, which attacks a batch several times.
 
     Raises:
-        SpecError: wrong spec, or settings other than the corpus was made with.
+        SpecError: wrong spec, or settings or a meaning version other than the corpus was made with.
         RunError: the inputs of an existing corpus are all gone.
         StoppedError: a signal came.
     """
     require_codec(spec.execution.codec)
     plans = generations(workspace.private / "plans")
+    refuse_other_meaning(plans, workspace.root)
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
     if plans and not source.exists():
@@ -128,16 +130,20 @@ def prepare(
             raise vanished from None
         raise
     _check_kernels(spec, seen)
-    identity, exact = _check_victim(spec, base, seen, options.trust_code)
-    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes)
+    for note in seen.notes:
+        progress("message", 0, 0, note)
+    stand = retired(plans)
+    samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
+    identity, exact, highest = _check_victim(spec, base, seen, options.trust_code)
+    known = plans[0].settings["data"].get("mask_255") if plans else None
+    seen, mask_255 = settle_masks(seen, spec, highest, samples.keys(), known) if spec.data.task == "segmentation" else (seen, None)
+    settings = frozen_settings(spec, identity.as_dict(), seen.found[0].shape.unit, seen.classes, mask_255)
     if plans:
         settings["execution"] = resolve.as_planned(spec, settings["execution"], plans[0].settings["execution"])
         refuse_change(plans[0].settings, settings, workspace.root)
         # The column is no public setting, but other labels are another corpus.
         label = plans[0].spec["data"].get("label")
         refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
-    stand = retired(plans)
-    samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
     planned = {name: sample.source.images for name, sample in samples.items()}
     found = {item.sample.id: item.sample.label_sha256 for item in seen.found}
     paths = {item.sample.source.images for item in seen.found}
@@ -173,8 +179,8 @@ def _check_kernels(spec: RunSpec, seen: Survey) -> None:
                     )
 
 
-def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile]:
-    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile."""
+def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile, int]:
+    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile and its masks' highest class."""
     victim, identity = load_victim(
         spec.victim,
         spec.data.task,
@@ -189,7 +195,23 @@ def _check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> 
                 victim.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return identity, exact_profile(victim.module, resolve_device(spec.execution.device))
+    highest = victim.highest if isinstance(victim, Segmenter) else 0
+    return identity, exact_profile(victim.module, resolve_device(spec.execution.device)), highest
+
+
+def refuse_more_of_another_meaning(spec: RunSpec, base: Path, workspace: Workspace, plans: list[FrozenPlan]) -> None:
+    """Raise SpecError where a whole corpus of another meaning version is asked for more than it holds: other settings, or new inputs.
+
+    Names are all that is looked at: today's rules for inputs are not those that it was made by.
+    """
+    changed = differences(plans[-1].spec, spec.model_dump(mode="json", by_alias=True))
+    weights = spec.victim.weights
+    other = weights is not None and hash_file(base / weights) != plans[0].settings["victim"]["weights_sha256"]
+    held = {source for plan in plans for shard in plan.lines() for s in shard.samples for source in s.source.images}
+    held |= set(known_sources(workspace).values())
+    more = any(source.images[0] not in held for source in list_samples(spec.data, base).sources)
+    if more or other or any(line.partition(":")[0] not in ("output", "execution.workers") for line in changed):
+        refuse_other_meaning(plans, workspace.root)
 
 
 def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, Any]:

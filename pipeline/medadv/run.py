@@ -19,12 +19,13 @@ from medadv.failures import explain
 from medadv.hashing import canonical_json, hash_file
 from medadv.lock import Hold, alive_holder, describe_holder, held
 from medadv.log import Log
-from medadv.plan.frozen import FrozenPlan, freeze, generations, live, live_lines, next_shard
-from medadv.prepare import Options, Prepared, describe, locate, prepare
+from medadv.plan.frozen import FrozenPlan, freeze, generations, live, live_lines, meaning_of, next_shard, refuse_other_meaning
+from medadv.plan.model import MEANING_VERSION
+from medadv.prepare import Options, Prepared, describe, locate, prepare, refuse_more_of_another_meaning
 from medadv.provenance.manifest import build_manifest, read_manifest, read_receipt, write_manifest
 from medadv.retire import remove_retired
 from medadv.selfcheck import corpus_sanity, earlier
-from medadv.spec.run import ExecutionSettings, load_spec
+from medadv.spec.run import ExecutionSettings, RunSpec, load_spec
 from medadv.store.writer import write_file
 from medadv.watch import Progress, Watch
 from medadv.worker import Job
@@ -123,7 +124,10 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     with working(workspace, options, progress, stop) as work:
         key = state.ensure_key(workspace)
         # A killed `forget` is completed before anything else.
-        remove_retired(workspace, generations(workspace.private / "plans"))
+        earlier_plans = generations(workspace.private / "plans")
+        remove_retired(workspace, earlier_plans)
+        if meaning_of(earlier_plans) != MEANING_VERSION:
+            return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
         stop.check("nothing was changed")
         plans = extended(prepared, work.log)
@@ -140,6 +144,18 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         newly = remember_quarantine(workspace, paths)
         work.log("finished", new_shards=len(missing), samples=manifest["samples"], content_root=manifest["content_root"])
         return Result(workspace.root, manifest, len(missing), newly)
+
+
+def _as_it_is(work: Work, spec: RunSpec, base: Path, plans: list[FrozenPlan]) -> Result:
+    """A whole corpus of another meaning version has nothing new. SpecError where it would have to be finished or to grow."""
+    workspace = work.workspace
+    missing, _ = look_through(workspace, plans)
+    if missing or not workspace.manifest.exists() or read_manifest(workspace)["run"]["status"] != "complete":
+        refuse_other_meaning(plans, workspace.root)
+    refuse_more_of_another_meaning(spec, base, workspace, plans)
+    work.progress("message", 0, 0, f"made with meaning version {meaning_of(plans)}, now {MEANING_VERSION}: the corpus stays as it is")
+    work.log("finished", new_shards=0, nothing_new=True)
+    return Result(workspace.root, read_manifest(workspace), 0, 0)
 
 
 def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
@@ -165,6 +181,8 @@ def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
         for record in prepared.tuning:
             log("profile", **record)
     write_file(workspace.file_cache, prepared.hashes.content())
+    if prepared.survey.aside:
+        write_file(workspace.aside, canonical_json(prepared.survey.aside))
     return plans
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from . import nifti
 from .errors import InputError
 from .frames import Frame, frames_of, read_dataset
+from .hounsfield import in_hu, says_hu
 from .loaded import LoadedImage
 from .pixels import PixelSource
 from .resample import Grid, reoriented, resampling_facts, respaced, sampled
@@ -20,6 +22,9 @@ from .units import to_lattice
 
 NORMALISED = 1.0
 """An image whose values all lie within this of zero is not in HU: it was normalised."""
+
+FOREIGN_VOLUMES = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
+"""Volumes of kinds that are not read: MetaImage, NRRD, Analyze and NIfTI pairs, MGH, MINC."""
 
 Files = Sequence[str | Path]
 Spacing = tuple[float, float, float]
@@ -48,8 +53,10 @@ def inspect_ct(files: Files, *, spacing: Spacing | None = None, orientation: str
     return CTFacts(stored.shape, stored.spacing, "".join(nib.aff2axcodes(stored.affine)), source)
 
 
-def count_slices(files: Files, *, allow_burned_in: bool = False) -> int:
-    """How many slices `read_ct_slice` can give: z of a NIfTI volume, or the frames of a DICOM series.  Raises InputError."""
+def count_slices(files: Files, *, spacing: Spacing | None = None, orientation: str | None = None, allow_burned_in: bool = False) -> int:
+    """How many slices `read_ct_slice` can give: z of the volume, or the frames of a DICOM series as it stands.  Raises InputError."""
+    if spacing is not None or orientation is not None:
+        return inspect_ct(files, spacing=spacing, orientation=orientation, allow_burned_in=allow_burned_in).shape[2]
     paths = _paths(files)
     if _is_nifti(paths):
         return nifti.read_header(paths[0]).shape[2]
@@ -57,22 +64,39 @@ def count_slices(files: Files, *, allow_burned_in: bool = False) -> int:
 
 
 def read_ct_volume(
-    files: Files, *, spacing: Spacing | None = None, orientation: str | None = None, allow_burned_in: bool = False
+    files: Files,
+    *,
+    spacing: Spacing | None = None,
+    orientation: str | None = None,
+    offset: int | None = None,
+    allow_burned_in: bool = False,
 ) -> LoadedImage:
     """Read a volume as (1, x, y, z) int16 HU, axes "xyz", with its affine.
 
     files: one NIfTI file, or all files of one DICOM series in any order.  orientation: reorient exactly, "RAS" for instance.
     spacing: resample linearly to voxels of (x, y, z) mm, after reorienting; `facts["resampling"]` then holds what restore_grid needs.
+    offset: HU to add to integers without a rescale of which none is below 0; without it they are refused as `not-hu`.
     Values are rounded to whole HU (half to even) and clipped to -1024 ... 3071; `facts["clipped_voxels"]` counts the clipped ones.
     Raises InputError.
     """
-    paths = _paths(files)
+    values, native, stored, facts = _volume(_paths(files), spacing, orientation, offset, allow_burned_in)
+    image, clipped = to_lattice(values, "hu")
+    facts = {**facts, "clipped_voxels": clipped, "orientation": "".join(nib.aff2axcodes(stored.affine))}
+    return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xyz", stored.affine, None, None, facts, native)
+
+
+def _volume(
+    paths: Sequence[Path], spacing: Spacing | None, orientation: str | None, offset: int | None, allow_burned_in: bool
+) -> tuple[NDArray[Any], Grid, Grid, dict[str, Any]]:
+    """Values in HU on the stored grid, not rounded yet; the native grid, the stored one, and facts."""
     if _is_nifti(paths):
         header, values = nifti.read_voxels(paths[0])
         _check_hu(values)
         native, facts = Grid(header.shape, header.affine), _facts("nifti", [])
+        unstated = header.unstated and bool(values.min() >= 0)
     else:
-        values, native, facts = _read_dicom_volume(paths, allow_burned_in)
+        values, native, facts, unstated = _read_dicom_volume(paths, allow_burned_in)
+    values, said = in_hu(values, unstated, offset)
     oriented, stored, transform = _grids(native, spacing, orientation)
     if transform is not None:
         values = nib.orientations.apply_orientation(values, transform)
@@ -80,27 +104,37 @@ def read_ct_volume(
         values = sampled(values, oriented, stored, nearest=False)
     if transform is not None or spacing is not None:
         facts["resampling"] = resampling_facts(native, oriented, stored)
-    image, facts["clipped_voxels"] = to_lattice(values, "hu")
-    facts["spacing_mm"] = list(stored.spacing)
-    facts["orientation"] = "".join(nib.aff2axcodes(stored.affine))
-    return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xyz", stored.affine, None, None, facts)
+    return values, native, stored, {**facts, **said, "spacing_mm": list(stored.spacing)}
 
 
-def read_ct_slice(files: Files, index: int, *, allow_burned_in: bool = False) -> LoadedImage:
+def read_ct_slice(
+    files: Files,
+    index: int,
+    *,
+    spacing: Spacing | None = None,
+    orientation: str | None = None,
+    offset: int | None = None,
+    allow_burned_in: bool = False,
+) -> LoadedImage:
     """Read one slice as (1, x, y) int16 HU, axes "xy"; the affine places it as a volume of one voxel in z.
 
     index: along z of the NIfTI volume, or of the DICOM slices sorted along their normal. The slices of a series need no even
-    spacing here; all else is checked as for a volume.  Raises InputError, `bad-index` when there is no such slice.
+    spacing here; all else is checked as for a volume. With spacing or orientation, index counts along z of the volume that read_ct_volume
+    gives with them.  offset: as there; decided for the whole series.  Raises InputError, `bad-index` when there is no such slice.
     """
     paths = _paths(files)
+    if spacing is not None or orientation is not None:
+        return _stored_slice(paths, index, spacing, orientation, offset, allow_burned_in)
+    native: Grid | None
     if _is_nifti(paths):
         header, volume = nifti.read_voxels(paths[0])
         if not 0 <= index < header.shape[2]:
             raise InputError("bad-index")
         values = volume[:, :, index]
         _check_hu(values)
-        affine = header.affine.copy()
-        affine[:3, 3] += header.affine[:3, 2] * index
+        unstated = header.unstated and bool(volume.min() >= 0)
+        native = Grid(header.shape, header.affine)
+        affine = _slice_affine(native, index)
         facts = _facts("nifti", [])
     else:
         stack = stacked(_headers(paths, allow_burned_in), even=False)
@@ -110,14 +144,56 @@ def read_ct_slice(files: Files, index: int, *, allow_burned_in: bool = False) ->
         source = PixelSource(read_dataset(frame.path, pixels=True), frame.path)
         stored = source.frame(frame.index)
         values, affine = _hu(stored, frame).T, stack.affine(index)
+        unstated = bool(values.min() >= 0) and not says_hu(paths, allow_burned_in=allow_burned_in)
+        native = None if stack.spacing_z is None else Grid(stack.shape, stack.affine())
         facts = _facts("dicom", frame.notes, source.syntax)
         facts["padding_voxels"] = _padding_voxels(stored, frame)
+    values, said = in_hu(values, unstated, offset)
     image, facts["clipped_voxels"] = to_lattice(values, "hu")
     facts["spacing_mm"] = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xy", affine, None, None, facts)
+    return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xy", affine, None, None, {**facts, **said}, native)
 
 
-def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[NDArray[Any], Grid, dict[str, Any]]:
+def _stored_slice(
+    paths: Sequence[Path], index: int, spacing: Spacing | None, orientation: str | None, offset: int | None, allow_burned_in: bool
+) -> LoadedImage:
+    """A slice of the volume that is reoriented or resampled as a whole."""
+    try:
+        stamps = tuple((status.st_size, status.st_mtime_ns) for status in (path.stat() for path in paths))
+    except OSError:
+        raise InputError("not-found") from None
+    values, native, stored, facts = _kept_volume(tuple(paths), stamps, spacing, orientation, offset, allow_burned_in)
+    if not 0 <= index < stored.shape[2]:
+        raise InputError("bad-index")
+    image, clipped = to_lattice(values[:, :, index], "hu")
+    # What counts voxels of the whole volume, or leads back to its grid, is no fact of a slice.
+    own = {key: value for key, value in facts.items() if key not in ("resampling", "padding_voxels")}
+    own |= {"clipped_voxels": clipped, "orientation": "".join(nib.aff2axcodes(stored.affine))}
+    return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xy", _slice_affine(stored, index), None, None, own, native)
+
+
+@lru_cache(maxsize=1)
+def _kept_volume(
+    paths: tuple[Path, ...],
+    _: tuple[tuple[int, int], ...],
+    spacing: Spacing | None,
+    orientation: str | None,
+    offset: int | None,
+    allow_burned_in: bool,
+) -> tuple[NDArray[Any], Grid, Grid, dict[str, Any]]:
+    """The slices of one volume are read one after another."""
+    return _volume(paths, spacing, orientation, offset, allow_burned_in)
+
+
+def _slice_affine(grid: Grid, index: int) -> NDArray[np.float64]:
+    """The affine of one slice along z, as a volume of one voxel there."""
+    affine = grid.affine.copy()
+    affine[:3, 3] += grid.affine[:3, 2] * index
+    return affine
+
+
+def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[NDArray[Any], Grid, dict[str, Any], bool]:
+    """Values in HU as far as the headers say so, (x, y, z); their grid; facts; whether nothing says that they are HU."""
     sources: dict[Path, PixelSource] = {}
     frames: list[Frame] = []
     for path in paths:
@@ -135,7 +211,9 @@ def _read_dicom_volume(paths: Sequence[Path], allow_burned_in: bool) -> tuple[ND
     notes = sorted({note for frame in stack.frames for note in frame.notes})
     facts = _facts("dicom", notes, *sorted({source.syntax for source in sources.values()}))
     facts["padding_voxels"] = padding
-    return values.transpose(2, 1, 0), Grid(stack.shape, stack.affine()), facts
+    unscaled = all((frame.slope, frame.intercept) == (1, 0) for frame in stack.frames)
+    unstated = unscaled and max(source.stored for source in sources.values()) > 8 and bool(values.min() >= 0)
+    return values.transpose(2, 1, 0), Grid(stack.shape, stack.affine()), facts, unstated
 
 
 def _hu(stored: NDArray[Any], frame: Frame) -> NDArray[Any]:
@@ -179,6 +257,8 @@ def _paths(files: Files) -> list[Path]:
     paths = [Path(file) for file in files]
     if not paths:
         raise InputError("empty-input")
+    if paths[0].name.lower().endswith(FOREIGN_VOLUMES):
+        raise InputError("unsupported-format", "a MetaImage, NRRD, Analyze, MGH or MINC volume, or a NIfTI pair")
     if len(paths) > 1 and any(nifti.is_nifti(path) for path in paths):
         raise InputError("mixed-series", "a NIfTI image is one file")
     return paths

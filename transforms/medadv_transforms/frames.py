@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from .errors import InputError
 from .limits import MAX_FRAMES, SPACING_MM, check_file, check_voxels
 from .quiet import quiet
-from .structure import check_inflation
+from .structure import check_inflation, without_preamble
 
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
@@ -67,9 +67,10 @@ def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Parse a DICOM file.  Raises InputError `not-found`, `not-dicom`, `too-large` or `decode-failed`."""
     check_file(path)
     check_inflation(path)
+    bare = without_preamble(path)
     with quiet():
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=bare)
         except pydicom.errors.InvalidDicomError:
             raise InputError("not-dicom") from None
         except Exception:

@@ -1,4 +1,4 @@
-"""Segmentation labels onto the grid of their image: NIfTI, DICOM SEG, and PNG or JPEG masks of photographs."""
+"""Segmentation labels onto the grid of their image: NIfTI, DICOM SEG, and mask pictures of photographs; one file, or one a class."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,64 +8,119 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import nifti
+from .ct import FOREIGN_VOLUMES
 from .errors import InputError
 from .loaded import LoadedImage
-from .picture import UPRIGHT, decoded, opened
-from .resample import Grid, nearest_index
+from .mask_grids import image_grid, mask_grid, native_grid, onto
+from .mask_pictures import IGNORE, Levels, meaning, read_levels
+from .resample import Grid
 from .seg import is_segmentation, read_segmentation
 
-SAME_VOXEL = 0.02
-"""Grids whose voxel centres differ by no more than this many voxels are the same."""
+WHOLE = 1e-3
+"""How far a value may lie from a whole number and still be that number, as scaled headers leave it."""
 
-JPEG_THRESHOLD = 127
-"""Levels above this are foreground in a lossy mask."""
+BACKGROUND = "background"
+"""Name in a label map for values that are no class."""
 
 LabelMap = Mapping[str, Sequence[int]]
 
 
 def read_mask(
-    files: Sequence[str | Path], like: LoadedImage, label_map: LabelMap | None = None, *, multilabel: bool = False
+    files: Sequence[str | Path],
+    like: LoadedImage,
+    label_map: LabelMap | None = None,
+    *,
+    multilabel: bool = False,
+    threshold: int | None = None,
+    white: int | None = None,
+    ignore: int | None = None,
+    voxels: bool = False,
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Read a mask onto the grid of `like`: class indices (*spatial) uint8, or with `multilabel` (K, *spatial) of 0 and 1.
+    """Read a mask onto the grid of `like`: class indices (*spatial) uint8, or with `multilabel` (K, *spatial) of 0 and 1; 255 is ignored.
 
-    files: one NIfTI mask, one DICOM SEG, or for a photograph one PNG or JPEG (JPEG is thresholded at 127). A slice takes the plane
-    of the mask that lies where the slice lies.  label_map: class name -> stored values or segment numbers; classes are numbered
-    from 1 in its order, all else is 0. Without it stored values are class indices, and a picture of 0 and 255 is 0 and 1.
+    files: one NIfTI mask, one DICOM SEG, or for a photograph one picture (JPEG is cut at 127); or several of them, one of 0 and 1 (255)
+    for each class. A slice takes the plane of the mask that lies where the slice lies.
+    label_map: class name -> stored values or segment numbers; classes are numbered from 1 in its order, values under `background` and all
+    else are 0, but 255 in a picture is ignored unless it is named. Without it stored values are class indices.
+    threshold: levels of a picture above it are 1, all others 0.  white: what 255 in a picture stands for, 1 or 255; None: 1 where this one
+    picture holds nothing else but 0, which only the whole data set can tell for sure.  ignore: a stored value that is ignored.
+    voxels: a mask of the volume's shape lies on its grid, whatever its affine says.
     Returns the mask and warnings, for example that it was resampled.  Raises InputError.
     """
-    if label_map is not None and not label_map:
+    if (label_map is not None and not label_map) or (multilabel and label_map is None and len(files) < 2):
         raise InputError("label-map")
-    if multilabel and label_map is None:
-        raise InputError("label-map")
-    if len(files) != 1:
-        raise InputError("empty-input" if not files else "mixed-series", "a mask is one file")
-    path = Path(files[0])
+    if not files:
+        raise InputError("empty-input")
+    if len(files) > 1 and label_map is not None:
+        raise InputError("label-map", "several masks of one image are one a class, which a label map does not rename")
+    paths = [Path(file) for file in files]
+    if len(paths) > 1:
+        read = [_class_mask(path, like, threshold, white, voxels) for path in paths]
+        warnings = list(dict.fromkeys(warning for _, found in read for warning in found))
+        return _stacked([values == 1 for values, _ in read], [values == IGNORE for values, _ in read], multilabel), warnings
     if like.placement is not None:
-        stored = like.placement.mask(_read_picture(path, binary=label_map is None))
-        return _classes(stored, label_map, multilabel), []
-    grid = _grid(like)
-    if nifti.is_nifti(path):
-        header, values = nifti.read_voxels(path)
-        placed, warnings = _onto(_whole_numbers(values), Grid(header.shape, header.affine), grid, _native(like))
-        mask = _classes(placed, label_map, multilabel)
-    elif is_segmentation(path):
-        mask, warnings = _read_seg(path, like, label_map, multilabel)
+        levels = read_levels(paths[0], threshold)
+        values = like.placement.mask(meaning(levels, white) if label_map is None else _mapped_levels(levels, label_map))
+        return _classes(values, label_map, multilabel, ignore, picture=True), []
+    if _is_seg(paths[0]):
+        mask, warnings = _read_seg(paths[0], like, label_map, multilabel, voxels)
     else:
-        raise InputError("unsupported-format", "the mask is neither NIfTI nor a DICOM segmentation")
+        values, warnings = _read_volume(paths[0], like, voxels)
+        mask = _classes(values, label_map, multilabel, ignore, picture=False)
+        if (mask == IGNORE).any():
+            warnings = [*warnings, "voxels of value 255 are ignored"]
     return (mask[..., 0] if like.spatial_axes == "xy" else mask), warnings
 
 
-def _read_seg(path: Path, like: LoadedImage, label_map: LabelMap | None, multilabel: bool) -> tuple[NDArray[np.uint8], list[str]]:
-    grid = _grid(like)
-    segmentation = read_segmentation(path, grid.spacing[2])
+def _class_mask(path: Path, like: LoadedImage, threshold: int | None, white: int | None, voxels: bool) -> tuple[NDArray[Any], list[str]]:
+    """The mask of one class on the image's grid: 0, 1, and 255 for ignored."""
     warnings: list[str] = []
-    classes = label_map if label_map is not None else {str(n): [n] for n in sorted(segmentation.segments)}
+    if like.placement is not None:
+        values = like.placement.mask(meaning(read_levels(path, threshold), white))
+    elif _is_seg(path):
+        segmentation = read_segmentation(path, image_grid(like).spacing[2])
+        union = np.any(list(segmentation.segments.values()), axis=0)
+        values, warnings = onto(union, mask_grid(segmentation.grid, like, voxels=voxels), image_grid(like), native_grid(like))
+    else:
+        values, warnings = _read_volume(path, like, voxels)
+    known = (0, 1, IGNORE) if like.placement is not None else (0, 1)
+    if odd := np.count_nonzero(~np.isin(values, known)):
+        raise InputError("label-values", f"the mask of one class holds other values than 0 and 1 in {odd} places")
+    return (values[..., 0] if like.spatial_axes == "xy" else values), warnings
+
+
+def _is_seg(path: Path) -> bool:
+    """Whether a volume's mask is a DICOM segmentation; raises InputError where it is no NIfTI file either."""
+    if nifti.is_nifti(path):
+        return False
+    if path.name.lower().endswith(FOREIGN_VOLUMES) or not is_segmentation(path):
+        raise InputError("unsupported-format", "the mask is neither NIfTI nor a DICOM segmentation")
+    return True
+
+
+def _read_volume(path: Path, like: LoadedImage, voxels: bool) -> tuple[NDArray[Any], list[str]]:
+    header, stored = nifti.read_voxels(path)
+    values, notes = _whole_numbers(stored)
+    own = mask_grid(Grid(header.shape, header.affine), like, voxels=voxels)
+    placed, warnings = onto(values, own, image_grid(like), native_grid(like))
+    return placed, notes + warnings
+
+
+def _read_seg(
+    path: Path, like: LoadedImage, label_map: LabelMap | None, multilabel: bool, voxels: bool
+) -> tuple[NDArray[np.uint8], list[str]]:
+    grid = image_grid(like)
+    segmentation = read_segmentation(path, grid.spacing[2])
+    own = mask_grid(segmentation.grid, like, voxels=voxels)
+    warnings: list[str] = []
+    named = {name: numbers for name, numbers in label_map.items() if name != BACKGROUND} if label_map is not None else None
+    classes = named if named is not None else {str(n): [n] for n in sorted(segmentation.segments)}
     planes = []
     for numbers in classes.values():
         union = np.zeros(segmentation.grid.shape, np.bool_)
         for number in numbers:
             union |= segmentation.segments.get(number, np.bool_(False))
-        placed, warnings = _onto(union, segmentation.grid, grid, _native(like))
+        placed, warnings = onto(union, own, grid, native_grid(like))
         planes.append(placed)
     stacked = np.stack(planes).astype(np.uint8)
     if multilabel:
@@ -78,116 +133,56 @@ def _read_seg(path: Path, like: LoadedImage, label_map: LabelMap | None, multila
     return np.asarray(np.tensordot(numbering, stacked, 1), np.uint8), warnings
 
 
-def _read_picture(path: Path, *, binary: bool) -> NDArray[Any]:
-    """A mask picture, upright, as (h, w) integers."""
-    with opened(path) as (image, header):
-        picture = decoded(image)
-        if header.orientation in UPRIGHT:
-            picture = picture.transpose(UPRIGHT[header.orientation])
-        if header.format == "JPEG":
-            # Lossy: only the two sides of a threshold survive.
-            return np.where(np.asarray(picture.convert("L")) > JPEG_THRESHOLD, 1 if binary else 255, 0)
-        if picture.mode == "1":
-            picture = picture.convert("L")
-        values = np.asarray(picture)
-    if values.ndim == 3:
-        colours = values[..., :3] if picture.mode == "RGB" else values
-        if picture.mode != "RGB" or not (colours == colours[..., :1]).all():
-            raise InputError("label-values", "the mask is a colour picture")
-        values = colours[..., 0]
-    if binary and values.max() == 255 and np.isin(values, (0, 255)).all():
-        values = values // 255
-    return values
+def _mapped_levels(levels: Levels, label_map: LabelMap) -> NDArray[Any]:
+    """Levels as a label map names them: the foreground of a JPEG is 255, or 1 where the map speaks of that."""
+    if not levels.binary:
+        return levels.values
+    named = {number for numbers in label_map.values() for number in numbers}
+    foreground = next((number for number in (IGNORE, 1) if number in named), None)
+    if foreground is None and levels.values.any():
+        raise InputError("label-values", "a JPEG mask is 0 and 255, and label_map names neither 255 nor 1")
+    return levels.values * np.uint8(foreground or 0)
 
 
-def _whole_numbers(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or (values != np.rint(values)).any():
-            raise InputError("label-values")
-        if np.abs(values).max(initial=0) > 2**31 - 1:
-            raise InputError("label-values")
-        return values.astype(np.int32)
-    return values
+def _whole_numbers(values: NDArray[Any]) -> tuple[NDArray[Any], list[str]]:
+    """Whole numbers, and a note where they were not quite.  Raises InputError `label-values`."""
+    if values.dtype.kind != "f":
+        return values, []
+    if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**31 - 1:
+        raise InputError("label-values")
+    whole = np.rint(values)
+    farthest = float(np.abs(values - whole).max(initial=0))
+    if farthest > WHOLE:
+        raise InputError("label-values", "mask values lie between whole numbers")
+    return whole.astype(np.int32), ["mask values rounded to whole numbers"] if farthest > 0 else []
 
 
-def _classes(values: NDArray[Any], label_map: LabelMap | None, multilabel: bool) -> NDArray[np.uint8]:
+def _classes(
+    values: NDArray[Any], label_map: LabelMap | None, multilabel: bool, ignore: int | None, *, picture: bool
+) -> NDArray[np.uint8]:
+    ignored = values == ignore if ignore is not None else np.zeros(values.shape, np.bool_)
     if label_map is None:
         if values.min() < 0 or values.max() > 255:
             raise InputError("label-values")
-        return np.ascontiguousarray(values, np.uint8)
-    planes = np.stack([np.isin(values, list(numbers)) for numbers in label_map.values()])
+        return np.ascontiguousarray(np.where(ignored, IGNORE, values), np.uint8)
+    if picture and not any(IGNORE in numbers for numbers in label_map.values()):
+        ignored |= values == IGNORE
+    planes = [np.isin(values, list(numbers)) & ~ignored for name, numbers in label_map.items() if name != BACKGROUND]
+    if not planes:
+        raise InputError("label-map")
+    return _stacked(planes, [ignored] * len(planes), multilabel)
+
+
+def _stacked(planes: Sequence[NDArray[np.bool_]], ignored: Sequence[NDArray[np.bool_]], multilabel: bool) -> NDArray[np.uint8]:
+    """One mask of a mask per class; ignored where one is ignored and no other is there.  Raises InputError `label-overlap`."""
+    stacked = np.stack(planes).astype(np.uint8)
     if multilabel:
-        return planes.astype(np.uint8)
-    if (planes.sum(0) > 1).any():
+        stacked[np.stack(ignored)] = IGNORE
+        return stacked
+    if (stacked.sum(0) > 1).any():
         raise InputError("label-overlap")
-    return np.asarray(np.tensordot(np.arange(1, len(planes) + 1), planes, 1), np.uint8)
-
-
-def _onto(values: NDArray[Any], source: Grid, target: Grid, native: Grid) -> tuple[NDArray[Any], list[str]]:
-    """Nearest neighbour of `values` (x, y, z) at the voxels of the target; 0 outside. Exact where the grids share voxel centres."""
-    matrix = np.linalg.inv(source.affine) @ target.affine
-    axes = np.argmax(np.abs(matrix[:3, :3]), axis=0)
-    steps = matrix[axes, [0, 1, 2]]
-    reach = np.array(target.shape, float)
-    along = np.zeros((3, 3))
-    along[axes, [0, 1, 2]] = steps
-    warnings = [] if _same_voxels(source, native) else ["mask resampled from another grid"]
-    if len(set(axes.tolist())) < 3 or (np.abs(matrix[:3, :3] - along) @ reach).max() > SAME_VOXEL:
-        return _oblique(values, matrix, target.shape), warnings
-    indices, inside = [], []
-    for axis in range(3):
-        into = int(axes[axis])
-        centres = steps[axis] * np.arange(target.shape[axis]) + matrix[into, 3]
-        nearest = nearest_index(centres)
-        inside.append((nearest >= 0) & (nearest < source.shape[into]))
-        indices.append(np.clip(nearest, 0, source.shape[into] - 1))
-    covered = inside[0][:, None, None] & inside[1][None, :, None] & inside[2][None, None, :]
-    if not covered.any():
-        raise InputError("label-no-overlap")
-    order = np.argsort(axes)
-    placed = values[np.ix_(*(indices[i] for i in order))].transpose(axes)
-    if not covered.all():
-        warnings.append("mask covers a part of the image")
-        placed = np.where(covered, placed, 0)
-    return placed, warnings
-
-
-def _oblique(values: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Nearest neighbour where the axes of the two grids are not parallel, one plane of the target at a time."""
-    placed = np.zeros(shape, values.dtype)
-    x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-    hit = False
-    for z in range(shape[2]):
-        centres = np.tensordot(matrix[:3], np.stack([x, y, np.full_like(x, z), np.ones_like(x)]), 1)
-        nearest = nearest_index(centres)
-        inside = ((nearest >= 0) & (nearest < np.array(values.shape)[:, None, None])).all(0)
-        placed[..., z][inside] = values[tuple(nearest[:, inside])]
-        hit = hit or bool(inside.any())
-    if not hit:
-        raise InputError("label-no-overlap")
-    return placed
-
-
-def _same_voxels(one: Grid, other: Grid) -> bool:
-    """Whether the voxel centres of `other` are voxel centres of `one`, its axes running along the same lines at the same pitch."""
-    matrix = np.linalg.inv(one.affine) @ other.affine
-    last = np.array(other.shape) - 1
-    corners = np.array([[x, y, z, 1] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])], float)
-    places = matrix @ corners.T
-    pitch = np.abs(matrix[:3, :3]).sum(0)[last > 0]
-    return bool(np.abs(places - np.rint(places)).max() <= SAME_VOXEL and (np.abs(pitch - 1) < 1e-3).all())
-
-
-def _grid(like: LoadedImage) -> Grid:
-    if like.affine is None:
-        raise InputError("missing-position", "the image has no geometry to place a mask on")
-    x, y, z = (*like.image.shape[1:], 1)[:3]
-    return Grid((x, y, z), like.affine)
-
-
-def _native(like: LoadedImage) -> Grid:
-    """The grid of the source: masks drawn on it are not worth a warning when the image itself was resampled."""
-    if "resampling" not in like.facts:
-        return _grid(like)
-    native = like.facts["resampling"]["native"]
-    return Grid(tuple(native["shape"]), np.array(native["affine"]))
+    if len(planes) >= IGNORE:
+        raise InputError("label-values", "more classes than a mask of 8 bits holds")
+    mask = np.tensordot(np.arange(1, len(planes) + 1), stacked, 1).astype(np.uint8)
+    mask[np.any(ignored, 0) & (mask == 0)] = IGNORE
+    return mask

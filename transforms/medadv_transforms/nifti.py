@@ -36,6 +36,11 @@ class Nifti:
     intercept: float
 
     @property
+    def unstated(self) -> bool:
+        """Integers of more than 8 bits that no rescale turns into a unit."""
+        return self.slope is None and self.dtype.kind in "iu" and self.dtype.itemsize > 1
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size in mm along x, y, z of the grid."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
@@ -51,6 +56,20 @@ def read_header(path: Path) -> Nifti:
     """Parse and check the header of a single-file NIfTI-1 or NIfTI-2 image.  Raises InputError."""
     check_file(path)
     return _parse(path, _read_bytes(path, HEADER_BYTES))
+
+
+def says_hu(path: Path) -> bool:
+    """Whether the values state their unit: by a rescale, or by one below zero, looked for in the first of them before all are read."""
+    header = read_header(path)
+    if not header.unstated:
+        return True
+    if header.dtype.kind == "u":
+        return False
+    data = _read_bytes(path, HEADER_BYTES)[header.offset :]
+    count = min(len(data) // header.dtype.itemsize, header.shape[0] * header.shape[1] * header.shape[2])
+    if count > 0 and np.frombuffer(data, header.dtype, count).min() < 0:
+        return True
+    return bool(read_voxels(path)[1].min() < 0)
 
 
 def read_voxels(path: Path) -> tuple[Nifti, NDArray[Any]]:

@@ -63,6 +63,25 @@ def check_inflation(path: Path) -> None:
         _inflated_size(path)
 
 
+def without_preamble(path: Path) -> bool:
+    """Whether a file begins with a DICOM element right away: group 2 or 8, an element of the first few, and a plausible length.
+
+    Such files lack the 128 bytes and the mark that others begin with.  Raises InputError where the rest is deflated.
+    """
+    with path.open("rb") as file:
+        head = file.read(400)
+    if len(head) < 16 or head[128:132] == b"DICM":
+        return False
+    group, element, kind = struct.unpack_from("<HH2s", head)
+    if group not in (2, 8) or element > 0x0020:
+        return False
+    explicit = kind in (b"UL", b"UI", b"CS", b"DA", b"OB")
+    implicit = struct.unpack_from("<L", head, 4)[0] <= 128
+    if (explicit or implicit) and DEFLATED.encode() in head:
+        raise InputError("unsupported-transfer-syntax")
+    return explicit or implicit
+
+
 def _inflated_size(path: Path) -> int:
     data = path.read_bytes()
     # The deflated part follows the 128-byte preamble, "DICM" and the meta group, whose length is its first element's value.

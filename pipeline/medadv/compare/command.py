@@ -15,11 +15,12 @@ from medadv.datasets.read import Reader, Sample, stacked_regions
 from medadv.errors import SpecError
 from medadv.plan.files import FileHashes
 from medadv.plan.settings import resolve_device
-from medadv.plan.survey import Found, survey
+from medadv.plan.survey import Found, settle_masks, survey
 from medadv.spec.run import RunSpec, load_spec
 from medadv.spec.victim import VictimSettings
 from medadv.victims.base import Victim
 from medadv.victims.loading import load_victim
+from medadv.victims.segmentation import Segmenter
 from medadv_transforms import InputError
 from medadv_transforms.units import LATTICES
 
@@ -52,7 +53,7 @@ def compare(
     folder = out or base / "comparisons"
     device = torch.device(resolve_device(spec.execution.device))
     torch.set_num_threads(spec.execution.threads)
-    samples = read_samples(spec, base, limit)
+    samples = read_samples(spec, base, limit, trust_code)
     shape = samples[0][1].image.shape
     victim = _load(spec.victim, spec, base, device, shape, trust_code)
     second = None if spec.second_victim is None else _load(spec.second_victim, spec, base, device, shape, trust_code)
@@ -81,9 +82,13 @@ def compare(
     return Comparison(spec.name, metric, rows, files)
 
 
-def read_samples(spec: RunSpec, base: Path, limit: int) -> list[tuple[str, Sample]]:
+def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> list[tuple[str, Sample]]:
     """Id and content of the first samples that can be read."""
     seen = survey(spec, base, FileHashes(None), b"compare")
+    if spec.data.task == "segmentation":
+        victim = _load(spec.victim, spec, base, torch.device("cpu"), seen.found[0].shape.shape, trust_code)
+        assert isinstance(victim, Segmenter)
+        seen, _ = settle_masks(seen, spec, victim.highest)
     reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
     samples: list[tuple[str, Sample]] = []
     found: Found

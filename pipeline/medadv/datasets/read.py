@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medadv.answers import Boxes
+from medadv.datasets.coco import draw_segments
 from medadv.datasets.source import Source
+from medadv.datasets.trees import PICTURES
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv_transforms import (
     InputError,
@@ -22,10 +24,9 @@ from medadv_transforms import (
     read_ct_volume,
     read_mask,
 )
+from medadv_transforms.hounsfield import UNSTATED, says_hu
 from medadv_transforms.nifti import is_nifti
 from medadv_transforms.picture import opened
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +67,22 @@ class Reader:
     """Masks of a sigmoid head: with a label_map, one per class, which may overlap."""
 
     def expand(self, source: Source) -> list[Source]:
-        """A volume that is to be read as slices becomes its slices; anything else stays. Raises InputError."""
-        if self.preprocess.as_ != "slices" or self._is_picture(source) or source.index is not None:
+        """A volume that is to be read as slices becomes its slices; anything else stays. CT that states no unit raises InputError."""
+        if self.is_picture(source) or source.index is not None:
             return [source]
-        return [replace(source, index=i) for i in range(count_slices(self._paths(source)))]
+        paths, settings = self._paths(source), self.preprocess
+        slices = count_slices(paths, spacing=settings.spacing, orientation=settings.orientation) if settings.as_ == "slices" else None
+        if self.data.offset is None and not says_hu(paths):
+            raise InputError("not-hu", UNSTATED)
+        return [source] if slices is None else [replace(source, index=i) for i in range(slices)]
 
     def inspect(self, source: Source) -> Shape:
         """Shape and unit from headers alone. Raises InputError."""
-        if self._is_picture(source):
+        if self.is_picture(source):
             channels = 1 if self.data.modality == "ct" else 3
             with opened(self._paths(source)[0]) as (_, header):
                 size = header.upright_size
+                _check_size(source.size, size, header.size)
             return Shape((channels, *(self.preprocess.size or size)), "level8", "yx")
         if self.preprocess.size is not None:
             raise InputError("wrong-unit", "preprocess.size resizes 8-bit images; CT in HU keeps its grid, or takes preprocess.spacing.")
@@ -85,16 +91,20 @@ class Reader:
 
     def read(self, source: Source) -> Sample:
         """Decode, preprocess and bring the label onto the stored grid. Raises InputError; OSError where a disk fails."""
-        paths = self._paths(source)
+        paths, settings = self._paths(source), self.preprocess
         for path in paths:
             if not path.is_file():
                 raise InputError("changed-input")
-        if self._is_picture(source):
+        if self.is_picture(source):
             image = self._picture(paths[0])
         elif source.index is None:
-            image = read_ct_volume(paths, spacing=self.preprocess.spacing, orientation=self.preprocess.orientation)
+            image = read_ct_volume(
+                paths, spacing=settings.spacing, orientation=settings.orientation, offset=self.data.offset
+            )
         else:
-            image = read_ct_slice(paths, source.index)
+            image = read_ct_slice(
+                paths, source.index, spacing=settings.spacing, orientation=settings.orientation, offset=self.data.offset
+            )
         facts = dict(image.facts)
         label, notes = self._label(source, image)
         if notes:
@@ -111,8 +121,9 @@ class Reader:
     def _paths(self, source: Source) -> tuple[Path, ...]:
         return tuple(self.root / name for name in source.images)
 
-    def _is_picture(self, source: Source) -> bool:
-        return Path(source.images[0]).suffix.lower() in PICTURES
+    def is_picture(self, source: Source) -> bool:
+        """Whether a sample is an 8-bit picture: CT by its suffix, everything else always."""
+        return self.data.modality != "ct" or source.images[0].lower().endswith(PICTURES)
 
     def _picture(self, path: Path) -> LoadedImage:
         settings, modality = self.preprocess, self.data.modality
@@ -130,7 +141,20 @@ class Reader:
         label = source.label
         if source.masks:
             files, label_map = [self.root / name for name in source.masks], self.data.label_map
-            return read_mask(files, image, label_map, multilabel=self.overlapping and label_map is not None)
+            return read_mask(
+                files,
+                image,
+                label_map,
+                multilabel=self.overlapping and (label_map is not None or len(files) > 1),
+                threshold=self.data.threshold,
+                white=label.get("white"),
+                ignore=label.get("ignore"),
+                voxels=self.data.mask_geometry == "voxels",
+            )
+        if isinstance(label, dict) and "segments" in label:
+            assert image.placement is not None
+            drawn = draw_segments(label, image.placement.source_size, multilabel=self.overlapping)
+            return image.placement.mask(drawn), []
         if isinstance(label, dict):
             return self._boxes(label, image)
         return label, []
@@ -150,12 +174,21 @@ class Reader:
         return Boxes.of(boxes, classes[kept]), [f"{lost} boxes lie outside the stored image"] if lost else []
 
 
+def _check_size(stated: tuple[int, int] | None, upright: tuple[int, int], stored: tuple[int, int]) -> None:
+    """Hold (height, width) that a label file states against the picture. Raises InputError."""
+    if stated is None or stated == upright:
+        return
+    if stated == upright[::-1] and stated == stored:
+        raise InputError("size-differs", "The label file has width and height exchanged: it was made without heed of the EXIF orientation.")
+    raise InputError("size-differs", "The label file states another width and height than the picture has.")
+
+
 @lru_cache(maxsize=4096)
 def _inspect(
     paths: tuple[Path, ...], spacing: tuple[float, float, float] | None, orientation: str | None, whole: bool
 ) -> tuple[int, int, int]:
     """Shape (x, y, z); the slices of one volume ask for it once."""
-    if whole or is_nifti(paths[0]):
+    if whole or is_nifti(paths[0]) or spacing is not None or orientation is not None:
         return inspect_ct(paths, spacing=spacing, orientation=orientation).shape
     # Slices of a series need no even spacing, which inspect_ct would ask for: the first slice speaks for its plane.
     _, x, y = read_ct_slice(paths, 0).image.shape

@@ -6,7 +6,7 @@ from typing import Any
 from medadv.datasets.source import Source
 from medadv.hashing import hash_value
 
-MEANING_VERSION = 4
+MEANING_VERSION = 5
 """Raised whenever the same settings would give other bits, so that old shards are never taken for new ones."""
 
 MAX_SHARD_VALUES = 1 << 26

@@ -17,14 +17,18 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes: list[str] | None) -> dict[str, Any]:
+def frozen_settings(
+    spec: RunSpec, identity: dict[str, Any], unit: str, classes: list[str] | None, mask_255: str | None = None
+) -> dict[str, Any]:
     """Everything public that the content follows from, apart from the samples themselves. No paths.
 
     identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
+    mask_255: what 255 means in mask pictures, where the labels depend on it.
     """
     victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
     program = identity["program_sha256"] is not None
+    labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset"})
     return {
         "meaning": MEANING_VERSION,
         "name": spec.name,
@@ -37,6 +41,9 @@ def frozen_settings(spec: RunSpec, identity: dict[str, Any], unit: str, classes:
             "classes": classes,
             "licence": spec.data.licence,
             "split": spec.data.split.use if spec.data.split else None,
+            # Keys that came later stand here only where they say something.
+            **labels,
+            **({} if mask_255 is None else {"mask_255": mask_255}),
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
         "victim": {"network": "program" if program else spec.victim.network, **victim, **identity},

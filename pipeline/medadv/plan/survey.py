@@ -2,14 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medadv.datasets.coco import list_coco
 from medadv.datasets.failing import raise_unless_input
+from medadv.datasets.masks import White, look
+from medadv.datasets.nnunet import list_nnunet
 from medadv.datasets.read import Reader, Shape
 from medadv.datasets.source import Listing, Problem, Source
-from medadv.datasets.tables import list_coco, list_csv, list_decathlon
-from medadv.datasets.trees import list_dicom, list_folders, list_yolo
+from medadv.datasets.tables import list_csv, list_decathlon
+from medadv.datasets.trees import list_dicom, list_folders
+from medadv.datasets.yolo import list_yolo
 from medadv.errors import SpecError
 from medadv.hashing import hash_value, keyed_hash
 from medadv.plan.files import FileHashes
@@ -42,15 +46,19 @@ class Survey:
     found: list[Found]
     problems: list[Problem]
     classes: list[str] | None
+    notes: list[str] = field(default_factory=list)
+    """What was passed over without being a problem: words and numbers, to be shown."""
+    aside: dict[str, str] = field(default_factory=dict)
+    """Files that were set aside and why: private."""
 
 
 def list_samples(data: DataSettings, base: Path) -> Listing:
     """Samples as the layout names them. SpecError when the layout itself is wrong."""
     path = base / data.path
-    if data.layout == "dicom":
-        return list_dicom(path, data, base)
-    layouts = {"csv": list_csv, "decathlon": list_decathlon, "coco": list_coco, "yolo": list_yolo, "folders": list_folders}
-    return layouts[data.layout](path, data)
+    if data.layout in ("folders", "nnunet"):
+        return (list_folders if data.layout == "folders" else list_nnunet)(path, data)
+    layouts = {"csv": list_csv, "decathlon": list_decathlon, "coco": list_coco, "yolo": list_yolo, "dicom": list_dicom}
+    return layouts[data.layout](path, data, base)
 
 
 def survey(
@@ -67,9 +75,13 @@ def survey(
         forgotten: group hashes of patients that were removed: their samples are passed over, without a record.
 
     Raises:
-        SpecError: a group crosses splits.  NothingFoundError: no sample can be used.  OSError: the disk failed, not an input.
+        SpecError: a group crosses splits, or nothing is labelled.  NothingFoundError: no sample can be used.
+        OSError: the disk failed, not an input.
     """
     listing = list_samples(spec.data, base)
+    if listing.nothing_labelled is not None:
+        # Images without objects would be scored as found or missed by nothing that anybody wrote down.
+        raise SpecError(f"{base / spec.data.path}: {listing.nothing_labelled}; put the labels there, or set data.label: none")
     reader = Reader(listing.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
     _drop_crossing(listing, spec.data)
     problems = list(listing.problems)
@@ -93,10 +105,42 @@ def survey(
     found, odd = _one_unit(found)
     problems += repeated + odd
     if not found:
-        hint = f": {problems[0].message} {problems[0].advice}" if problems else ""
-        raise NothingFoundError(f"no usable sample in {base / spec.data.path} ({len(problems)} cannot be used{hint})")
+        raise NothingFoundError(f"no usable sample in {base / spec.data.path} ({_why(problems)})")
     found.sort(key=lambda f: f.sample.id)
-    return Survey(listing.root, found, sorted(problems, key=lambda p: (p.path, p.code)), listing.classes)
+    return Survey(listing.root, found, sorted(problems, key=lambda p: (p.path, p.code)), listing.classes, listing.remarks, listing.aside)
+
+
+def settle_masks(
+    seen: Survey, spec: RunSpec, highest: int, planned: Collection[str] = (), known: White | None = None
+) -> tuple[Survey, White | None]:
+    """The survey with what mask pictures mean in its labels, less the samples whose masks cannot be used; and what 255 is, see `look`.
+
+    planned: ids of samples that an earlier plan holds, whose masks were looked at then.  known: what it found.
+    Raises NothingFoundError: no sample is left, and none was planned.
+    """
+    reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+    new = [item for item in seen.found if item.sample.id not in planned]
+    looked = look([item.sample.source for item in new], reader, highest, known)
+    usable = {(source.images, source.index): source for source in looked.sources}
+    found = []
+    for item in seen.found:
+        place = item.sample.source.images, item.sample.source.index
+        if item.sample.id in planned:
+            found.append(item)
+        elif place in usable:
+            found.append(replace(item, sample=replace(item.sample, source=usable[place])))
+    problems = sorted([*seen.problems, *looked.problems], key=lambda p: (p.path, p.code))
+    if not found:
+        raise NothingFoundError(f"no usable sample ({_why(problems)})")
+    return replace(seen, found=found, problems=problems), looked.white
+
+
+def _why(problems: list[Problem]) -> str:
+    """How many inputs cannot be used, and what is wrong with the first."""
+    if not problems:
+        return "there is none"
+    first = problems[0]
+    return f"{len(problems)} cannot be used, the first as {first.code}: {first.message} {first.advice}"
 
 
 def _identify(source: Source, reader: Reader, hashes: FileHashes, key: bytes) -> PlannedSample:

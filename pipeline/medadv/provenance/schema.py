@@ -122,6 +122,10 @@ class DataFacts(Closed):
     classes: list[str] | None
     licence: str | None
     split: str | None
+    threshold: int | None = Field(None, description="mask pictures: levels above it are 1, the others 0")
+    mask_geometry: Literal["affine", "voxels"] = "affine"
+    offset: int | None = Field(None, description="added to CT integers without a rescale, HU")
+    mask_255: Literal["foreground", "ignore"] | None = Field(None, description="what 255 means in mask pictures without a label map")
 
 
 class VictimFacts(Closed):

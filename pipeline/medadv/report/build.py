@@ -20,6 +20,7 @@ from medadv.report.words import MODALITIES, RESPONSIBLE, citations, methods
 from medadv.store.reader import open_shard
 from medadv.store.writer import write_file
 from medadv.workspace import Workspace
+from medadv_transforms.masks import BACKGROUND
 
 UNITS = {"hu": "HU", "level8": "grey levels"}
 QUARANTINE_SHOWN = 200
@@ -61,7 +62,7 @@ def _check(workspace: Workspace, manifest: dict[str, Any]) -> None:
 
 def _page(workspace: Workspace, manifest: dict[str, Any], columns: Columns, window: str | None) -> str:
     data = manifest["data"]
-    unit, names = UNITS[data["unit"]], data["classes"] or (list(data["label_map"]) if data["label_map"] else None)
+    unit, names = UNITS[data["unit"]], data["classes"] or ([n for n in data["label_map"] if n != BACKGROUND] if data["label_map"] else None)
     shown_window, window_text = choose_window(manifest, window)
     threshold = manifest["victim"].get("score_threshold", 0.5)
     seed = int(manifest["content_root"][:8], 16)
