@@ -168,8 +168,9 @@ def test_a_mask_elsewhere_or_of_parts(tmp_path: Path) -> None:
     labels = np.ones((6, 8, 5), np.uint8)
     away = AFFINE.copy()
     away[0, 3] += 500
-    with pytest.raises(InputError, match="label-no-overlap"):
-        read_mask([write_nifti(tmp_path / "m.nii", labels, away)], image_on(tmp_path))
+    for shape, code in ((labels[..., :4], "label-no-overlap"), (labels, "label-geometry")):
+        with pytest.raises(InputError, match=code):
+            read_mask([write_nifti(tmp_path / "m.nii", shape, away)], image_on(tmp_path))
     mask, warnings = read_mask([write_nifti(tmp_path / "m.nii", labels[:, :, :2], AFFINE)], image_on(tmp_path))
     assert mask[..., :2].all()
     assert not mask[..., 2:].any()
