@@ -9,7 +9,7 @@ from ct_phantoms import ct_slice, stored_values, write_nifti, write_series
 from pydicom.uid import ImplicitVRLittleEndian
 
 from medadv_transforms import InputError, find_series, read_ct_volume, read_mask
-from medadv_transforms.ct import FOREIGN_VOLUMES
+from medadv_transforms.nifti import FOREIGN_VOLUMES
 
 
 def bare(path: Path, *, meta: bool) -> Path:
@@ -61,7 +61,8 @@ def test_what_may_be_meant_is_not_set_aside(tmp_path: Path) -> None:
     write_series(tmp_path / "a", [*(ct_slice(z) for z in range(3)), ct_slice(1, array=stored_values(7))])
     with pytest.raises(InputError, match="duplicate-position"):
         read_ct_volume(find_series(tmp_path / "a")[0].files)
-    write_series(tmp_path / "b", [ct_slice(z, ImageOrientationPatient=plane) for plane in ([1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]) for z in range(3)])
+    planes = ([1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1])
+    write_series(tmp_path / "b", [ct_slice(z, ImageOrientationPatient=plane) for plane in planes for z in range(3)])
     write_series(tmp_path / "c", [ct_slice(0), ct_slice(1), ct_slice(2, ImageOrientationPatient=[1, 0, 0, 0, 0, -1])])
     for name, count in (("b", 6), ("c", 3)):
         (found,) = find_series(tmp_path / name)

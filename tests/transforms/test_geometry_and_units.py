@@ -64,7 +64,7 @@ def test_values_beside_whole_numbers_are_rounded_with_a_note(tmp_path: Path) -> 
 
 def test_one_volume_a_class(tmp_path: Path) -> None:
     image = read_ct_volume([write_nifti(tmp_path / "i.nii", VOLUME, AFFINE)])
-    files = [write_nifti(tmp_path / f"{k}.nii", (LABELS == k).astype(np.uint8), AFFINE) for k in (1, 2)]
+    files = [write_nifti(tmp_path / f"{k}.nii", np.equal(LABELS, k).astype(np.uint8), AFFINE) for k in (1, 2)]
     np.testing.assert_array_equal(read_mask(files, image)[0], LABELS)
     np.testing.assert_array_equal(read_mask(files, image, multilabel=True)[0], [LABELS == 1, LABELS == 2])
     with pytest.raises(InputError, match="label-overlap"):

@@ -23,9 +23,6 @@ from .units import to_lattice
 NORMALISED = 1.0
 """An image whose values all lie within this of zero is not in HU: it was normalised."""
 
-FOREIGN_VOLUMES = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
-"""Volumes of kinds that are not read: MetaImage, NRRD, Analyze and NIfTI pairs, MGH, MINC."""
-
 Files = Sequence[str | Path]
 Spacing = tuple[float, float, float]
 
@@ -257,8 +254,7 @@ def _paths(files: Files) -> list[Path]:
     paths = [Path(file) for file in files]
     if not paths:
         raise InputError("empty-input")
-    if paths[0].name.lower().endswith(FOREIGN_VOLUMES):
-        raise InputError("unsupported-format", "a MetaImage, NRRD, Analyze, MGH or MINC volume, or a NIfTI pair")
+    nifti.refuse_foreign(paths[0])
     if len(paths) > 1 and any(nifti.is_nifti(path) for path in paths):
         raise InputError("mixed-series", "a NIfTI image is one file")
     return paths

@@ -31,6 +31,7 @@ def in_hu(values: NDArray[Any], unstated: bool, offset: int | None) -> tuple[NDA
 
 def says_hu(paths: Sequence[Path], *, allow_burned_in: bool = False) -> bool:
     """Whether a NIfTI file or the files of a series say that they hold HU; reads as few voxels as it takes.  Raises InputError."""
+    nifti.refuse_foreign(paths[0])
     try:
         stamps = tuple((status.st_size, status.st_mtime_ns) for status in (path.stat() for path in paths))
     except OSError:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import nifti
-from .ct import FOREIGN_VOLUMES
 from .errors import InputError
 from .loaded import LoadedImage
 from .mask_grids import image_grid, mask_grid, native_grid, onto
@@ -93,7 +92,7 @@ def _is_seg(path: Path) -> bool:
     """Whether a volume's mask is a DICOM segmentation; raises InputError where it is no NIfTI file either."""
     if nifti.is_nifti(path):
         return False
-    if path.name.lower().endswith(FOREIGN_VOLUMES) or not is_segmentation(path):
+    if path.name.lower().endswith(nifti.FOREIGN_VOLUMES) or not is_segmentation(path):
         raise InputError("unsupported-format", "the mask is neither NIfTI nor a DICOM segmentation")
     return True
 

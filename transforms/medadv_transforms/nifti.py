@@ -23,6 +23,10 @@ HEADER_BYTES = 1 << 16
 """Enough of a file for either header and its usual extensions."""
 
 
+FOREIGN_VOLUMES = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
+"""Volumes of kinds that are not read: MetaImage, NRRD, Analyze and NIfTI pairs, MGH, MINC."""
+
+
 @dataclass(frozen=True, eq=False)
 class Nifti:
     """A checked header.  shape: (x, y, z).  affine: (4, 4) voxel to RAS+ mm.  slope, intercept: None for stored values as they are."""
@@ -50,6 +54,12 @@ class Nifti:
 def is_nifti(path: Path) -> bool:
     """By name, as everywhere in the field: .nii or .nii.gz."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise InputError `unsupported-format` for a volume of a kind that is not read, by its name."""
+    if path.name.lower().endswith(FOREIGN_VOLUMES):
+        raise InputError("unsupported-format", "a MetaImage, NRRD, Analyze, MGH or MINC volume, or a NIfTI pair")
 
 
 def read_header(path: Path) -> Nifti:

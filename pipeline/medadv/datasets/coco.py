@@ -16,6 +16,7 @@ from medadv.errors import SpecError
 from medadv.spec.data import DataSettings
 from medadv_transforms import InputError
 from medadv_transforms.mask_pictures import IGNORE
+from medadv_transforms.quiet import quiet
 
 FARTHEST = 1e6
 """Coordinates beyond this many pixels are damage."""
@@ -68,7 +69,7 @@ def _add(path: Path, entry: dict[str, Any], annotations: list[Any], index: dict[
     if data.image is not None:
         try:
             name = data.image.format(**entry)
-        except (KeyError, IndexError, ValueError):
+        except (KeyError, IndexError, ValueError, AttributeError):
             raise SpecError(f"{path}: data.image={data.image!r} names no key of an image; there are {', '.join(entry)}") from None
     located = listing.locate(name, data.allow_outside)
     if located is None:
@@ -209,7 +210,8 @@ def _decoded(segmentation: Any, size: Sequence[int]) -> npt.NDArray[np.bool_]:
             raise InputError("bad-segment", "The run lengths do not add up to the image's pixels.")
         segmentation = {"size": [height, width], "counts": counts}
     try:
-        planes: npt.NDArray[np.uint8] = coco_mask.decode(coco_mask.frPyObjects(segmentation, height, width))
+        with quiet():  # the library warns of its own use of numpy
+            planes: npt.NDArray[np.uint8] = coco_mask.decode(coco_mask.frPyObjects(segmentation, height, width))
     except Exception:
         raise InputError("bad-segment") from None
     return np.asarray(planes.any(-1) if planes.ndim == 3 else planes, np.bool_)

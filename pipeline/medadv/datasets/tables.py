@@ -34,7 +34,7 @@ def list_csv(path: Path, data: DataSettings, base: Path) -> Listing:
             continue
         try:
             name = image.format(**row) if "{" in image else row[image]
-        except (KeyError, IndexError, ValueError):
+        except (KeyError, IndexError, ValueError, AttributeError):
             raise SpecError(f"{path}: data.image={image!r} names no column of {columns}") from None
         located = listing.locate(name, data.allow_outside, folder=data.modality == "ct") if name else None
         if located is None:

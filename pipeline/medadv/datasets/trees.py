@@ -9,7 +9,7 @@ from medadv.datasets.series import relative, series_at
 from medadv.datasets.source import Listing, Source, counted
 from medadv.errors import SpecError
 from medadv.spec.data import DataSettings
-from medadv_transforms.ct import FOREIGN_VOLUMES
+from medadv_transforms.nifti import FOREIGN_VOLUMES
 
 ID = "{id}"
 """The part of a file's name that image and mask share."""
@@ -138,7 +138,7 @@ def list_dicom(path: Path, data: DataSettings, base: Path) -> Listing:
 def _named(template: str, folder: str, root: Path) -> str:
     try:
         return template.format(folder=folder, name=Path(folder).name or root.name)
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, AttributeError):
         raise SpecError(f"data.label={template!r}: layout dicom knows {{folder}} and {{name}} of a series") from None
 
 
