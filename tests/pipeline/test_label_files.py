@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from tests.conftest import draw_pictures
+from tests.conftest import draw_pictures, save_victim, tiny_spec
 
 from medadv.datasets.read import Reader, Sample
 from medadv.datasets.source import Listing
 from medadv.errors import SpecError
 from medadv.plan.files import FileHashes
 from medadv.plan.survey import Survey, list_samples, survey
+from medadv.run import Options, run
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.run import parse_spec
 from medadv_transforms import InputError
@@ -366,6 +367,32 @@ def test_dicom_trees_of_labelled_series(tmp_path: Path) -> None:
     for label, words in (("m/p0.nii.gz", "by a template"), ("m/p0{name.x}.nii.gz", "knows"), ("m/x.nii.gz", "does not exist")):
         with pytest.raises(SpecError, match=words):
             listed(tmp_path, label=label, **data)
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_run_counts_what_it_set_aside_and_names_it_in_private_alone(tmp_path: Path) -> None:
+    for number in range(2):
+        dicom(tmp_path / f"d/p{number}", f"P{number}", seed=number)
+    shutil.copy(tmp_path / "d/p0/1.dcm", tmp_path / "d/p0/again.dcm")
+    text(tmp_path / "d/l.csv", "scan,grade\np0,0\np1,1\n")
+    network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "init_features": 4, "growth_rate": 2, "block_config": [1]}
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", network)
+    spec = tiny_spec(
+        tmp_path,
+        data={"modality": "ct", "task": "classification", "layout": "csv", "path": "d/l.csv", "label": "grade", "image": "scan"},
+        preprocess={},
+        victim__arguments=network,
+        victim__normalize={"window": [-1000, 400]},
+        attacks={"a": {"attack": "fgsm", "epsilon": 20}},
+        sanity_samples=0,
+    )
+    said: list[str] = []
+    result = run(spec, Options(), lambda phase, done, total, words: said.append(words))
+    assert (result.exit_code, result.manifest["samples"]) == (0, 2)
+    assert "1 file set aside: byte-for-byte copy of a slice" in said
+    assert json.loads((result.corpus / ".medadv/aside.json").read_text()) == {"p0/again.dcm": "byte-for-byte copy of a slice"}
+    public = [path for path in result.corpus.rglob("*") if path.is_file() and ".medadv" not in path.parts]
+    assert not any(b"again.dcm" in path.read_bytes() for path in public)
 
 
 def nnunet(folder: Path, **changes: Any) -> None:

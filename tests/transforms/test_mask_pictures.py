@@ -99,7 +99,7 @@ def test_soft_edges_are_counted(tmp_path: Path) -> None:
     levels[0, :5] = [3, 80, 80, 160, 254]
     found = read_levels(saved(tmp_path / "m.png", levels))
     assert soft_edges(found, [0, 1]) is not None
-    assert "4 values in 5 pixels" in str(soft_edges(found, [0, 1]))
+    assert ": 4 in 5 pixels" in str(soft_edges(found, [0, 1]))
     assert soft_edges(found, [0, 3, 80, 160, 254]) is None
     cut = read_levels(tmp_path / "m.png", threshold=100)
     assert (cut.binary, int(cut.values.sum()), soft_edges(cut, [0])) == (True, int((levels > 100).sum()), None)

@@ -80,7 +80,7 @@ def soft_edges(levels: Levels, allowed: Sequence[int]) -> str | None:
     if not counts.any():
         return None
     return (
-        f"{np.count_nonzero(counts)} values in {counts.sum()} pixels are neither a class nor in label_map, as at soft edges: "
+        f"levels that are neither a class nor in label_map, as at soft edges: {np.count_nonzero(counts)} in {counts.sum()} pixels; "
         "take a threshold, or name them"
     )
 
