@@ -1,6 +1,7 @@
 """What a run would do: look at the inputs and at what the corpus holds already. Writes nothing."""
 
 import math
+import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,7 +210,10 @@ def refuse_more_of_another_meaning(spec: RunSpec, base: Path, workspace: Workspa
     other = weights is not None and hash_file(base / weights) != plans[0].settings["victim"]["weights_sha256"]
     held = {source for plan in plans for shard in plan.lines() for s in shard.samples for source in s.source.images}
     held |= set(known_sources(workspace).values())
-    more = any(source.images[0] not in held for source in list_samples(spec.data, base).sources)
+    listing = list_samples(spec.data, base)
+    # A layout may start names elsewhere than an earlier version did: at data.path, for one.
+    ways = ((s.images[0], os.path.relpath(listing.root / s.images[0], base / spec.data.path)) for s in listing.sources)
+    more = any(held.isdisjoint(names) for names in ways)
     if more or other or any(line.partition(":")[0] not in ("output", "execution.workers") for line in changed):
         refuse_other_meaning(plans, workspace.root)
 

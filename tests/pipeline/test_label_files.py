@@ -96,6 +96,16 @@ def test_yolo_labels_at_any_depth(tmp_path: Path, image: str, label: str, data: 
     assert (found.notes, found.nothing_labelled) == ([], None)
 
 
+def test_yolo_names_start_where_images_and_labels_part(tmp_path: Path) -> None:
+    picture(tmp_path / "d/images/val/x.png")
+    text(tmp_path / "d/labels/val/x.txt", BOX)
+    found = listed(tmp_path, layout="yolo", path="d/images/val")
+    assert (found.root, [s.images for s in found.sources]) == (tmp_path / "d", [("images/val/x.png",)])
+    # As `reproduce --data` asks again, with the data elsewhere.
+    (tmp_path / "d").rename(tmp_path / "moved")
+    assert listed(tmp_path / "moved", layout="yolo", path="images/val").sources == found.sources
+
+
 def test_yolo_takes_a_list_of_images(tmp_path: Path) -> None:
     for name in ("a", "b"):
         picture(tmp_path / f"d/images/{name}.png")

@@ -119,7 +119,7 @@ def test_soft_edges_are_refused_and_decide_nothing(tmp_path: Path) -> None:
 
 
 def test_a_corpus_of_soft_masks_alone_is_a_wrong_spec(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="label-values: levels .* 1 in 6 pixels"):
+    with pytest.raises(SpecError, match=r"label-values: levels .* 1 in 6 pixels"):
         run(project(tmp_path, (90,), (90, 255)), Options(), quiet)
 
 

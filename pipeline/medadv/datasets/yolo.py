@@ -39,7 +39,7 @@ def list_yolo(path: Path, data: DataSettings, base: Path) -> Listing:
         if data.unlabelled:
             listing.sources.append(Source((located,), None))
             continue
-        twin = next((place for place in _places(listing.root, located, data, path) if place.is_file()), None)
+        twin = next((place for place in _places(listing.root, located) if place.is_file()), None)
         rows: list[Any] | None = []
         if twin is None:
             missing.append(located)
@@ -51,7 +51,7 @@ def list_yolo(path: Path, data: DataSettings, base: Path) -> Listing:
     if missing:
         listing.notes.append(f"{len(missing)} of {counted(listed, 'image')} without a label file: taken as images without objects")
     if missing and len(missing) == listed:
-        first = _places(listing.root, missing[0], data, path)[0]
+        first = _places(listing.root, missing[0])[0]
         listing.nothing_labelled = f"no label file for any of {counted(listed, 'image')}: {relative(first, listing.root)} does not exist"
     orphans = {file for folder in {twin.parent for twin in twins} for file in folder.glob("*.txt")} - twins
     if count := sum(not file.name.lower().startswith(NO_LABELS) for file in orphans):
@@ -62,7 +62,7 @@ def list_yolo(path: Path, data: DataSettings, base: Path) -> Listing:
 def _walked(path: Path, data: DataSettings, base: Path) -> tuple[Listing, list[str]]:
     """Images below a folder, or below the split's part of it."""
     folder_at(path)
-    root = path if data.root is None else root_of(path, data, base)
+    root = _above_images(path, data) if data.root is None else root_of(path, data, base)
     images = path / "images" if (path / "images").is_dir() else path
     top = images
     if data.split:
@@ -74,6 +74,16 @@ def _walked(path: Path, data: DataSettings, base: Path) -> tuple[Listing, list[s
     return listing, [relative(file, root) for file in found]
 
 
+def _above_images(path: Path, data: DataSettings) -> Path:
+    """The folder that holds both `images` and `labels` where data.path leads through `images`; else that path.
+
+    What leads to the spec may be called so too, and is none of the data set's folders.
+    """
+    given = PurePosixPath(data.path).parts
+    steps = [i for i, part in enumerate(given) if part == "images"]
+    return Path(*path.parts[: len(path.parts) - len(given) + steps[-1]]) if steps else path
+
+
 def _named(path: Path, data: DataSettings, base: Path) -> tuple[Listing, list[str]]:
     """Images that a text file names."""
     if data.split:
@@ -81,17 +91,12 @@ def _named(path: Path, data: DataSettings, base: Path) -> tuple[Listing, list[st
     return Listing(root_of(path, data, base), classes=data.classes), [line for line in read_text(path).splitlines() if line.strip()]
 
 
-def _places(root: Path, name: str, data: DataSettings, path: Path) -> list[Path]:
+def _places(root: Path, name: str) -> list[Path]:
     """Where the label file of an image may lie, likeliest first."""
-    image = root / name
-    given = PurePosixPath(data.root or data.path)
-    if data.root is None and path.is_file():
-        given = given.parent
-    # `images` may stand in the spec's path as well, but what leads to the spec is none of the data set's folders.
-    first = len(image.parts) - len(PurePosixPath(name).parts) - len(given.parts)
-    steps = [i for i, part in enumerate(image.parts[:-1]) if part == "images" and i >= first]
-    twins = [Path(*image.parts[:i], "labels", *image.parts[i + 1 :]) for i in reversed(steps)]
-    return [twin.with_suffix(".txt") for twin in (*twins, image)]
+    parts = PurePosixPath(name).parts
+    steps = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    twins = [Path(*parts[:i], "labels", *parts[i + 1 :]) for i in reversed(steps)]
+    return [(root / twin).with_suffix(".txt") for twin in (*twins, name)]
 
 
 def _rows(listing: Listing, name: str, twin: Path) -> list[Any] | None:
