@@ -96,7 +96,7 @@ def _places(root: Path, name: str) -> list[Path]:
     parts = PurePosixPath(name).parts
     steps = [i for i, part in enumerate(parts[:-1]) if part == "images"]
     twins = [Path(*parts[:i], "labels", *parts[i + 1 :]) for i in reversed(steps)]
-    return [(root / twin).with_suffix(".txt") for twin in (*twins, name)]
+    return [(root / twin).with_suffix(".txt") for twin in (*twins, Path(name))]
 
 
 def _rows(listing: Listing, name: str, twin: Path) -> list[Any] | None:
