@@ -10,7 +10,7 @@ from medadv.common.record import plain
 from medadv.datasets.source import Source
 from medadv.plan.plan_settings import PlanSettings
 
-MEANING_VERSION = 4
+MEANING_VERSION = 5
 """Raised whenever the same settings would give other bits, so that old shards are never taken for new ones."""
 
 MAX_SHARD_VALUES = 1 << 26
