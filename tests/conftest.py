@@ -96,6 +96,16 @@ quiet = SILENT
 """Progress that nobody watches."""
 
 
+class Said(list[str]):
+    """Progress that keeps what it is told in words."""
+
+    def __call__(self, phase: str, done: int, total: int, text: str = "") -> None:
+        self.append(text)
+
+    def message(self, text: str) -> None:
+        self.append(text)
+
+
 class InlinePool:
     """A pool without workers: a task is done when its result is asked for."""
 

@@ -182,8 +182,8 @@ def test_volumes_of_several_shapes_share_one_loaded_victim(tmp_path: Path, monke
 
 def test_a_shape_that_the_network_refuses_is_named(tmp_path: Path) -> None:
     chest(tmp_path / "data", (32, 32, 8), count=1)
-    odd = np.zeros((32, 31, 8), np.int16)
-    for name in ("image1", "mask1"):
+    for name, value in (("image1", -5), ("mask1", 0)):
+        odd = np.full((32, 31, 8), value, np.int16)
         nib.save(nib.Nifti1Image(odd, np.diag([-1.5, -1.5, 2.0, 1.0])), tmp_path / "data" / f"{name}.nii.gz")
     records = [{"image": f"image{i}.nii.gz", "label": f"mask{i}.nii.gz"} for i in range(2)]
     (tmp_path / "data" / "dataset.json").write_text(json.dumps({"name": "chest", "training": records}))

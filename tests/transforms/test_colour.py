@@ -32,9 +32,10 @@ def code_of(path: Path, modality: str = "fundus") -> str:
     return caught.value.code
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp"])
 def test_lossless_formats_keep_every_level(tmp_path: Path, suffix: str) -> None:
-    loaded = read_colour(save(tmp_path / f"a.{suffix}", gradient()), modality="fundus")
+    options = {"lossless": True} if suffix == "webp" else {}
+    loaded = read_colour(save(tmp_path / f"a.{suffix}", gradient(), **options), modality="fundus")
     np.testing.assert_array_equal(loaded.image, gradient().transpose(2, 0, 1))
     assert loaded.image.flags.c_contiguous
     assert (loaded.unit, loaded.spatial_axes, loaded.affine, loaded.region) == ("level8", "yx", None, None)
@@ -263,3 +264,26 @@ def test_text_and_insets_are_excluded_but_not_highlights(tmp_path: Path) -> None
     assert not loaded.region[435:, :118].any()
     assert loaded.region[150:400, 250:].all()
     assert loaded.region.mean() > 0.9
+
+
+def test_other_containers_of_jpeg_are_read_as_pillow_decodes_them(tmp_path: Path) -> None:
+    jfif = save(tmp_path / "a.jfif", gradient(), format="JPEG", quality=90)
+    second = Image.fromarray(255 - gradient())
+    mpo = save(tmp_path / "b.mpo", gradient(), format="MPO", save_all=True, append_images=[second], quality=90)
+    for path in (jfif, mpo):
+        with Image.open(path) as picture:
+            expected = np.asarray(picture).transpose(2, 0, 1)
+        np.testing.assert_array_equal(read_colour(path, modality="fundus").image, expected)
+    # Only MPO's second picture is a view beside the first; an animation has no first that speaks for it.
+    animated = save(tmp_path / "c.webp", gradient(), save_all=True, append_images=[second])
+    assert code_of(animated) == "multiple-frames"
+
+
+@pytest.mark.parametrize("highest", [3, 1000, 65535])
+def test_portable_maps_of_another_range_are_not_stretched(tmp_path: Path, highest: int) -> None:
+    size = 1 if highest < 256 else 2
+    path = tmp_path / "a.pgm"
+    path.write_bytes(f"P5\n4 2\n{highest}\n".encode() + bytes(8 * size))
+    assert code_of(path) == "not-8-bit"
+    with pytest.raises(InputError, match="not-8-bit"):
+        read_mask([path], read_colour(save(tmp_path / "i.png", gradient(2, 4)), modality="fundus"))

@@ -78,3 +78,22 @@ def test_crops_undo(tmp_path: Path) -> None:
         back = crop.inverse(out)
         torch.testing.assert_close(back["mask"].as_tensor(), mask)
         assert back["image"].shape == picture.shape
+
+
+def test_what_a_data_set_has_to_say_reaches_the_readers(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.uint16).reshape(5, 4, 3)
+    affine, moved = np.diag([1.0, 1.0, 2.0, 1.0]), np.eye(4)
+    paths = {"image": write_nifti(tmp_path / "i.nii", values, affine), "label": write_nifti(tmp_path / "m.nii", values % 2, moved), "z": 2}
+    for index_key in (None, "z"):
+        load = LoadCTd("image", label_keys=["label"], offset=-1024, voxels=True, index_key=index_key)
+        loaded = load(paths)
+        expected = values.astype(int) if index_key is None else values[..., 2].astype(int)
+        np.testing.assert_array_equal(loaded["image"][0], expected - 1024)
+        np.testing.assert_array_equal(loaded["label"][0], expected % 2)
+    levels = np.array([[0, 90, 255]], np.uint8)
+    Image.fromarray(np.stack([levels] * 3, -1)).save(tmp_path / "i.png")
+    Image.fromarray(levels).save(tmp_path / "m.png")
+    for options, expected in (({"threshold": 80}, [0, 1, 1]), ({"white": 1}, [0, 90, 1]), ({"white": 255}, [0, 90, 255])):
+        picture = LoadColourd("image", modality="fundus", label_keys=["label"], **options)
+        loaded = picture({"image": tmp_path / "i.png", "label": tmp_path / "m.png"})
+        assert loaded["label"][0, 0].tolist() == expected

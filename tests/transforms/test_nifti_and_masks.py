@@ -32,12 +32,12 @@ def code_of(path: Path) -> str:
 def test_values_and_affine_are_nibabels(tmp_path: Path, suffix: str, dtype: str) -> None:
     values = (volume_values() + 1000).astype(dtype)
     path = write_nifti(tmp_path / f"a{suffix}", values, AFFINE)
-    loaded = read_ct_volume([path])
+    loaded = read_ct_volume([path], offset=0)
     np.testing.assert_array_equal(loaded.image[0], values)
     np.testing.assert_allclose(loaded.affine, AFFINE, atol=1e-6)
     assert (loaded.unit, loaded.spatial_axes, loaded.facts["orientation"]) == ("hu", "xyz", "LSP")
     assert inspect_ct([path]).shape == (6, 8, 5)
-    one = read_ct_slice([path], 3)
+    one = read_ct_slice([path], 3, offset=0)
     np.testing.assert_array_equal(one.image, loaded.image[..., 3])
     np.testing.assert_allclose(one.affine[:, 3], AFFINE @ [0, 0, 3, 1], atol=1e-6)
 
@@ -168,8 +168,9 @@ def test_a_mask_elsewhere_or_of_parts(tmp_path: Path) -> None:
     labels = np.ones((6, 8, 5), np.uint8)
     away = AFFINE.copy()
     away[0, 3] += 500
-    with pytest.raises(InputError, match="label-no-overlap"):
-        read_mask([write_nifti(tmp_path / "m.nii", labels, away)], image_on(tmp_path))
+    for shape, code in ((labels[..., :4], "label-no-overlap"), (labels, "label-geometry")):
+        with pytest.raises(InputError, match=code):
+            read_mask([write_nifti(tmp_path / "m.nii", shape, away)], image_on(tmp_path))
     mask, warnings = read_mask([write_nifti(tmp_path / "m.nii", labels[:, :, :2], AFFINE)], image_on(tmp_path))
     assert mask[..., :2].all()
     assert not mask[..., 2:].any()

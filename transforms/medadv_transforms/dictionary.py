@@ -16,13 +16,14 @@ from monai.transforms import Crop, Cropd, InvertibleTransform, MapTransform
 
 from . import endoscopy, fundus
 from .colour import Modality, read_colour
-from .ct import Spacing, read_ct_slice, read_ct_volume
+from .ct import read_ct_slice, read_ct_volume
 from .fundus import Field
 from .loaded import LoadedImage
-from .mask_volume import LabelMap
+from .mask_classes import LabelMap
 from .masks import read_mask
 from .placement import Placement
 from .resample import restore_grid
+from .volume import Spacing
 
 Data = Mapping[Hashable, Any]
 
@@ -30,7 +31,8 @@ Data = Mapping[Hashable, Any]
 class LoadCTd(MapTransform, InvertibleTransform):
     """Replace a path, or the list of a DICOM series' paths, by the CT volume in HU; with `index_key`, by one slice of it.
 
-    Labels under `label_keys` (a NIfTI mask or DICOM SEG each) come onto the same grid, (1, *spatial).  inverse: volumes and labels
+    Labels under `label_keys` (a NIfTI mask or DICOM SEG each) come onto the same grid, (1, *spatial). offset: as in read_ct_volume;
+    voxels: as in read_mask.  inverse: volumes and labels
     that were resampled or reoriented go back to their native grid.  Raises InputError.
     """
 
@@ -42,6 +44,8 @@ class LoadCTd(MapTransform, InvertibleTransform):
         label_map: LabelMap | None = None,
         spacing: Spacing | None = None,
         orientation: str | None = None,
+        offset: int | None = None,
+        voxels: bool = False,
         index_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -49,17 +53,17 @@ class LoadCTd(MapTransform, InvertibleTransform):
         if index_key is not None and (spacing is not None or orientation is not None):
             raise ValueError("single slices are not resampled")
         self.label_keys, self.label_map, self.index_key = tuple(label_keys), label_map, index_key
-        self.spacing, self.orientation = spacing, orientation
+        self.spacing, self.orientation, self.offset, self.voxels = spacing, orientation, offset, voxels
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
             if self.index_key is not None:
-                loaded = read_ct_slice(_files(d[key]), int(d[self.index_key]))
+                loaded = read_ct_slice(_files(d[key]), int(d[self.index_key]), offset=self.offset)
             else:
-                loaded = read_ct_volume(_files(d[key]), spacing=self.spacing, orientation=self.orientation)
+                loaded = read_ct_volume(_files(d[key]), spacing=self.spacing, orientation=self.orientation, offset=self.offset)
             for label_key in self.label_keys:
-                mask, warnings = read_mask(_files(d[label_key]), loaded, self.label_map)
+                mask, warnings = read_mask(_files(d[label_key]), loaded, self.label_map, voxels=self.voxels)
                 d[label_key] = self._tracked(_meta_tensor(loaded, mask[None], warnings), nearest=True)
             d[key] = self._tracked(_meta_tensor(loaded, loaded.image, []), nearest=False)
         return d
@@ -87,9 +91,9 @@ class LoadCTd(MapTransform, InvertibleTransform):
 class LoadColourd(MapTransform):
     """Replace the path of a photograph, endoscopy frame or 8-bit CT slice by the picture, (C, h, w), upright.
 
-    Masks under `label_keys` (PNG or JPEG) and boxes under `box_keys`, (m, 4) xyxy in source pixels, follow exactly; boxes that leave
-    the picture are dropped, and `<key>_kept` holds the indices of those that stay. Where perturbations are allowed is a bool mask
-    (1, h, w) under `region_key`.  The other arguments are those of read_colour.  Raises InputError.
+    Masks under `label_keys` (pictures; threshold and white as in read_mask) and boxes under `box_keys`, (m, 4) xyxy in source pixels,
+    follow exactly; boxes that leave the picture are dropped, and `<key>_kept` holds the indices of those that stay. Where perturbations are
+    allowed is a bool mask (1, h, w) under `region_key`.  The other arguments are those of read_colour.  Raises InputError.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class LoadColourd(MapTransform):
         crop: bool = False,
         label_keys: Sequence[str] = (),
         label_map: LabelMap | None = None,
+        threshold: int | None = None,
+        white: int | None = None,
         box_keys: Sequence[str] = (),
         region_key: str | None = None,
         restrict_to_field: bool = False,
@@ -111,6 +117,7 @@ class LoadColourd(MapTransform):
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.modality, self.size, self.fit, self.crop = modality, size, fit, crop
         self.label_keys, self.label_map, self.box_keys = tuple(label_keys), label_map, tuple(box_keys)
+        self.threshold, self.white = threshold, white
         self.region_key, self.restrict_to_field, self.exclude_overlay = region_key, restrict_to_field, exclude_overlay
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
@@ -126,7 +133,7 @@ class LoadColourd(MapTransform):
                 exclude_overlay=self.exclude_overlay,
             )
             for label_key in self.label_keys:
-                mask, warnings = read_mask(_files(d[label_key]), loaded, self.label_map)
+                mask, warnings = read_mask(_files(d[label_key]), loaded, self.label_map, threshold=self.threshold, white=self.white)
                 d[label_key] = _meta_tensor(loaded, mask[None], warnings)
             for box_key in self.box_keys:
                 assert loaded.placement is not None

@@ -15,7 +15,8 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     "not-found": Reason("The file does not exist or cannot be opened.", "Check the path and the permissions."),
     "symlink": Reason("The path is a symbolic link, which is not followed.", "Copy the file into the data folder."),
     "unsupported-format": Reason(
-        "The file is of no kind that is read here.", "Convert it to DICOM or NIfTI (CT), or to JPEG, PNG, TIFF or BMP (photographs)."
+        "The file is of no kind that is read here.",
+        "Convert it to DICOM or NIfTI (CT), or to JPEG, PNG, TIFF, BMP, PPM or WebP (photographs).",
     ),
     "decode-failed": Reason("The file is damaged or truncated: it does not decode.", "Fetch the file again from its source."),
     "length-mismatch": Reason(
@@ -34,7 +35,8 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     ),
     "not-ct": Reason("The image is not a computed tomography image.", "Give CT images only."),
     "not-hu": Reason(
-        "The stored values are not Hounsfield units (a derived map, or values that were normalised).", "Give the original CT in HU."
+        "The stored values are not Hounsfield units (a derived map, normalised values, or integers from 0 up without a rescale).",
+        "Give the original CT in HU, or state data.offset for integers without a rescale: -1024, or 0 where they are HU.",
     ),
     "localizer": Reason("The image is a localizer (scout), not a slice.", "Nothing, if it is expected in the tree."),
     "burned-in-annotation": Reason(
@@ -100,8 +102,8 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     ),
     "orientation-differs": Reason("The slices are oriented differently.", "Split the series by orientation."),
     "size-differs": Reason(
-        "The images, or an image and its mask, have different sizes.",
-        "Split the series by size; check the mask.",
+        "The images, an image and its mask, or an image and what the label file says of it, have different sizes.",
+        "Split the series by size; check the mask; label the images as they are now.",
     ),
     "spacing-differs": Reason("The slices have different pixel spacings.", "Split the series by reconstruction."),
     "frame-of-reference-differs": Reason(
@@ -123,6 +125,7 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     "missing-label": Reason("The sample has no label.", "Fill it in, leave the sample out, or set data.label: none."),
     "unknown-label": Reason("The label is no class that is known.", "Correct it, or name the class."),
     "bad-box": Reason("A box is not four numbers with positive width and height inside the image.", "Correct the annotation."),
+    "bad-segment": Reason("A polygon or run length of the label file is damaged.", "Correct the annotation."),
     "duplicate": Reason("The same image stands in the data set twice.", "Nothing: the first one was taken."),
     "duplicate-conflict": Reason("The same image stands in the data set with different labels.", "Correct the labels; none was taken."),
     "changed-input": Reason("The input changed or vanished after the plan was made.", "Put it back, or make another corpus."),
@@ -133,8 +136,12 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     "wrong-unit": Reason("The image has another unit than the rest of the corpus.", "Make one corpus for HU and one for 8-bit images."),
     # Labels
     "label-values": Reason(
-        "Mask values are not whole numbers from 0 to 255, or the mask is a colour picture.",
-        "Save class indices.",
+        "Mask values are no classes: not whole numbers from 0 to 255, soft edges, colours, or 255 in another sense than elsewhere.",
+        "Save class indices, name the values in label_map, or set data.threshold for masks with soft edges.",
+    ),
+    "label-geometry": Reason(
+        "The mask has its image's shape but lies elsewhere: its affine is another one, not that grid flipped or with axes exchanged.",
+        "Correct the affine, or set data.mask_geometry: voxels where the voxels are known to match.",
     ),
     "label-no-overlap": Reason("The mask lies nowhere on the image.", "Check that image and mask belong together."),
     "label-overlap": Reason("Segments overlap, and one class index per voxel cannot hold that.", "Use multi-label masks."),

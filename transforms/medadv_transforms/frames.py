@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from .errors import InputError
 from .limits import MAX_FRAMES, SPACING_MM, check_file, check_voxels
 from .quiet import quiet
-from .structure import check_inflation
+from .structure import check_start
 
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
@@ -38,6 +38,7 @@ class Frame:
 
     position: (3,) LPS+ mm, centre of the first pixel.  rows_columns: (h, w).  directions: (2, 3) LPS+ unit vectors along increasing
     column index and along increasing row index.  spacing: (between columns, between rows) mm.  thickness: mm or None.
+    bits, signed: of the stored values.
     burned_in: "YES" or "NO", whether text is burnt into the pixels, lossy: "01" or "00", whether they were ever compressed with loss; None
     where the header does not say.
     """
@@ -53,6 +54,8 @@ class Frame:
     tilt: float
     slope: float
     intercept: float
+    bits: int
+    signed: bool
     padding: int | None
     burned_in: str | None
     lossy: str | None
@@ -70,10 +73,11 @@ class Frame:
 def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Parse a DICOM file.  Raises InputError `not-found`, `not-dicom`, `too-large` or `decode-failed`."""
     check_file(path)
-    check_inflation(path)
+    # Only what begins as an element does is read without the mark of the format.
+    force = {"force": True} if check_start(path) else {}
     with quiet():
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, **force)
         except pydicom.errors.InvalidDicomError:
             raise InputError("not-dicom") from None
         except Exception:
@@ -128,6 +132,8 @@ def _frames(dataset: Dataset, path: Path, allow_burned_in: bool) -> list[Frame]:
                 tilt=_tilt(find.value("CTAcquisitionDetailsSequence", "GantryDetectorTilt")),
                 slope=slope,
                 intercept=intercept,
+                bits=int(dataset.get("BitsStored") or 0),
+                signed=int(dataset.get("PixelRepresentation") or 0) == 1,
                 padding=None if padding is None else int(padding),
                 burned_in=burned_in,
                 lossy=lossy,

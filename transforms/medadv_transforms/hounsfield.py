@@ -1,4 +1,4 @@
-"""From stored values of a CT to Hounsfield units, and what is told of it."""
+"""From stored values of a CT to Hounsfield units. A rescale states the unit; without one, only values below zero do."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .frames import Frame
+
+UNSTATED = "nothing says that the values are Hounsfield units: integers without a rescale, none below 0"
 
 NORMALISED = 1.0
 """An image whose values all lie within this of zero is not in HU: it was normalised."""
@@ -38,6 +40,24 @@ def check_hu(values: NDArray[Any]) -> None:
         raise InputError("not-finite")
     if values.min() >= -NORMALISED and values.max() <= NORMALISED:
         raise InputError("not-hu", "all values lie between -1 and 1")
+
+
+def unscaled(frames: Sequence[Frame]) -> bool:
+    """Whether the headers leave the unit open: integers of more than 8 bits that no rescale turns into HU."""
+    return all((frame.slope, frame.intercept) == (1, 0) for frame in frames) and max(frame.bits for frame in frames) > 8
+
+
+def in_hu(values: NDArray[Any], unstated: bool, offset: int | None) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Values in HU, and the fact to record.
+
+    unstated: nothing in the files says that they are HU: no rescale, none below 0 in the whole series or volume.  offset: what to add to
+    such values, None where nobody said.  Raises InputError `not-hu`.
+    """
+    if not unstated:
+        return values, {}
+    if offset is None:
+        raise InputError("not-hu", UNSTATED)
+    return values.astype(np.int64 if values.dtype.itemsize > 2 else np.int32) + offset, {"offset_hu": offset}
 
 
 def ct_facts(source: str, notes: Sequence[str], *syntaxes: str) -> dict[str, Any]:

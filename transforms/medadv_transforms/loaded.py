@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .placement import Placement
+from .resample import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,7 @@ class LoadedImage:
     placement: how a photograph was cropped, scaled and padded; None for CT.
     region: (*spatial) bool, where a perturbation is allowed; None means everywhere.
     facts: JSON values from an allow-list of geometry and modality facts; fit to publish.
+    native: the grid of the CT volume that it was read from, a slice's whole series where it is evenly spaced; None where there is none.
     """
 
     image: NDArray[Any]
@@ -28,3 +30,4 @@ class LoadedImage:
     placement: Placement | None
     region: NDArray[np.bool_] | None
     facts: dict[str, Any]
+    native: Grid | None = None

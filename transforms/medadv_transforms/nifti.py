@@ -23,6 +23,10 @@ HEADER_BYTES = 1 << 16
 """Enough of a file for either header and its usual extensions."""
 
 
+FOREIGN_VOLUMES = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
+"""Volumes of kinds that are not read: MetaImage, NRRD, Analyze and NIfTI pairs, MGH, MINC."""
+
+
 @dataclass(frozen=True, eq=False)
 class Nifti:
     """A checked header.  shape: (x, y, z).  affine: (4, 4) voxel to RAS+ mm.  slope, intercept: None for stored values as they are."""
@@ -34,6 +38,11 @@ class Nifti:
     offset: int
     slope: float | None
     intercept: float
+
+    @property
+    def unstated(self) -> bool:
+        """Integers of more than 8 bits that no rescale turns into a unit."""
+        return self.slope is None and self.dtype.kind in "iu" and self.dtype.itemsize > 1
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -51,10 +60,27 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise InputError `unsupported-format` for a volume of a kind that is not read, by its name."""
+    if path.name.lower().endswith(FOREIGN_VOLUMES):
+        raise InputError("unsupported-format", "a MetaImage, NRRD, Analyze, MGH or MINC volume, or a NIfTI pair")
+
+
 def read_header(path: Path) -> Nifti:
     """Parse and check the header of a single-file NIfTI-1 or NIfTI-2 image.  Raises InputError."""
     check_file(path)
     return _parse(path, _read_bytes(path, HEADER_BYTES))
+
+
+def holds_negative(header: Nifti) -> bool:
+    """Whether a stored value is below zero, looked for in the first of them before all are read.  Raises InputError."""
+    if header.dtype.kind == "u":
+        return False
+    data = _read_bytes(header.path, HEADER_BYTES)[header.offset :]
+    count = min(len(data) // header.dtype.itemsize, header.shape[0] * header.shape[1] * header.shape[2])
+    if count > 0 and np.frombuffer(data, header.dtype, count).min() < 0:
+        return True
+    return bool(read_stored(header.path)[1].min() < 0)
 
 
 def read_voxels(path: Path) -> tuple[Nifti, NDArray[Any]]:

@@ -12,7 +12,8 @@ from .errors import InputError
 from .limits import MAX_PIXELS, check_file
 from .quiet import quiet
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "WEBP")
+LOSSY = ("JPEG", "MPO")
 
 ORIENTATION_TAG = 0x0112
 UPRIGHT: dict[int, Image.Transpose] = {
@@ -44,7 +45,7 @@ class Header:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Image.Image, Header]]:
-    """Open a picture lazily, checked: 8 bits per channel, one frame, within the limits.
+    """Open a picture lazily, checked: 8 bits per channel, one frame (MPO: the first picture), within the limits.
 
     Yields Pillow's image, not decoded yet, and its header.  Raises InputError.
     """
@@ -54,7 +55,7 @@ def opened(path: Path) -> Iterator[tuple[Image.Image, Header]]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError("too-large", "the picture has more pixels than the limit") from None
     except UnidentifiedImageError:
-        raise InputError("unsupported-format", "the file is no JPEG, PNG, TIFF or BMP picture, or its header is damaged") from None
+        raise InputError("unsupported-format", "the file is no JPEG, PNG, TIFF, BMP, PPM or WebP, or its header is damaged") from None
     except Exception:
         raise InputError("decode-failed") from None
     with image:
@@ -98,8 +99,11 @@ def _checked_header(image: Image.Image) -> Header:
     raw_modes = {str(tile[3][0] if isinstance(tile[3], tuple) else tile[3]) for tile in tiles}
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N") or any("16" in mode for mode in raw_modes):
         raise InputError("not-8-bit")
+    if image.format == "PPM" and any(isinstance(tile[3], tuple) for tile in tiles):
+        # Pillow stretches other ranges than 0 to 255 on the fly, class indices included.
+        raise InputError("not-8-bit", "the picture's highest level is not 255")
     try:
-        frames = getattr(image, "n_frames", 1)
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames != 1:
             raise InputError("multiple-frames")
         # For a PNG this decodes the pixels as well, since its EXIF block may follow them.

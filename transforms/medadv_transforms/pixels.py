@@ -23,6 +23,9 @@ NATIVE = {
 }
 """Uncompressed transfer syntaxes and their byte order."""
 
+NATIVE_BY_ENCODING = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1", (False, False): "1.2.840.10008.1.2.2"}
+"""(implicit VR, little endian) -> transfer syntax."""
+
 RLE = {"1.2.840.10008.1.2.5"}
 JPEG = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
@@ -46,6 +49,9 @@ class PixelSource:
     def _describe(self, dataset: Dataset) -> None:
         meta = getattr(dataset, "file_meta", None)
         self.syntax = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
+        if not self.syntax:
+            # Without a meta group the encoding is the one that the elements were parsed by.
+            self.syntax = NATIVE_BY_ENCODING.get(dataset.original_encoding, "")
         if self.syntax not in SUPPORTED:
             raise InputError("unsupported-transfer-syntax")
         # CharLS (pyjpegls) notices damage that libjpeg decodes to noise.

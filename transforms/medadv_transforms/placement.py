@@ -61,7 +61,9 @@ class Placement:
     def mask(self, array: NDArray[Any]) -> NDArray[Any]:
         """Nearest neighbour of a source-grid array (..., h, w) onto the stored grid; zero in the padding."""
         if array.shape[-2:] != self.source_size:
-            raise InputError("size-differs", "the mask has another size than its image")
+            swapped = array.shape[:-3:-1] == self.source_size
+            why = "width and height exchanged: an EXIF orientation that one of the two lacks?" if swapped else "another size than its image"
+            raise InputError("size-differs", f"the mask has {why}")
         return self.frame(array)
 
     def frame(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import InputError
-from .frames import frames_of, read_dataset
+from .frames import Frame, frames_of, read_dataset
 from .quiet import quiet
+from .set_aside import set_aside
 
 
 @dataclass(frozen=True)
@@ -14,11 +15,13 @@ class Series:
     """The files of one series, by position along the normal where they have one, else by name.
 
     files: usable CT files.  rejected: (file, reason code) of the others; a series of nothing but rejected files has no `files`.
+    aside: (file, "copy" or "scout") of those that are superfluous: copies of a slice, scouts that no tag calls so.
     uid, study, patient: as in the headers, for grouping; identifying, so they never stand in a repr.
     """
 
     files: tuple[Path, ...]
     rejected: tuple[tuple[Path, str], ...]
+    aside: tuple[tuple[Path, str], ...] = ()
     uid: str = field(repr=False, default="")
     study: str = field(repr=False, default="")
     patient: str = field(repr=False, default="")
@@ -27,11 +30,16 @@ class Series:
 @dataclass(frozen=True)
 class _Member:
     path: Path
-    height: float
+    frame: Frame | None
     code: str
     patient: str
     study: str
     uid: str
+
+    @property
+    def height(self) -> float:
+        """Place along the normal of its own plane, mm."""
+        return float(self.frame.normal @ self.frame.position) if self.frame is not None else 0.0
 
 
 def find_series(root: str | Path, *, follow_symlinks: bool = False, allow_burned_in: bool = False) -> list[Series]:
@@ -69,30 +77,31 @@ def _walk(root: Path, follow_symlinks: bool) -> list[Path]:
 
 def _member(path: Path, follow_symlinks: bool, allow_burned_in: bool) -> tuple[tuple[str, ...], _Member]:
     if path.is_symlink() and not follow_symlinks:
-        return ("file", str(path)), _Member(path, 0.0, "symlink", "", "", "")
+        return ("file", str(path)), _Member(path, None, "symlink", "", "", "")
     try:
         dataset = read_dataset(path, pixels=False)
     except InputError as error:
-        return ("file", str(path)), _Member(path, 0.0, error.code, "", "", "")
+        return ("file", str(path)), _Member(path, None, error.code, "", "", "")
     with quiet():
         try:
             uid, study, patient, reference = (
                 str(dataset.get(keyword) or "") for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "PatientID", "FrameOfReferenceUID")
             )
         except Exception:
-            return ("file", str(path)), _Member(path, 0.0, "decode-failed", "", "", "")
-    code, height = "", 0.0
+            return ("file", str(path)), _Member(path, None, "decode-failed", "", "", "")
+    code, first = "", None
     try:
         first = frames_of(dataset, path, allow_burned_in=allow_burned_in)[0]
-        height = float(first.normal @ first.position)
     except InputError as error:
         code = error.code
     key = ("series", uid) if uid else ("folder", str(path.parent), study, reference)
-    return key, _Member(path, height, code, patient, study, uid)
+    return key, _Member(path, first, code, patient, study, uid)
 
 
 def _series(members: list[_Member]) -> Series:
     usable = sorted((member for member in members if not member.code), key=lambda member: (member.height, member.path))
     rejected = tuple((member.path, member.code) for member in sorted(members, key=lambda member: member.path) if member.code)
+    aside = set_aside([(member.path, member.frame) for member in usable if member.frame is not None])
+    files = tuple(member.path for member in usable if member.path not in aside)
     first = members[0]
-    return Series(tuple(member.path for member in usable), rejected, first.uid, first.study, first.patient)
+    return Series(files, rejected, tuple(aside.items()), first.uid, first.study, first.patient)

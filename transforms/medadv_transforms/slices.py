@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from . import nifti
 from .errors import InputError
 from .frames import read_dataset, read_frames
-from .hounsfield import check_hu, ct_facts, header_facts, padding_voxels, rescaled
+from .hounsfield import check_hu, ct_facts, header_facts, in_hu, padding_voxels, rescaled, unscaled
 from .loaded import LoadedImage
 from .pixels import PixelSource
+from .resample import Grid
 from .stack import stacked
-from .units import to_lattice
+from .units import LATTICES, to_lattice
+from .volume import Files, Spacing, paths_of, read_volume, slice_affine, stored_grid
 
 Parts = tuple[NDArray[Any], NDArray[np.float64], dict[str, Any]]
 
@@ -28,11 +30,13 @@ class CTSlices(ABC):
     Headers are read when it is made, what all slices share of the pixels by `load` or for the first slice. The files are not looked at
     again: whoever keeps the object sees to it that they stay what they were.
 
-    shape: (x, y, z).  nbytes: of the pixels that slices share, 0 where each slice is a file by itself.
+    shape: (x, y, z).  nbytes: of the pixels that slices share, 0 where each slice is a file by itself.  native: the grid of the files, None
+    before it is known and where slices are not evenly spaced.
     """
 
     shape: tuple[int, int, int]
     nbytes: int
+    native: Grid | None
 
     def __len__(self) -> int:
         return self.shape[2]
@@ -48,41 +52,53 @@ class CTSlices(ABC):
 
     @abstractmethod
     def file(self, index: int) -> Path:
-        """The file that holds the pixels of a slice."""
+        """The file that holds the pixels of a slice, or the first of those that do."""
+
+    @abstractmethod
+    def says_hu(self) -> bool:
+        """Whether the files say that they hold HU; reads as few voxels as it takes.  Raises InputError."""
 
     def read(self, index: int) -> LoadedImage:
         """One slice; the affine places it as a volume of one voxel in z.  Raises InputError, `bad-index` when there is none."""
         if not 0 <= index < len(self):
             raise InputError("bad-index")
-        values, affine, facts = self._parts(index)
-        image, facts["clipped_voxels"] = to_lattice(values, "hu")
+        if not self.loaded:
+            self.load()
+        image, affine, facts = self._parts(index)
         facts["spacing_mm"] = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-        return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xy", affine, None, None, facts)
+        return LoadedImage(np.ascontiguousarray(image)[None], "hu", "xy", affine, None, None, facts, self.native)
 
     @abstractmethod
     def _parts(self, index: int) -> Parts:
-        """Values (x, y) in HU, affine and facts of a slice."""
+        """A slice (x, y) on the lattice, affine and facts."""
 
 
-def open_slices(files: Sequence[str | Path], *, allow_burned_in: bool = False) -> CTSlices:
-    """Open a CT to read single slices of it. files: one NIfTI file, or all files of one DICOM series in any order.  Raises InputError."""
-    paths = [Path(file) for file in files]
-    if not paths:
-        raise InputError("empty-input")
-    if any(nifti.is_nifti(path) for path in paths):
-        if len(paths) > 1:
-            raise InputError("mixed-series", "a NIfTI image is one file")
-        return _NiftiSlices(paths[0])
-    return _SeriesSlices(paths, allow_burned_in)
+def open_slices(
+    files: Files,
+    *,
+    spacing: Spacing | None = None,
+    orientation: str | None = None,
+    offset: int | None = None,
+    allow_burned_in: bool = False,
+) -> CTSlices:
+    """Open a CT to read single slices of it; arguments and errors as those of `read_ct_slice`."""
+    paths = paths_of(files)
+    if spacing is not None or orientation is not None:
+        return _StoredSlices(paths, spacing, orientation, offset, allow_burned_in)
+    if nifti.is_nifti(paths[0]):
+        return _NiftiSlices(paths[0], offset)
+    return _SeriesSlices(paths, offset, allow_burned_in)
 
 
 class _NiftiSlices(CTSlices):
     """The planes of a volume along z, which lie in one stream: all of it is unpacked, once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int | None) -> None:
+        self._offset = offset
         self._header = nifti.read_header(path)
         self._stored: NDArray[Any] | None = None
-        self.shape = self._header.shape
+        self._unstated = self._header.unstated
+        self.shape, self.native = self._header.shape, Grid(self._header.shape, self._header.affine)
         self.nbytes = math.prod(self.shape) * self._header.dtype.itemsize
 
     @property
@@ -91,43 +107,59 @@ class _NiftiSlices(CTSlices):
 
     def load(self) -> None:
         if self._stored is None:
-            self._header, self._stored = nifti.read_stored(self._header.path)
+            self._header, stored = nifti.read_stored(self._header.path)
+            self._unstated, self._stored = self._header.unstated and bool(stored.min() >= 0), stored
 
     def file(self, index: int) -> Path:
         return self._header.path
 
+    def says_hu(self) -> bool:
+        return not self._unstated or (not self.loaded and nifti.holds_negative(self._header))
+
     def _parts(self, index: int) -> Parts:
-        self.load()
         assert self._stored is not None
         values = self._header.scaled(self._stored[:, :, index])
         check_hu(values)
-        affine = self._header.affine.copy()
-        affine[:3, 3] += self._header.affine[:3, 2] * index
-        return values, affine, ct_facts("nifti", [])
+        values, said = in_hu(values, self._unstated, self._offset)
+        image, clipped = to_lattice(values, "hu")
+        grid = Grid(self._header.shape, self._header.affine)
+        return image, slice_affine(grid, index), {**ct_facts("nifti", []), **said, "clipped_voxels": clipped}
 
 
 class _SeriesSlices(CTSlices):
     """The frames of a DICOM series in order along their normal. A file with several frames is parsed once for all of them."""
 
-    def __init__(self, paths: Sequence[Path], allow_burned_in: bool) -> None:
+    def __init__(self, paths: Sequence[Path], offset: int | None, allow_burned_in: bool) -> None:
+        self._offset = offset
         self._stack = stacked(read_frames(paths, allow_burned_in=allow_burned_in), even=False)
         self.shape = self._stack.shape
+        self.native = None if self._stack.spacing_z is None else Grid(self._stack.shape, self._stack.affine())
         frames = Counter(frame.path for frame in self._stack.frames)
         self._only = next(iter(frames)) if len(frames) == 1 else None
         most = max(frames.values())
         self.nbytes = 2 * self.shape[0] * self.shape[1] * most if most > 1 else 0
         self._kept: tuple[Path, PixelSource] | None = None
+        # Without a rescale only pixels can tell, and only where they may be negative.
+        open_yet = unscaled(self._stack.frames)
+        self._unstated = None if open_yet and any(frame.signed for frame in self._stack.frames) else open_yet
 
     @property
     def loaded(self) -> bool:
-        return self._only is None or not self.nbytes or self._kept is not None
+        return self._unstated is not None and (self._only is None or not self.nbytes or self._kept is not None)
 
     def load(self) -> None:
+        self.says_hu()
         if not self.loaded and self._only is not None:
             self._source(self._only)
 
     def file(self, index: int) -> Path:
         return self._stack.frames[index].path
+
+    def says_hu(self) -> bool:
+        if self._unstated is None:
+            signed = [frame for frame in self._stack.frames if frame.signed]
+            self._unstated = not any(self._source(frame.path).frame(frame.index).min() < 0 for frame in signed)
+        return not self._unstated
 
     def _parts(self, index: int) -> Parts:
         frame = self._stack.frames[index]
@@ -135,7 +167,9 @@ class _SeriesSlices(CTSlices):
         stored = source.frame(frame.index)
         facts = ct_facts("dicom", frame.notes, source.syntax) | header_facts([frame])
         facts["padding_voxels"] = padding_voxels(stored, frame)
-        return rescaled(stored, frame).T, self._stack.affine(index), facts
+        values, said = in_hu(rescaled(stored, frame).T, bool(self._unstated), self._offset)
+        image, clipped = to_lattice(values, "hu")
+        return image, self._stack.affine(index), {**facts, **said, "clipped_voxels": clipped}
 
     def _source(self, path: Path) -> PixelSource:
         kept = self._kept
@@ -145,3 +179,48 @@ class _SeriesSlices(CTSlices):
         if self.nbytes:
             self._kept = (path, source)
         return source
+
+
+class _StoredSlices(CTSlices):
+    """The slices of a volume that is reoriented or resampled as a whole, once."""
+
+    def __init__(
+        self, paths: Sequence[Path], spacing: Spacing | None, orientation: str | None, offset: int | None, allow_burned_in: bool
+    ) -> None:
+        self._paths, self._burned_in = list(paths), allow_burned_in
+        self._how = (spacing, orientation, offset, allow_burned_in)
+        self._grid, _ = stored_grid(paths, spacing, orientation, allow_burned_in)
+        self.shape, self.native = self._grid.shape, None
+        self.nbytes = 2 * math.prod(self.shape)
+        self._planes: NDArray[Any] | None = None
+        self._clipped: list[int] = []
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def loaded(self) -> bool:
+        return self._planes is not None
+
+    def load(self) -> None:
+        if self._planes is not None:
+            return
+        values, self.native, self._grid, facts = read_volume(self._paths, *self._how)
+        # What counts voxels of the whole volume, or leads back to its grid, is no fact of a slice.
+        self._facts = {key: value for key, value in facts.items() if key not in ("resampling", "padding_voxels")}
+        planes = np.empty(values.shape[::-1], LATTICES["hu"].dtype)
+        self._clipped = []
+        for z in range(values.shape[2]):
+            plane, clipped = to_lattice(values[:, :, z], "hu")
+            planes[z] = plane.T
+            self._clipped.append(clipped)
+        self._planes = planes
+
+    def file(self, index: int) -> Path:
+        return self._paths[0]
+
+    def says_hu(self) -> bool:
+        return open_slices(self._paths, allow_burned_in=self._burned_in).says_hu()
+
+    def _parts(self, index: int) -> Parts:
+        assert self._planes is not None
+        facts = {**self._facts, "clipped_voxels": self._clipped[index]}
+        return self._planes[index].T, slice_affine(self._grid, index), facts

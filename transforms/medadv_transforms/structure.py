@@ -55,12 +55,34 @@ def check_items(value: bytes) -> None:
         raise InputError("decode-failed", "the fragments of the pixel data are damaged")
 
 
-def check_inflation(path: Path) -> None:
-    """Refuse a deflated object that is damaged or would inflate beyond the limit for files, before anything holds it in memory."""
+def check_start(path: Path) -> bool:
+    """Whether a file begins with a DICOM element right away, without the 128 bytes and the mark that others begin with.
+
+    Raises InputError for a deflated object that is damaged or would inflate beyond the limit for files, before anything holds it in memory,
+    and for one without that mark.
+    """
     with path.open("rb") as file:
-        head = file.read(132 + 12 + 256)
-    if head[128:132] == b"DICM" and DEFLATED.encode() in head:
-        _inflated_size(path)
+        head = file.read(400)
+    deflated = DEFLATED.encode() in head
+    if head[128:132] == b"DICM":
+        if deflated:
+            _inflated_size(path)
+        return False
+    if not _begins_with_element(head):
+        return False
+    if deflated:
+        raise InputError("unsupported-transfer-syntax")
+    return True
+
+
+def _begins_with_element(head: bytes) -> bool:
+    """Group 2 or 8, an element of the first few, and a plausible length."""
+    if len(head) < 16:
+        return False
+    group, element, kind = struct.unpack_from("<HH2s", head)
+    if group not in (2, 8) or element > 0x0020:
+        return False
+    return kind in (b"UL", b"UI", b"CS", b"DA", b"OB") or struct.unpack_from("<L", head, 4)[0] <= 128
 
 
 def _inflated_size(path: Path) -> int:

@@ -18,8 +18,9 @@ from medadv.compare.write import write_csv, write_json, write_png
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
+from medadv.prepare.fit import highest_class
 from medadv.prepare.settings import resolve_device
-from medadv.prepare.survey import Found, survey
+from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
@@ -54,7 +55,7 @@ def compare(
     folder = writable_folder(out or base / "comparisons")
     device = torch.device(resolve_device(spec.execution.device))
     torch.set_num_threads(spec.execution.threads)
-    samples = read_samples(spec, base, limit)
+    samples = read_samples(spec, base, limit, trust_code)
     shape = samples[0][1].image.shape
     victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(device, shape)
     second = None
@@ -83,9 +84,12 @@ def compare(
     return Comparison(spec.name, metric, rows, files)
 
 
-def read_samples(spec: RunSpec, base: Path, limit: int) -> list[tuple[str, Sample]]:
+def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> list[tuple[str, Sample]]:
     """Id and content of the first samples that can be read."""
     seen = survey(spec, base, FileHashes(None), b"compare")
+    if spec.data.task == "segmentation":
+        victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(torch.device("cpu"), seen.found[0].shape.shape)
+        seen, _ = settle_masks(seen, spec, highest_class(victim))
     reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
     samples: list[tuple[str, Sample]] = []
     found: Found

@@ -65,6 +65,11 @@ class Workspace:
         return self.private / "sources.json"
 
     @property
+    def aside(self) -> Path:
+        """Files of series that were set aside, and why."""
+        return self.private / "aside.json"
+
+    @property
     def commits(self) -> Path:
         """Locked for the moment in which a shard and its receipt get their names."""
         return self.private / "commits.guard"

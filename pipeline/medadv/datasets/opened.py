@@ -3,14 +3,15 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from medadv.datasets.blame import raise_unless_input
 from medadv.datasets.source import Source
 from medadv_transforms import CTSlices, InputError, LoadedImage, MaskVolume, open_mask, open_slices
-from medadv_transforms.mask_volume import LabelMap
+from medadv_transforms.mask_classes import LabelMap
 
 KEPT = 4
 """Sources that stay open: samples come in the order of their sources, and threads that load a batch may be a source apart."""
@@ -20,6 +21,7 @@ KEPT_BYTES = 64 << 20
 
 Made = TypeVar("Made")
 Stamp = tuple[int, int, int, int, int]
+SlicesOf = Callable[[Sequence[Path]], CTSlices]
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -37,8 +39,8 @@ def _stamp(path: Path) -> Stamp | None:
 class OpenSource:
     """What the samples of one source share; each part is read when it is first asked for. For several threads."""
 
-    def __init__(self, root: Path, source: Source, room: Callable[["OpenSource", int], None]) -> None:
-        """room: called before it holds so many more bytes."""
+    def __init__(self, root: Path, source: Source, slices_of: SlicesOf, room: Callable[["OpenSource", int], None]) -> None:
+        """slices_of: opens files as slices.  room: called before it holds so many more bytes."""
         self.source = source
         self._files, self._mask_files = ([root / name for name in names] for names in (source.images, source.masks))
         # Before anything is read: what changes while it is read must not pass for what was read.
@@ -49,7 +51,7 @@ class OpenSource:
         """Hashes of the images and of the label, once somebody made them."""
         self.look = 0
         """In which look at the sources its files were last compared with their stamps, all of them."""
-        self._room = room
+        self._slices_of, self._room = slices_of, room
         self._slices: CTSlices | None = None
         self._mask: MaskVolume | None = None
         self._refused: dict[str, InputError] = {}
@@ -80,7 +82,7 @@ class OpenSource:
         """The slices, from headers alone.  Raises InputError."""
         with self._lock:
             if self._slices is None:
-                self._slices = self._once("headers", lambda: open_slices(self._files))
+                self._slices = self._once("headers", lambda: self._slices_of(self._files))
             return self._slices
 
     def image(self, index: int) -> LoadedImage:
@@ -92,13 +94,14 @@ class OpenSource:
                 self._once("voxels", slices.load)
         return slices.read(index)
 
-    def mask(self, like: LoadedImage, label_map: LabelMap | None, multilabel: bool) -> MaskVolume:
-        """The mask of a slice.  Raises InputError."""
+    def mask(self, like: LoadedImage, label_map: LabelMap | None, *, multilabel: bool, ignore: int | None, voxels: bool) -> MaskVolume:
+        """The mask of a slice, the same for all of them; arguments as those of `open_mask`.  Raises InputError."""
         with self._lock:
             if self._mask is None or not self._mask.fits(like):
                 self._mask = None
-                self._room(self, math.prod(self.slices.shape))
-                self._mask = self._once("mask", lambda: open_mask(self._mask_files, like, label_map, multilabel=multilabel))
+                self._room(self, math.prod(self.slices.shape) * len(self._mask_files))
+                how = partial(open_mask, multilabel=multilabel, ignore=ignore, voxels=voxels)
+                self._mask = self._once("mask", lambda: how(self._mask_files, like, label_map))
             return self._mask
 
     def _once(self, what: str, read: Callable[[], Made]) -> Made:
@@ -116,8 +119,8 @@ class OpenSource:
 class OpenSources:
     """The sources that were read from last, in bounded memory. For several threads."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, slices_of: SlicesOf = open_slices) -> None:
+        self.root, self._slices_of = root, slices_of
         self._open: list[OpenSource] = []  # the last one asked for comes last
         self._look = 0
         self._lock = threading.Lock()
@@ -136,7 +139,7 @@ class OpenSources:
                 if not found.same(source.index if found.look == self._look else None):
                     found = None
             if found is None:
-                found = OpenSource(self.root, source, self._make_room)
+                found = OpenSource(self.root, source, self._slices_of, self._make_room)
                 del self._open[: max(0, len(self._open) + 1 - KEPT)]
             found.look, found.source = self._look, source
             self._open.append(found)

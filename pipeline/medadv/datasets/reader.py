@@ -6,28 +6,31 @@ name to nifti.py, which unpacks no more than the header promises, and DICOM to s
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medadv.datasets.coco import draw_segments
 from medadv.datasets.labels import Boxes
 from medadv.datasets.opened import OpenSource, OpenSources
 from medadv.datasets.sample import Sample, Shape, spacing_of
 from medadv.datasets.source import Source
+from medadv.datasets.trees import PICTURES
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv_transforms import (
     InputError,
     LoadedImage,
     inspect_ct,
+    open_slices,
     read_colour,
     read_ct_volume,
     read_mask,
 )
+from medadv_transforms.hounsfield import UNSTATED
 from medadv_transforms.nifti import is_nifti
 from medadv_transforms.picture import opened
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,23 @@ class Reader:
     """What slices share, for as long as the reader lives."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_sources", OpenSources(self.root))
+        settings = self.preprocess
+        how = partial(open_slices, spacing=settings.spacing, orientation=settings.orientation, offset=self.data.offset)
+        object.__setattr__(self, "_sources", OpenSources(self.root, how))
 
     def expand(self, source: Source) -> list[Source]:
-        """A volume that is to be read as slices becomes its slices; anything else stays. Raises InputError."""
-        if source.index is not None:
+        """A volume that is to be read as slices becomes its slices; anything else stays. CT that states no unit raises InputError."""
+        if self.is_picture(source) or source.index is not None:
             return [source]
         shared = self.opened(source)
-        return [source] if shared is None else [replace(source, index=i) for i in range(len(shared.slices))]
+        parts = [source] if shared is None else [replace(source, index=i) for i in range(len(shared.slices))]
+        if self.data.offset is None and not (open_slices(self._paths(source)) if shared is None else shared.slices).says_hu():
+            raise InputError("not-hu", UNSTATED)
+        return parts
 
     def opened(self, source: Source) -> OpenSource | None:
         """What a source that is read as slices keeps for all of them; None for one that is a single sample."""
-        if self._is_picture(source) or (source.index is None and self.preprocess.as_ != "slices"):
+        if self.is_picture(source) or (source.index is None and self.preprocess.as_ != "slices"):
             return None
         return self._sources.get(source)
 
@@ -64,10 +72,11 @@ class Reader:
 
     def inspect(self, source: Source) -> Shape:
         """Shape and unit from headers alone, the same for all slices of a source. Raises InputError."""
-        if self._is_picture(source):
+        if self.is_picture(source):
             channels = 1 if self.data.modality == "ct" else 3
             with opened(self._paths(source)[0]) as (_, header):
                 size = header.upright_size
+                _check_size(source.size, size, header.size)
             return Shape((channels, *(self.preprocess.size or size)), "level8", "yx")
         if self.preprocess.size is not None:
             raise InputError("wrong-unit", "preprocess.size resizes 8-bit images; CT in HU keeps its grid, or takes preprocess.spacing.")
@@ -75,12 +84,14 @@ class Reader:
         return Shape((1, *(shape if source.index is None else shape[:2])), "hu", "xyz" if source.index is None else "xy")
 
     def _shape(self, source: Source) -> tuple[int, ...]:
-        paths = self._paths(source)
-        if source.index is None or is_nifti(paths[0]):
-            return inspect_ct(paths, spacing=self.preprocess.spacing, orientation=self.preprocess.orientation).shape
-        # Slices of a series need no even spacing, which inspect_ct would ask for: the first slice speaks for its plane.
+        settings = self.preprocess
+        if source.index is None:
+            return inspect_ct(self._paths(source), spacing=settings.spacing, orientation=settings.orientation).shape
         shared = self.opened(source)
         assert shared is not None
+        if is_nifti(self._paths(source)[0]) or settings.spacing is not None or settings.orientation is not None:
+            return shared.slices.shape
+        # Its header may say more than its pixels hold: the first slice speaks for its plane.
         return shared.image(0).image.shape[1:]
 
     def read(self, source: Source) -> Sample:
@@ -99,9 +110,10 @@ class Reader:
         paths = self._paths(source)
         if not all(path.is_file() for path in paths):
             raise InputError("changed-input")
-        if self._is_picture(source):
+        if self.is_picture(source):
             return self._picture(paths[0])
-        return read_ct_volume(paths, spacing=self.preprocess.spacing, orientation=self.preprocess.orientation)
+        settings = self.preprocess
+        return read_ct_volume(paths, spacing=settings.spacing, orientation=settings.orientation, offset=self.data.offset)
 
     def _slice(self, source: Source, shared: OpenSource) -> LoadedImage:
         assert source.index is not None
@@ -117,8 +129,9 @@ class Reader:
     def _paths(self, source: Source) -> tuple[Path, ...]:
         return tuple(self.root / name for name in source.images)
 
-    def _is_picture(self, source: Source) -> bool:
-        return Path(source.images[0]).suffix.lower() in PICTURES
+    def is_picture(self, source: Source) -> bool:
+        """Whether a sample is an 8-bit picture: CT by its suffix, everything else always."""
+        return self.data.modality != "ct" or source.images[0].lower().endswith(PICTURES)
 
     def _picture(self, path: Path) -> LoadedImage:
         settings, modality = self.preprocess, self.data.modality
@@ -136,10 +149,17 @@ class Reader:
         label = source.label
         if source.masks:
             label_map = self.data.label_map
-            multilabel = self.overlapping and label_map is not None
+            files = [self.root / name for name in source.masks]
+            multilabel = self.overlapping and (label_map is not None or len(files) > 1)
+            meaning: dict[str, Any] = {"ignore": label.get("ignore"), "voxels": self.data.mask_geometry == "voxels"}
             if shared is not None:
-                return shared.mask(image, label_map, multilabel).onto(image)
-            return read_mask([self.root / name for name in source.masks], image, label_map, multilabel=multilabel)
+                return shared.mask(image, label_map, multilabel=multilabel, **meaning).onto(image)
+            levels: dict[str, Any] = {"threshold": self.data.threshold, "white": label.get("white")}
+            return read_mask(files, image, label_map, multilabel=multilabel, **meaning, **levels)
+        if isinstance(label, dict) and "segments" in label:
+            assert image.placement is not None
+            drawn = draw_segments(label, image.placement.source_size, multilabel=self.overlapping)
+            return image.placement.mask(drawn), []
         if isinstance(label, dict):
             return self._boxes(label, image)
         return label, []
@@ -157,3 +177,12 @@ class Reader:
         boxes, kept = image.placement.boxes(raw.astype(np.float32))
         lost = len(raw) - len(boxes)
         return Boxes.of(boxes, classes[kept]), [f"{lost} boxes lie outside the stored image"] if lost else []
+
+
+def _check_size(stated: tuple[int, int] | None, upright: tuple[int, int], stored: tuple[int, int]) -> None:
+    """Hold (height, width) that a label file states against the picture. Raises InputError."""
+    if stated is None or stated == upright:
+        return
+    if stated == upright[::-1] and stated == stored:
+        raise InputError("size-differs", "The label file has width and height exchanged: it was made without heed of the EXIF orientation.")
+    raise InputError("size-differs", "The label file states another width and height than the picture has.")

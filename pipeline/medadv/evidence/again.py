@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def read_again(
         # Without a table under `data`, the plan remembers what it said. A row that is gone is another one, too.
         now = source.source if listed is None else listed.get(source.source.images)
         try:
-            sample = origin.reader.read(source.source if now is None else replace(source.source, label=now.label))
+            sample = origin.reader.read(source.source if now is None else replace(source.source, label=_relabelled(source.source, now)))
         except (InputError, OSError) as error:
             raise RunError(f"the input of sample {source.id} cannot be read from {origin.reader.root}: {error}") from None
         if now is None or not _same(sample, item.sample) or not _same_label(sample, label, judge):
@@ -81,8 +82,13 @@ def _listed(plan: FrozenPlan, settings: DataSettings, data: Path) -> Listed:
     path = os.path.relpath(Path(plan.base, settings.path), plan.root)
     if settings.unlabelled or settings.layout not in TABLES or path.startswith("..") or not (data / path).exists():
         return None
-    listing = list_samples(settings.model_copy(update={"path": path}), data)
+    listing = list_samples(settings.model_copy(update={"path": path, "root": None if settings.root is None else "."}), data)
     return {source.images: source for source in listing.sources}
+
+
+def _relabelled(planned: Source, now: Source) -> Any:
+    """What the label file says now; what the plan settled of masks stays."""
+    return {**planned.label, **now.label} if planned.masks and now.masks else now.label
 
 
 def _same(new: Sample, stored: Sample) -> bool:

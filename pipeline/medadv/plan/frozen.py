@@ -11,6 +11,7 @@ from pydantic import Field, PlainSerializer
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.hashing import canonical_json
 from medadv.common.record import Closed, RecordError, parse, plain
+from medadv.plan.meaning import MEANING_VERSION
 from medadv.plan.model import PlannedShard, plan_hash
 from medadv.plan.plan_settings import PlanSettings, TuningRecord
 from medadv.spec.run_spec import RunSpec
@@ -153,6 +154,20 @@ def live_lines(plans: Sequence[FrozenPlan]) -> Iterator[tuple[FrozenPlan, Planne
 def next_shard(plans: Sequence[FrozenPlan]) -> int:
     """Number of the first shard of the next generation."""
     return sum(plan.shards for plan in plans)
+
+
+def meaning_of(plans: Sequence[FrozenPlan]) -> int:
+    """The meaning version that a corpus was begun with; the present one where there is no corpus yet."""
+    return plans[0].settings.meaning if plans else MEANING_VERSION
+
+
+def refuse_other_meaning(plans: Sequence[FrozenPlan], corpus: Path) -> None:
+    """Raise SpecError where the same settings would now give other bits than the corpus holds."""
+    if (meaning := meaning_of(plans)) != MEANING_VERSION:
+        raise SpecError(
+            f"{corpus} was made with meaning version {meaning}, and this medadv has {MEANING_VERSION}: a spec now gives other labels "
+            "or pixels, so it stays as it is and is neither finished nor grown. Make another corpus with --out DIR"
+        )
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

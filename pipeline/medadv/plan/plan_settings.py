@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainSerializer
+from pydantic import Field, PlainSerializer
 
 from medadv.common.record import Closed, Count, Open, Sha256
 from medadv.spec.attack import AttackSettings
@@ -11,7 +11,7 @@ from medadv.spec.victim import NormalizeSettings
 
 
 class DataFacts(Closed):
-    """Where the samples come from, as far as that is public."""
+    """Where the samples come from, as far as that is public. Keys with a default came later: they are written where they say something."""
 
     modality: Modality
     task: Task
@@ -21,6 +21,10 @@ class DataFacts(Closed):
     classes: list[str] | None
     licence: str | None
     split: str | None
+    threshold: int | None = Field(None, description="mask pictures: levels above it are 1, the others 0")
+    mask_geometry: Literal["affine", "voxels"] = "affine"
+    offset: int | None = Field(None, description="added to CT integers without a rescale, HU")
+    mask_255: Literal["foreground", "ignore"] | None = Field(None, description="what 255 means in mask pictures without a label map")
 
 
 class VictimFacts(Closed):

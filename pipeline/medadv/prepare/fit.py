@@ -10,7 +10,8 @@ from medadv.prepare.survey import Survey
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.speed import Profile, exact_profile
-from medadv.victims.victim import Identity
+from medadv.victims.tasks.segmentation import Segmenter
+from medadv.victims.victim import Identity, Victim
 
 
 def check_kernels(spec: RunSpec, seen: Survey) -> None:
@@ -28,8 +29,8 @@ def check_kernels(spec: RunSpec, seen: Survey) -> None:
                     )
 
 
-def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile]:
-    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile."""
+def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile, int]:
+    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile and its masks' highest class."""
     request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
     victim = request.load(torch.device("cpu"), seen.found[0].shape.shape)
     if spec.data.task == "classification" and not spec.data.unlabelled:
@@ -38,4 +39,9 @@ def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> t
                 victim.scored.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return victim.identity, exact_profile(victim.scored.module, resolve_device(spec.execution.device))
+    return victim.identity, exact_profile(victim.scored.module, resolve_device(spec.execution.device)), highest_class(victim)
+
+
+def highest_class(victim: Victim) -> int:
+    """The highest class index in a mask that the victim can be held against; 0 where it answers no masks."""
+    return victim.scored.highest if isinstance(victim.scored, Segmenter) else 0

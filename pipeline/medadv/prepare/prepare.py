@@ -1,28 +1,30 @@
 """What a run would do: look at the inputs and at what the corpus holds already. Writes nothing."""
 
+import os
 import secrets
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from medadv.common.errors import NothingFoundError, RunError
-from medadv.common.hashing import keyed_hash
+from medadv.common.hashing import hash_file, keyed_hash
 from medadv.common.progress import Passing, Progress
 from medadv.common.record import plain
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
-from medadv.corpus.private import KEY_BYTES, forgotten_groups
+from medadv.corpus.private import KEY_BYTES, forgotten_groups, known_sources
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.datasets.file_hashes import FileHashes
+from medadv.datasets.layouts import list_samples
 from medadv.plan.cut import cut
-from medadv.plan.frozen import FrozenPlan, generations, next_shard, refuse_change, retired
+from medadv.plan.frozen import FrozenPlan, differences, generations, next_shard, refuse_change, refuse_other_meaning, retired, whole
 from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
-from medadv.prepare.survey import Survey, survey
+from medadv.prepare.survey import Survey, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
@@ -78,12 +80,13 @@ def prepare(
     measure: whether to find out what `auto` stands for in a first plan, which attacks a batch several times.
 
     Raises:
-        SpecError: wrong spec, or settings other than the corpus was made with.
+        SpecError: wrong spec, or settings or a meaning version other than the corpus was made with.
         RunError: the inputs of an existing corpus are all gone.
         StoppedError: a signal came.
     """
     require_codec(spec.execution.codec)
     plans = generations(workspace.plans)
+    refuse_other_meaning(plans, workspace.root)
     if not plans:
         # A corpus that was begun with such a name goes on: its settings cannot change any more.
         refuse_reserved(spec.attacks)
@@ -102,16 +105,21 @@ def prepare(
             raise vanished from None
         raise
     check_kernels(spec, seen)
-    identity, exact = check_victim(spec, base, seen, options.trust_code)
-    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes)
+    for note in seen.notes:
+        progress.message(note)
+    stand = retired(plans)
+    samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
+    identity, exact, highest = check_victim(spec, base, seen, options.trust_code)
+    mask_255 = plans[0].settings.data.mask_255 if plans else None
+    if spec.data.task == "segmentation":
+        seen, mask_255 = settle_masks(seen, spec, highest, samples.keys(), mask_255)
+    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes, mask_255)
     if plans:
         settings = _executed(settings, resolve.as_planned(spec, settings.execution, plans[0].settings.execution))
         refuse_change(plain(plans[0].settings), plain(settings), workspace.root)
         # The column is no public setting, but other labels are another corpus.
         label = plans[0].spec.data.label
         refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
-    stand = retired(plans)
-    samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
     found = {item.sample.id: item.sample.label_sha256 for item in seen.found}
     paths = set(image_lists(item.sample for item in seen.found).values())
     there = {key: images in paths for key, images in image_lists(samples.values()).items()}
@@ -134,3 +142,21 @@ def prepare(
 
 def _executed(settings: PlanSettings, execution: ExecutionFacts) -> PlanSettings:
     return settings.model_copy(update={"execution": execution})
+
+
+def refuse_more_of_another_meaning(spec: RunSpec, base: Path, workspace: Workspace, plans: list[FrozenPlan]) -> None:
+    """Raise SpecError where a whole corpus of another meaning version is asked for more than it holds: other settings, or new inputs.
+
+    Names are all that is looked at: today's rules for inputs are not those that it was made by.
+    """
+    changed = differences(whole(plans[-1].spec), whole(spec))
+    weights = spec.victim.weights
+    other = weights is not None and hash_file(base / weights) != plans[0].settings.victim.weights_sha256
+    held = {name for plan in plans for shard in plan.lines() for images in image_lists(shard.samples).values() for name in images}
+    held |= set(known_sources(workspace).values())
+    listing = list_samples(spec.data, base)
+    # A layout may start names elsewhere than an earlier version did: at data.path, for one.
+    ways = ((s.images[0], os.path.relpath(listing.root / s.images[0], base / spec.data.path)) for s in listing.sources)
+    more = any(held.isdisjoint(names) for names in ways)
+    if more or other or any(line.partition(":")[0] not in ("output", "execution.workers") for line in changed):
+        refuse_other_meaning(plans, workspace.root)

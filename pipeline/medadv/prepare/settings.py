@@ -5,6 +5,7 @@ from dataclasses import asdict
 import torch
 
 from medadv.common.errors import SpecError
+from medadv.datasets.masks import White
 from medadv.plan.meaning import MEANING_VERSION
 from medadv.plan.plan_settings import PlanSettings
 from medadv.spec.run_spec import RunSpec
@@ -19,14 +20,18 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None) -> PlanSettings:
+def frozen_settings(
+    spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None, mask_255: White | None = None
+) -> PlanSettings:
     """Everything public that the content follows from, apart from the samples themselves. No paths.
 
     identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
+    mask_255: what 255 means in mask pictures, where the labels depend on it.
     """
     victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
     network = spec.victim.network if identity.program_sha256 is None else "program"
+    labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset"})
     resolved = {
         "meaning": MEANING_VERSION,
         "name": spec.name,
@@ -39,6 +44,9 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
             "classes": classes,
             "licence": spec.data.licence,
             "split": spec.data.split.use if spec.data.split else None,
+            # Keys that came later stand here only where they say something.
+            **labels,
+            **({} if mask_255 is None else {"mask_255": mask_255}),
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
         "victim": {"network": network, **victim, **asdict(identity)},

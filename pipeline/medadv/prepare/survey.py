@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medadv.common.errors import NothingFoundError, SpecError
@@ -12,6 +12,7 @@ from medadv.datasets.blame import raise_unless_input
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.identity import content_of
 from medadv.datasets.layouts import list_samples
+from medadv.datasets.masks import White, look
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Shape
 from medadv.datasets.source import Listing, Problem, Source
@@ -37,6 +38,10 @@ class Survey:
     found: list[Found]
     problems: list[Problem]
     classes: list[str] | None
+    notes: list[str] = field(default_factory=list)
+    """What was passed over without being a problem: words and numbers, to be shown."""
+    aside: dict[str, str] = field(default_factory=dict)
+    """Files that were set aside and why: private."""
 
 
 def survey(
@@ -53,9 +58,13 @@ def survey(
         forgotten: group hashes of patients that were removed: their samples are passed over, without a record.
 
     Raises:
-        SpecError: a group crosses splits.  NothingFoundError: no sample can be used.  OSError: the disk failed, not an input.
+        SpecError: a group crosses splits, or nothing is labelled.  NothingFoundError: no sample can be used.
+        OSError: the disk failed, not an input.
     """
     listing = list_samples(spec.data, base)
+    if listing.nothing_labelled is not None:
+        # Images without objects would be scored as found or missed by nothing that anybody wrote down.
+        raise SpecError(f"{base / spec.data.path}: {listing.nothing_labelled}; put the labels there, or set data.label: none")
     reader = Reader(listing.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
     _drop_crossing(listing, spec.data)
     problems = list(listing.problems)
@@ -81,10 +90,42 @@ def survey(
     found, odd = _one_unit(found)
     problems += repeated + odd
     if not found:
-        hint = f": {problems[0].message} {problems[0].advice}" if problems else ""
-        raise NothingFoundError(f"no usable sample in {base / spec.data.path} ({len(problems)} cannot be used{hint})")
+        raise NothingFoundError(f"no usable sample in {base / spec.data.path} ({_why(problems)})")
     found.sort(key=lambda f: f.sample.id)
-    return Survey(listing.root, found, sorted(problems, key=lambda p: (p.path, p.code)), listing.classes)
+    return Survey(listing.root, found, sorted(problems, key=lambda p: (p.path, p.code)), listing.classes, listing.remarks, listing.aside)
+
+
+def settle_masks(
+    seen: Survey, spec: RunSpec, highest: int, planned: Collection[str] = (), known: White | None = None
+) -> tuple[Survey, White | None]:
+    """The survey with what mask pictures mean in its labels, less the samples whose masks cannot be used; and what 255 is, see `look`.
+
+    planned: ids of samples that an earlier plan holds, whose masks were looked at then.  known: what it found.
+    Raises NothingFoundError: no sample is left, and none was planned.
+    """
+    reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+    sources = {item.sample.id: item.sample.source for item in seen.found if item.sample.id not in planned}
+    drawn = {name: source for name, source in sources.items() if source.masks and reader.is_picture(source)}
+    looked = look(list(drawn.values()), reader, highest, known)
+    usable = {source.images: source for source in looked.sources}
+    found = []
+    for item in seen.found:
+        if item.sample.id not in drawn:
+            found.append(item)
+        elif (source := usable.get(item.sample.source.images)) is not None:
+            found.append(replace(item, sample=replace(item.sample, source=source)))
+    problems = sorted([*seen.problems, *looked.problems], key=lambda p: (p.path, p.code))
+    if not found:
+        raise NothingFoundError(f"no usable sample ({_why(problems)})")
+    return replace(seen, found=found, problems=problems), looked.white
+
+
+def _why(problems: list[Problem]) -> str:
+    """How many inputs cannot be used, and what is wrong with the first."""
+    if not problems:
+        return "there is none"
+    first = problems[0]
+    return f"{len(problems)} cannot be used, the first as {first.code}: {first.message} {first.advice}"
 
 
 def _identify(source: Source, reader: Reader, hashes: FileHashes, key: bytes) -> PlannedSample:

@@ -23,6 +23,7 @@ from medadv.report.readback import ReadBack, read_back
 from medadv.report.words import MODALITIES, RESPONSIBLE, citations, methods
 from medadv.scoring.intervals import Interval, resamples_for
 from medadv.store.reader import open_shard
+from medadv_transforms.mask_classes import BACKGROUND
 
 UNITS = {"hu": "HU", "level8": "grey levels"}
 QUARANTINE_SHOWN = 200
@@ -63,7 +64,7 @@ def _check(workspace: Workspace, manifest: Manifest) -> None:
 
 def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: str | None) -> str:
     data = manifest.data
-    unit, names = UNITS[data.unit], data.classes or (list(data.label_map) if data.label_map else None)
+    unit, names = UNITS[data.unit], data.classes or ([n for n in data.label_map if n != BACKGROUND] if data.label_map else None)
     shown_window, window_text = choose_window(manifest, window)
     threshold = manifest.victim.score_threshold
     seed = int(manifest.content_root[:8], 16)

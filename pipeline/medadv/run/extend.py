@@ -1,6 +1,7 @@
 """How does a corpus grow? What is new is frozen as one more generation."""
 
 from medadv.common.files import write_file
+from medadv.common.hashing import canonical_json
 from medadv.common.log import Log
 from medadv.common.record import plain
 from medadv.plan.frozen import FrozenPlan, freeze, next_shard
@@ -29,4 +30,6 @@ def extended(prepared: Prepared, log: Log) -> list[FrozenPlan]:
         for record in prepared.tuning:
             log("profile", **plain(record))
     write_file(workspace.file_cache, prepared.hashes.content())
+    if prepared.survey.aside:
+        write_file(workspace.aside, canonical_json(prepared.survey.aside))
     return plans

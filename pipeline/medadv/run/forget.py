@@ -9,7 +9,7 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.plan.cut import cut
-from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard
+from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard, refuse_other_meaning
 from medadv.plan.model import PlannedSample, image_lists
 from medadv.plan.recipe import planned_execution
 from medadv.prepare.request import Options
@@ -39,6 +39,8 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
         if not concerned and group not in private.forgotten_groups(workspace):
             raise SpecError(f"{corpus} holds no group {group!r}; give group_id as it stands in the shards")
         rest = [(shard.shape, sample) for _, shard in concerned for sample in shard.samples if sample.group != group]
+        if rest:
+            refuse_other_meaning(plans, workspace.root)
         _refuse_loss(plans, [sample for _, sample in rest])
         private.remember_forgotten(workspace, group)
         if concerned:

@@ -16,7 +16,7 @@ from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.receipt import committed
-from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, whole
+from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, refuse_other_meaning, whole
 from medadv.prepare.prepare import prepare
 from medadv.prepare.request import Options, locate
 from medadv.run.deaths import suspect, without
@@ -112,6 +112,8 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                 for plan, shard in live_lines(plans)
                 if shard.index % count == index - 1 and committed(workspace, shard_name(shard.index), plan.hash) is None
             ]
+            if mine:
+                refuse_other_meaning(plans, workspace.root)
             watch = Watch(progress, Log(workspace.log, run=hold.token, part=part), len(mine), sum(len(s.samples) for _, s in mine))
             watch.log("start", command=options.command)
             known = set(private.poison(workspace))

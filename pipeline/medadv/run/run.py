@@ -11,16 +11,18 @@ from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.corpus.quarantine import read_quarantine
-from medadv.plan.frozen import generations
+from medadv.plan.frozen import FrozenPlan, generations, meaning_of, refuse_other_meaning
+from medadv.plan.meaning import MEANING_VERSION
 from medadv.prepare.describe import describe
-from medadv.prepare.prepare import prepare
+from medadv.prepare.prepare import prepare, refuse_more_of_another_meaning
 from medadv.prepare.request import Options, locate
 from medadv.run.extend import extended
 from medadv.run.finish import finish, remember_quarantine, up_to_date
 from medadv.run.retire import remove_retired
 from medadv.run.shards import look_through, make_missing
-from medadv.run.working import working
+from medadv.run.working import Work, working
 from medadv.spec.reading import load_spec
+from medadv.spec.run_spec import RunSpec
 
 __all__ = ["Options", "Progress", "Result", "describe", "run"]
 
@@ -67,7 +69,10 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     with working(workspace, options, progress, stop) as work:
         key = private.ensure_key(workspace)
         # A killed `forget` is completed before anything else.
-        remove_retired(workspace, generations(workspace.plans))
+        earlier_plans = generations(workspace.plans)
+        remove_retired(workspace, earlier_plans)
+        if meaning_of(earlier_plans) != MEANING_VERSION:
+            return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
         stop.check("nothing was changed")
         plans = extended(prepared, work.log)
@@ -87,3 +92,15 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         newly = remember_quarantine(workspace, paths)
         work.log("finished", new_shards=len(missing), samples=manifest.samples, content_root=manifest.content_root)
         return Result(workspace.root, manifest, len(missing), newly)
+
+
+def _as_it_is(work: Work, spec: RunSpec, base: Path, plans: list[FrozenPlan]) -> Result:
+    """A whole corpus of another meaning version has nothing new. SpecError where it would have to be finished or to grow."""
+    workspace = work.workspace
+    missing, _ = look_through(workspace, plans)
+    if missing or not workspace.manifest.exists() or read_manifest(workspace).run.status != "complete":
+        refuse_other_meaning(plans, workspace.root)
+    refuse_more_of_another_meaning(spec, base, workspace, plans)
+    work.progress.message(f"made with meaning version {meaning_of(plans)}, now {MEANING_VERSION}: the corpus stays as it is")
+    work.log("finished", new_shards=0, nothing_new=True)
+    return Result(workspace.root, read_manifest(workspace), 0, 0)

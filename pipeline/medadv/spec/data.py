@@ -1,6 +1,6 @@
 """Where the images are, what their labels mean, and how they are preprocessed."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,12 +8,16 @@ from medadv.spec.base import Settings
 
 Modality = Literal["ct", "fundus", "endoscopy"]
 Task = Literal["classification", "segmentation", "detection"]
-Layout = Literal["csv", "decathlon", "coco", "yolo", "folders", "dicom"]
+Layout = Literal["csv", "decathlon", "coco", "yolo", "folders", "dicom", "nnunet"]
+LABEL_FILES = ("csv", "decathlon", "coco", "yolo")
+"""Layouts whose images are named in files."""
 Size = Annotated[int, Field(ge=8, le=8192)]
 
 
 class SplitSettings(Settings):
-    """The part of the data set to take: `use` names a value of `column` (csv, coco), a list (decathlon) or a folder (yolo, folders)."""
+    """The part of the data set to take: `use` names a value of `column` (csv, coco), a list (decathlon), a folder (yolo, folders), Tr or Ts
+    (nnunet).
+    """
 
     column: str = "split"
     use: str
@@ -23,18 +27,36 @@ class SplitSettings(Settings):
 class DataSettings(Settings):
     """Input images and labels."""
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset"})
+
     modality: Modality
     task: Task
     layout: Layout
     path: str = Field(min_length=1, description="label file or folder, relative to the spec")
-    image: str | None = Field(None, description="csv column of the image file, or (csv, folders) a template: images/{id}.png")
+    root: str | None = Field(
+        None, description="folder that names in a label file are relative to (csv, decathlon, coco, yolo), itself relative to the spec"
+    )
+    image: str | None = Field(
+        None, description="csv column of the image file, or a template: images/{id}.png (csv, folders), val2017/{file_name} (coco)"
+    )
     label: str | list[str] | None = Field(
-        None, description="column(s) of the truth, mask file (dicom), template of masks (folders), or `none`: the victim's answer"
+        None,
+        description="column(s) of the truth, mask file or template (dicom), template of masks (folders), or `none`: the victim's answer; a "
+        "list of masks is one file a class",
     )
     group: str | None = Field(None, description="column or key of the patient, study or session")
     group_conflict: Literal["error", "drop"] = "error"
     split: SplitSettings | None = None
-    label_map: dict[str, list[int]] | None = Field(None, description="class name -> source mask values, counted from 1")
+    label_map: dict[str, list[int]] | None = Field(
+        None, description="class name -> source mask values, classes counted from 1; values under `background` are 0"
+    )
+    threshold: int | None = Field(None, ge=0, le=254, description="mask pictures: levels above it are 1, the others 0")
+    mask_geometry: Literal["affine", "voxels"] = Field(
+        "affine", description="voxels: a mask of its image's shape lies on the image's grid, whatever its affine says"
+    )
+    offset: int | None = Field(
+        None, ge=-8192, le=8192, description="added to CT integers without a rescale of which none is below 0: -1024, or 0 if they are HU"
+    )
     classes: list[str] | None = Field(None, description="class names of csv or folders labels, in the victim's order")
     licence: str | None = None
     allow_outside: bool = Field(False, description="allow symbolic links and paths that leave the data root")
@@ -45,6 +67,16 @@ class DataSettings(Settings):
             raise ValueError("layout csv needs `label`: the column of the truth, or `none`")
         if self.label_map is not None and self.task != "segmentation":
             raise ValueError(f"label_map merges mask values and means nothing for task {self.task}")
+        if self.label_map is not None and isinstance(self.label, list) and len(self.label) > 1:
+            raise ValueError("one mask file a class: their order in `label` numbers the classes, so leave label_map out")
+        if self.root is not None and self.layout not in LABEL_FILES:
+            raise ValueError(f"root belongs to the layouts {', '.join(LABEL_FILES)}; in {self.layout}, path is the root")
+        if self.threshold is not None and (self.task != "segmentation" or self.label_map is not None):
+            raise ValueError("threshold makes masks of 0 and 1 for task segmentation; it goes without label_map")
+        if self.mask_geometry != "affine" and (self.task != "segmentation" or self.modality != "ct"):
+            raise ValueError("mask_geometry is for CT volumes with masks")
+        if self.offset is not None and self.modality != "ct":
+            raise ValueError(f"offset leads to Hounsfield units and means nothing for {self.modality}")
         return self
 
     @property

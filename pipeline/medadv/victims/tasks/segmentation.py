@@ -41,6 +41,11 @@ class Segmenter(ModelParts):
         """Mean foreground Dice drops by at least `DICE_DROP`."""
         return {"metric": "dice", "drop": DICE_DROP, "condition": "score_clean - score_adversarial >= drop"}
 
+    @property
+    def highest(self) -> int:
+        """The highest class index of an index mask."""
+        return self.classes - 1 if self.head == "softmax" else self.classes
+
     def as_label(self, raw: Any) -> Label:
         """Index mask (*spatial) uint8 for softmax; for sigmoid one mask per class (K, *spatial), from index masks too."""
         mask = np.asarray(raw)
