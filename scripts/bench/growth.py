@@ -6,29 +6,27 @@
 Images of 32 x 32, a victim of a few thousand weights, one attack of one step, one worker. Every step runs in a process of its own, forked
 when everything is imported; what it takes with 16 samples is start-up, and taken off. `shards` is the part of `run` from the first receipt
 to the last. Processor time counts all processes of a step, and is what a verdict rests on: other work on the machine hardly changes it. The
-shortest of several repeats is taken. Memory is the peak of the process itself, and after `+` of the largest that it started.
+smallest figure of several repeats is taken. Memory is the peak of the process itself, and after `+` of the largest that it started.
 
-Named is what takes more than 1.3 times the time a sample of the size before, or 64 MiB more memory. A difference that start-up itself shows
-between its repeats is none; a dash stands where the smaller size took no longer than that.
+Named is what takes more than 1.3 times the time a sample of the size before, or 64 MiB more memory, still when both sizes are measured
+again. A difference that start-up itself shows between its repeats is none; a dash stands where the smaller size took no longer than that.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
+from growth_cost import Cost, measured
 from growth_data import CASES, build
 
 from medadv.evidence.verify import find_damage
@@ -46,16 +44,23 @@ SHORTEST_NOISE_S = 0.05
 LARGE = ("dicom", "csv")
 """Cases that are taken to 10,000 samples; the others end at 1,000."""
 REPEATS = {FEW: 2, 100: 2}
-POLL_S = 0.05
+AGAIN = 2
+"""How often what looks not linear is measured again, at both sizes in turn."""
 
 
 def plan(folder: Path) -> None:
-    """`medadv plan`."""
-    describe(folder / "spec.yaml", Options(), lambda *_: None)
+    """`medadv plan`, without a corpus."""
+    describe(folder / "spec.yaml", Options(out=folder / "none"), lambda *_: None)
 
 
 def run(folder: Path) -> None:
-    """`medadv run`."""
+    """`medadv run`, from nothing."""
+    shutil.rmtree(folder / "corpus", ignore_errors=True)
+    nothing_new(folder)
+
+
+def nothing_new(folder: Path) -> None:
+    """`medadv run` on a corpus that is complete."""
     run_spec(folder / "spec.yaml", Options(), lambda *_: None)
 
 
@@ -79,7 +84,7 @@ def epoch(folder: Path) -> None:
 STEPS: dict[str, Callable[[Path], None]] = {
     "plan": plan,
     "run": run,
-    "nothing new": run,
+    "nothing new": nothing_new,
     "verify": verify,
     "report": report,
     "epoch": epoch,
@@ -87,140 +92,106 @@ STEPS: dict[str, Callable[[Path], None]] = {
 SHARDS = "shards"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a step took once. wall, processor: seconds.  own_mib, others_mib: peaks of its process, and of the largest that it started."""
+class Growth:
+    """What the steps of one case took at each size. Data and corpora stay in `scratch`, so that a step can be measured again."""
 
-    wall: float
-    processor: float
-    own_mib: float
-    others_mib: float = 0.0
+    def __init__(self, case: str, sizes: Sequence[int], scratch: Path) -> None:
+        self.case, self.sizes, self.scratch = case, sizes, scratch
+        self.found: dict[tuple[str, int], list[Cost]] = defaultdict(list)
 
+    def draw(self, count: int) -> None:
+        """Write the data of a size."""
+        measured(lambda: build(self.case, self.folder(count), count))
 
-def high_water(process: int) -> float:
-    """Largest resident size of a process so far, MiB; 0 when it is gone."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+    def folder(self, count: int) -> Path:
+        """Where data and corpus of a size lie."""
+        return self.scratch / f"{self.case}-{count}"
 
+    def measure(self, step: str, count: int) -> None:
+        """Do a step once. `shards` are part of a run; their seconds are those of `count` samples at the rate found."""
+        step = "run" if step == SHARDS else step
+        cost = measured(lambda: STEPS[step](self.folder(count)))
+        self.found[step, count].append(cost)
+        if step == "run":
+            receipts = sorted((self.folder(count) / "corpus" / "shards").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+            seconds = receipts[-1].stat().st_mtime - receipts[0].stat().st_mtime
+            samples = sum(json.loads(path.read_bytes())["samples"] for path in receipts[1:])
+            if samples:
+                seconds *= count / samples
+                self.found[SHARDS, count].append(Cost(seconds, seconds, cost.own_mib, cost.others_mib))
 
-def _step(action: Callable[[], None], answer: Connection) -> None:
-    wall, processor = time.perf_counter(), time.process_time()
-    action()
-    answer.send(Cost(time.perf_counter() - wall, time.process_time() - processor, high_water(os.getpid())))
+    def least(self, step: str, count: int, what: str) -> float:
+        """The smallest figure of a step at a size."""
+        return min((float(getattr(cost, what)) for cost in self.found[step, count]), default=0.0)
 
+    def start_up(self, step: str, clock: str) -> float:
+        """Seconds of a step with few samples."""
+        return self.least(step, FEW, clock) if step != SHARDS else 0.0
 
-def measured(action: Callable[[], None]) -> Cost:
-    """Do something in a process of its own; watch the processes that it starts."""
-    here, there = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_step, args=(action, there))
-    process.start()
-    spent: dict[int, float] = {}
-    peak = 0.0
-    while not here.poll(POLL_S) and process.is_alive():
-        for child in psutil.Process(process.pid).children(recursive=True):
-            try:
-                times = child.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            spent[child.pid] = times.user + times.system
-            peak = max(peak, high_water(child.pid))
-    if not here.poll():
-        raise SystemExit("a step failed, as said above")
-    own = here.recv()
-    process.join()
-    return Cost(own.wall, own.processor + sum(spent.values()), own.own_mib, peak)
+    def noise(self, step: str) -> float:
+        """By how many processor seconds start-up differs from repeat to repeat."""
+        most = max((cost.processor for cost in self.found[step, FEW]), default=0.0)
+        return max(SHORTEST_NOISE_S, most - self.start_up(step, "processor"))
 
+    def seconds(self, step: str, count: int, clock: str) -> float:
+        """Without start-up."""
+        return max(0.0, self.least(step, count, clock) - self.start_up(step, clock))
 
-def shards(folder: Path) -> tuple[float, int]:
-    """Seconds from the first receipt to the last, and the samples made in between."""
-    receipts = sorted((folder / "corpus" / "shards").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    times = [path.stat().st_mtime for path in receipts]
-    return times[-1] - times[0], sum(json.loads(path.read_bytes())["samples"] for path in receipts[1:])
+    def each(self, step: str, count: int, clock: str, noise: float = 0.0) -> float:
+        """Seconds a sample, start-up taken off."""
+        return (self.seconds(step, count, clock) + noise) / (count - (FEW if step != SHARDS else 0))
 
+    def not_linear(self, step: str, before: int, count: int) -> list[str]:
+        """What grows faster than the work from one size to the next."""
+        ratio = self.each(step, count, "processor") / self.each(step, before, "processor", self.noise(step))
+        found = [f"{ratio:.2f} times the time a sample"] if ratio > ALLOWED else []
+        more = max(self.least(step, count, which) - self.least(step, before, which) for which in ("own_mib", "others_mib"))
+        found += [f"{more:.0f} MiB more"] if more > ALLOWED_MIB else []
+        return [f"{self.case}, {step}: {what} at {count:,} than at {before:,}" for what in found]
 
-def one_size(case: str, count: int, steps: Sequence[str], scratch: Path, repeats: int | None) -> dict[str, list[Cost]]:
-    """All repeats of the steps of a case with so many samples; for `shards` the seconds that `count` samples take at the rate found."""
-    folder = scratch / f"{case}-{count}"
-    began = time.monotonic()
-    measured(lambda: build(case, folder, count))
-    drawn = time.monotonic() - began
-    found: dict[str, list[Cost]] = {}
-    for _ in range(repeats or REPEATS.get(count, 1)):
-        shutil.rmtree(folder / "corpus", ignore_errors=True)
-        for step in steps:
-            cost = measured(lambda step=step: STEPS[step](folder))  # type: ignore[misc]
-            found.setdefault(step, []).append(cost)
-            if step == "run":
-                seconds, samples = shards(folder)
-                if samples:
-                    seconds *= count / samples
-                    found.setdefault(SHARDS, []).append(Cost(seconds, seconds, cost.own_mib, cost.others_mib))
-    shutil.rmtree(folder)
-    took = time.monotonic() - began - drawn
-    print(f"{case}: {count} samples drawn in {drawn:.0f} s, all steps in {took:.0f} s", file=sys.stderr, flush=True)
-    return found
+    def row(self, step: str) -> str:
+        """A line of the table."""
+        cells = [f"{self.start_up(step, 'processor'):.2f}"]
+        cells += [" / ".join(f"{1e3 * self.each(step, count, clock):.2f}" for count in self.sizes) for clock in ("processor", "wall")]
+        ratios = [
+            f"{self.each(step, count, 'processor') / self.each(step, before, 'processor'):.2f}"
+            if self.seconds(step, before, "processor") > self.noise(step)
+            else "-"
+            for before, count in pairwise(self.sizes)
+        ]
+        peaks = [[self.least(step, count, which) for count in self.sizes] for which in ("own_mib", "others_mib")]
+        cells += [" / ".join(ratios), " + ".join(" / ".join(f"{peak:.0f}" for peak in each) for each in peaks if any(each))]
+        return f"| {self.case} | {step} | {' | '.join(cells)} |"
 
 
-def compared(case: str, step: str, found: dict[int, dict[str, list[Cost]]], sizes: Sequence[int]) -> tuple[str, list[str]]:
-    """A row of the table, and what is not linear in it."""
-    start = [] if step == SHARDS else found[FEW][step]
-    few = FEW if start else 0
-    startup = {clock: min((getattr(cost, clock) for cost in start), default=0.0) for clock in ("processor", "wall")}
-    noise = max(SHORTEST_NOISE_S, max((cost.processor for cost in start), default=0.0) - startup["processor"])
-    spent = {clock: {n: max(0.0, min(getattr(c, clock) for c in found[n][step]) - startup[clock]) for n in sizes} for clock in startup}
-    each = {clock: {n: seconds / (n - few) for n, seconds in values.items()} for clock, values in spent.items()}
-    peaks = [{n: min(getattr(cost, which) for cost in found[n][step]) for n in sizes} for which in ("own_mib", "others_mib")]
-    ratios, named = [], []
-    for before, count in pairwise(sizes):
-        base = spent["processor"][before]
-        ratio = each["processor"][count] / (base / (before - few)) if base > noise else None
-        ratios.append("-" if ratio is None else f"{ratio:.2f}")
-        if each["processor"][count] > ALLOWED * (base + noise) / (before - few):
-            ratio = each["processor"][count] / ((base + noise) / (before - few))
-            named.append(f"{case}, {step}: at least {ratio:.2f} times the time a sample at {count:,} that it takes at {before:,}")
-        for peak in peaks:
-            if peak[count] - peak[before] > ALLOWED_MIB:
-                named.append(f"{case}, {step}: {peak[count] - peak[before]:.0f} MiB more at {count:,} than at {before:,}")
-    cells = [" / ".join(f"{1e3 * each[clock][count]:.2f}" for count in sizes) for clock in startup]
-    cells += [" / ".join(ratios), " + ".join(" / ".join(f"{peak[count]:.0f}" for count in sizes) for peak in peaks if any(peak.values()))]
-    return f"| {case} | {step} | {startup['processor']:.2f} | {' | '.join(cells)} |", named
-
-
-def one_case(case: str, sizes: Sequence[int], steps: Sequence[str], scratch: Path, repeats: int | None) -> tuple[list[str], list[str]]:
-    """Rows of the table, and what is not linear."""
-    began = time.monotonic()
-    found = {count: one_size(case, count, steps, scratch, repeats) for count in (FEW, *sizes)}
-    rows, named = [], []
-    for step in [s for s in (*steps, SHARDS) if s in found[sizes[0]]]:
-        row, wrong = compared(case, step, found, sizes)
-        print(row, flush=True)
-        rows.append(row)
-        named += wrong
-    print(f"{case}: {time.monotonic() - began:.0f} s in all", file=sys.stderr, flush=True)
-    return rows, named
-
-
-def table(cases: Sequence[str], sizes: Sequence[int], steps: Sequence[str], repeats: int | None) -> list[str]:
-    """Measure the cases; lines of a report."""
-    heads = ["case", "step", "start-up, s", "processor ms a sample", "wall ms a sample", "times the size before", "peak MiB"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    print("\n".join(lines), flush=True)
-    named: list[str] = []
+def grown(case: str, sizes: Sequence[int], steps: Sequence[str], repeats: int | None) -> list[str]:
+    """Print the rows of a case; what is not linear in them."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        for case in cases:
-            allowed = [count for count in sizes if count <= 1000 or case in LARGE]
-            rows, wrong = one_case(case, allowed, steps, Path(scratch), repeats)
-            lines += rows
-            named += wrong
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    end = [f"{time.monotonic() - began:.0f} s; load {load} on {len(os.sched_getaffinity(0))} cores."]
-    end += [f"Not linear: {line}." for line in named] or ["Nothing is named as not linear."]
-    print("\n".join(end), flush=True)
-    return [*lines, "", *end]
+        growth = Growth(case, sizes, Path(scratch))
+        for count in (FEW, *sizes):
+            growth.draw(count)
+            tell(f"{case}: {count} samples drawn", began)
+            for _ in range(repeats or REPEATS.get(count, 1)):
+                for step in steps:
+                    growth.measure(step, count)
+            tell(f"{case}: {count} samples measured", began)
+        shown = [*steps, *([SHARDS] if growth.found[SHARDS, sizes[0]] else [])]
+        for step in shown:
+            for before, count in pairwise(sizes):
+                for _ in range(AGAIN):
+                    if growth.not_linear(step, before, count):
+                        tell(f"{case}: {step} of {before} and {count} once more", began)
+                        growth.measure(step, before)
+                        growth.measure(step, count)
+        print("\n".join(growth.row(step) for step in shown), flush=True)
+        tell(f"{case} is done", began)
+        return [line for step in shown for before, count in pairwise(sizes) for line in growth.not_linear(step, before, count)]
+
+
+def tell(what: str, began: float) -> None:
+    """A line beside the table."""
+    print(f"{time.monotonic() - began:6.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -230,14 +201,22 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10000])
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--repeats", type=int, help="of every size; two of 100 samples and one of more unless given")
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
-    lines = table(arguments.cases or list(CASES), sorted(arguments.sizes), arguments.steps, arguments.repeats)
-    if arguments.write:
-        arguments.write.write_text("\n".join(lines) + "\n")
+    # All but a plan is of a corpus.
+    steps = [step for step in STEPS if step in arguments.steps or (step == "run" and arguments.steps != ["plan"])]
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    heads = ["case", "step", "start-up, s", "processor ms a sample", "wall ms a sample", "times the size before", "peak MiB"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
+    named: list[str] = []
+    for case in arguments.cases or list(CASES):
+        sizes = sorted(count for count in arguments.sizes if count <= 1000 or case in LARGE)
+        named += grown(case, sizes, steps, arguments.repeats)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"\n{time.monotonic() - began:.0f} s; load at the end {load} on {len(os.sched_getaffinity(0))} cores.")
+    print("\n".join(f"Not linear: {line}." for line in named) or "Nothing is named as not linear.")
 
 
 if __name__ == "__main__":
