@@ -263,3 +263,18 @@ def test_text_and_insets_are_excluded_but_not_highlights(tmp_path: Path) -> None
     assert not loaded.region[435:, :118].any()
     assert loaded.region[150:400, 250:].all()
     assert loaded.region.mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("modality", "asked", "message"),
+    [
+        ("fundus", {"exclude_overlay": True}, "exclude_overlay is for endoscopy"),
+        ("ct", {"exclude_overlay": True}, "exclude_overlay is for endoscopy"),
+        ("ct", {"crop": True}, "crop and restrict_to_field are for fundus and endoscopy"),
+        ("ct", {"restrict_to_field": True}, "crop and restrict_to_field are for fundus and endoscopy"),
+        ("xray", {}, "modality='xray': take fundus, endoscopy, ct"),
+    ],
+)
+def test_what_a_modality_has_not_is_refused(tmp_path: Path, modality: str, asked: dict[str, bool], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read_colour(tmp_path / "never looked at.png", modality=modality, **asked)  # type: ignore[arg-type]
