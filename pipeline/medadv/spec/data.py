@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from medadv.spec.base import Settings
+from medadv.spec.modality import Modality
 
-Modality = Literal["ct", "fundus", "endoscopy"]
 Task = Literal["classification", "segmentation", "detection"]
 Layout = Literal["csv", "decathlon", "coco", "yolo", "folders", "dicom"]
 Size = Annotated[int, Field(ge=8, le=8192)]
