@@ -82,7 +82,7 @@ TRANSFORMS: dict[str, Callable[[int], Any]] = {
     "elastic": _elastic,
     "grid distortion": lambda d: RandGridDistortiond(KEYS, prob=1, mode="nearest", padding_mode="zeros"),
     "zoom": lambda d: Zoomd(KEYS, 1.4, mode="nearest", padding_mode="constant"),
-    "rand zoom": lambda d: RandZoomd(KEYS, prob=1, min_zoom=0.6, max_zoom=[1.5] * d, mode="nearest", padding_mode="constant"),
+    "rand zoom": lambda d: RandZoomd(KEYS, prob=1, min_zoom=[0.6] * d, max_zoom=[1.5] * d, mode="nearest", padding_mode="constant"),
     "crop": lambda d: RandSpatialCropd(KEYS, [5] * d, random_size=True),
     "centre crop": lambda d: CenterSpatialCropd(KEYS, [7, 5, 4][:d]),
     "foreground crop": lambda d: CropForegroundd(KEYS, source_key="label"),

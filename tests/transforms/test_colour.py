@@ -287,3 +287,18 @@ def test_portable_maps_of_another_range_are_not_stretched(tmp_path: Path, highes
     assert code_of(path) == "not-8-bit"
     with pytest.raises(InputError, match="not-8-bit"):
         read_mask([path], read_colour(save(tmp_path / "i.png", gradient(2, 4)), modality="fundus"))
+
+
+@pytest.mark.parametrize(
+    ("modality", "asked", "message"),
+    [
+        ("fundus", {"exclude_overlay": True}, "exclude_overlay is for endoscopy"),
+        ("ct", {"exclude_overlay": True}, "exclude_overlay is for endoscopy"),
+        ("ct", {"crop": True}, "crop and restrict_to_field are for fundus and endoscopy"),
+        ("ct", {"restrict_to_field": True}, "crop and restrict_to_field are for fundus and endoscopy"),
+        ("xray", {}, "modality='xray': take fundus, endoscopy, ct"),
+    ],
+)
+def test_what_a_modality_has_not_is_refused(tmp_path: Path, modality: str, asked: dict[str, bool], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read_colour(tmp_path / "never looked at.png", modality=modality, **asked)  # type: ignore[arg-type]

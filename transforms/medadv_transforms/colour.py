@@ -1,5 +1,6 @@
 """Read 8-bit pictures: fundus photographs, endoscopy frames, windowed CT slices."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,21 @@ from .placement import Placement
 
 Modality = Literal["fundus", "endoscopy", "ct"]
 
+
+@dataclass(frozen=True)
+class PictureRules:
+    """What a picture of a modality becomes, and what can be found on it; None where nothing can."""
+
+    channels: int
+    find_field: Callable[[NDArray[np.uint8]], fundus.Field] | None
+    find_overlay: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None
+
+
+PICTURE_RULES: dict[str, PictureRules] = {
+    "fundus": PictureRules(3, fundus.find_field, None),
+    "endoscopy": PictureRules(3, endoscopy.find_field, endoscopy.find_overlay),
+    "ct": PictureRules(1, None, None),
+}
 REDUCING_GAP = 1.5
 """A JPEG is decoded at 1/2, 1/4 or 1/8 when at least this many of the pixels that are left fall on one stored pixel, along each axis.
 
@@ -50,16 +66,19 @@ def read_colour(
     Deterministic: antialiased bilinear resizing, no random numbers.  Raises InputError.
     """
     path = Path(path)
-    if modality != "endoscopy" and exclude_overlay:
-        raise ValueError("exclude_overlay is for endoscopy")
-    if modality == "ct" and (crop or restrict_to_field):
-        raise ValueError("crop and restrict_to_field are for fundus and endoscopy")
+    if modality not in PICTURE_RULES:
+        raise ValueError(f"modality={modality!r}: take {', '.join(PICTURE_RULES)}")
+    rules = PICTURE_RULES[modality]
+    find_field, find_overlay = rules.find_field, rules.find_overlay
+    if exclude_overlay and find_overlay is None:
+        raise ValueError(f"exclude_overlay is for {_those(lambda other: other.find_overlay)}")
+    if (crop or restrict_to_field) and find_field is None:
+        raise ValueError(f"crop and restrict_to_field are for {_those(lambda other: other.find_field)}")
     # Text of a few pixels' height does not survive a reduced decoding.
     picture = _decode_at(path, 1) if exclude_overlay else _decode(path, size, fit)
     field = None
-    if crop or restrict_to_field:
-        find = fundus.find_field if modality == "fundus" else endoscopy.find_field
-        field = find(np.asarray(picture.image))
+    if find_field is not None and (crop or restrict_to_field):
+        field = find_field(np.asarray(picture.image))
     raw_crop = _crop_in_source(picture, field.box) if crop and field is not None else (0, 0, *picture.header.size)
     upright_crop = _upright_box(raw_crop, picture.header)
     placement = Placement.fitted(picture.header.upright_size, upright_crop, size, fit)
@@ -71,8 +90,8 @@ def read_colour(
     allowed: NDArray[np.bool_] | None = None
     if restrict_to_field and field is not None:
         allowed = field.mask
-    if exclude_overlay:
-        overlay = endoscopy.find_overlay(np.asarray(picture.image))
+    if find_overlay is not None and exclude_overlay:
+        overlay = find_overlay(np.asarray(picture.image))
         if allowed is not None and allowed.shape != overlay.shape:
             allowed = np.asarray(Image.fromarray(allowed).resize(overlay.shape[::-1], Image.Resampling.NEAREST))
         allowed = ~overlay if allowed is None else allowed & ~overlay
@@ -82,7 +101,7 @@ def read_colour(
     elif placement.padded:
         region = placement.content()
 
-    image, notes = _channels(pixels, modality)
+    image, notes = _channels(pixels, rules.channels)
     facts: dict[str, Any] = {
         "modality": modality,
         "format": picture.header.format,
@@ -171,9 +190,13 @@ def _place(picture: _Decoded, raw_crop: tuple[int, int, int, int], placement: Pl
     return canvas
 
 
-def _channels(pixels: NDArray[np.uint8], modality: str) -> tuple[NDArray[np.uint8], list[str]]:
+def _those(able: Callable[[PictureRules], object]) -> str:
+    return " and ".join(modality for modality, rules in PICTURE_RULES.items() if able(rules))
+
+
+def _channels(pixels: NDArray[np.uint8], channels: int) -> tuple[NDArray[np.uint8], list[str]]:
     """Channels first: three for photographs, one for CT, so that all images of a corpus share a shape."""
-    if modality == "ct":
+    if channels == 1:
         if pixels.ndim == 2:
             return np.ascontiguousarray(pixels[None]), []
         if not (pixels == pixels[..., :1]).all():

@@ -1,33 +1,36 @@
 """`medadv init`: guess a run spec from a folder."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from medadv.common.errors import SpecError
-from medadv.datasets.guess import guess, spec_text, way_between
+from medadv.datasets.guess import guess
+from medadv.spec.modality import MODALITIES
+
+*_MOST, _LAST = MODALITIES
 
 
 def init(
     folder: Annotated[Path, typer.Argument(help="data folder to look at")],
     out: Annotated[Path, typer.Option("--out", help="spec to write")] = Path("medadv.yaml"),
-    modality: Annotated[str | None, typer.Option(help="ct, fundus or endoscopy, where the guess is wrong")] = None,
+    modality: Annotated[str | None, typer.Option(help=f"{', '.join(_MOST)} or {_LAST}, where the guess is wrong")] = None,
 ) -> None:
     """Look at a data folder, guess its layout, and write a commented run spec.
 
     Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
     """
     from medadv.common.files import writable_file
-    from medadv.spec.data import Modality
+    from medadv.datasets.first_spec import spec_text, way_between
     from medadv.spec.reading import load_spec
 
     if not folder.is_dir():
         raise SpecError(f"{folder}: no such folder; name the one that holds the images")
     if out.exists():
         raise SpecError(f"{out}: exists already; name another file with --out")
-    if modality not in (None, *get_args(Modality)):
-        raise SpecError(f"--modality {modality}: take {', '.join(get_args(Modality))}")
+    if modality not in (None, *MODALITIES):
+        raise SpecError(f"--modality {modality}: take {', '.join(MODALITIES)}")
     found = guess(folder, modality)
     if found is None:
         raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")

@@ -1,10 +1,10 @@
-"""`medadv init`: look at a data folder, guess its layout, and write a commented run spec to go on from."""
+"""What does a data folder seem to hold? Its layout, task and modality, guessed for `medadv init`."""
 
 import csv
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,49 @@ MOST_FILES = 20_000
 """Files looked at; enough to know a layout."""
 MOST_BYTES = 64 << 20
 CLASSES_AT_MOST = 50
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What gives a modality away, and what a first spec of it says."""
+
+    preprocess: str
+    """Lines of YAML, with their comments."""
+    normalize: str
+    epsilon: int
+    kinds: tuple[str, ...] = ()
+    """File types that no other modality has: `volume`, or an ending."""
+    words: tuple[str, ...] = ()
+    """Parts of the names of folders and files."""
+    likeliest_for: tuple[str, ...] = ()
+    """Tasks for which it is taken where nothing else speaks."""
+
+
+ONE_SIZE = "preprocess: {size: [256, 256], fit: pad}   # height, width"
+OF_IMAGENET = "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}   # <- as in training, of values in 0..1"
+FIRST_LOOKS = {
+    "ct": FirstLook(
+        "preprocess: {as: slices}     # or volume: whole CT series",
+        "normalize: {window: [-1000, 400]}   # <- as in training; HU mapped to 0..1",
+        epsilon=60,
+        kinds=("volume", "dcm"),
+    ),
+    "fundus": FirstLook(
+        ONE_SIZE,
+        OF_IMAGENET,
+        epsilon=4,
+        words=("fundus", "retin", "aptos", "idrid", "diabet"),
+        likeliest_for=("classification", "segmentation"),
+    ),
+    "endoscopy": FirstLook(
+        ONE_SIZE,
+        OF_IMAGENET,
+        epsilon=4,
+        words=("polyp", "endosc", "colon", "kvasir", "ead20"),
+        # Boxes on photographs: polyps and instruments far more often than lesions of the retina.
+        likeliest_for=("detection",),
+    ),
+}
 
 
 @dataclass
@@ -42,11 +85,10 @@ def guess(folder: Path, modality: str | None = None) -> Guess | None:
     kinds = Counter(_kind(name) for name in names)
     told = modality or _modality(folder, names, kinds)
     for reading in (_json_layouts, _csv_layout, _yolo, _dicom, _pairs, _folders):
-        found = reading(folder, names, told or "fundus")
+        found = reading(folder, names, told or "")
         if found is not None:
-            if told is None and found.modality == "fundus":
-                # Boxes on photographs: polyps and instruments far more often than lesions of the retina.
-                found.modality = "endoscopy" if found.task == "detection" else "fundus"
+            if told is None:
+                found.modality = next(name for name, look in FIRST_LOOKS.items() if found.task in look.likeliest_for)
                 found.unsure = True
             return found
     return None
@@ -70,10 +112,9 @@ def _kind(name: str) -> str:
 def _modality(folder: Path, names: list[str], kinds: Counter[str]) -> str | None:
     """By file types and names; None where they say nothing."""
     text = " ".join([folder.resolve().name, *names[:200]]).lower()
-    if kinds["volume"] or kinds["dcm"]:
-        return "ct"
-    words = {"fundus": ("fundus", "retin", "aptos", "idrid", "diabet"), "endoscopy": ("polyp", "endosc", "colon", "kvasir", "ead20")}
-    return next((kind for kind, hints in words.items() if any(hint in text for hint in hints)), None)
+    by_kind = (name for name, look in FIRST_LOOKS.items() if any(kinds[kind] for kind in look.kinds))
+    by_word = (name for name, look in FIRST_LOOKS.items() if any(word in text for word in look.words))
+    return next(chain(by_kind, by_word), None)
 
 
 def _json_layouts(folder: Path, names: list[str], modality: str) -> Guess | None:
@@ -195,67 +236,3 @@ def _folders(folder: Path, names: list[str], modality: str) -> Guess | None:
         found.settings["split"] = {"use": next((p for p in ("test", "validation", "val") if p in parts), parts[0])}
     found.classes = max(2, len({n.split("/")[depth - 1] for n in pictures if n.count("/") == depth}))
     return found
-
-
-def spec_text(found: Guess, base: str, name: str) -> str:
-    """The spec as YAML with comments; every value that a folder cannot tell is marked."""
-    ct = found.modality == "ct"
-    lines = [
-        "# Written by medadv init after a look at the folder; every line is a guess until you have read it.",
-        f"name: {_safe(name)}",
-        "data:",
-        f"  modality: {found.modality}            # {'<- ' if found.unsure else ''}ct | fundus | endoscopy",
-        f"  task: {found.task}",
-        f"  layout: {found.layout}",
-        f"  path: {_quoted(base if found.path == '.' else f'{base}/{found.path}')}   # relative to this file",
-        *(f"  {key}: {_value(value)}" for key, value in found.settings.items()),
-        *(f"  # {note}" for note in found.notes),
-        *([] if "group" in found.settings else ["  # group: patient           # column of the patient, so that none crosses splits"]),
-        '  licence: "not stated"      # <- licence of the images; it goes into the manifest',
-        "preprocess: {as: slices}     # or volume: whole CT series"
-        if ct
-        else "preprocess: {size: [256, 256], fit: pad}   # height, width",
-        "victim:                      # <- the model to attack; manifests/README.md lists the ways to name one",
-        *(f"  {line}" for line in _victim(found)),
-        "  weights: victim.safetensors   # <- safetensors or state dict, relative to this file",
-        "  normalize: {window: [-1000, 400]}   # <- as in training; HU mapped to 0..1"
-        if ct
-        else "  normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}   # <- as in training, of values in 0..1",
-        "attacks:                     # epsilon in HU" if ct else "attacks:                     # epsilon in grey levels",
-        *(f"  {kind}-{60 if ct else 4}: {{attack: {kind}, epsilon: {60 if ct else 4}, steps: 10}}" for kind in ("pgd", "smia")),
-        f"output: corpora/{_safe(name)}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _victim(found: Guess) -> list[str]:
-    channels = 1 if found.modality == "ct" else 3
-    if found.task == "segmentation":
-        inner = "channels: [16, 32, 64, 128, 256], strides: [2, 2, 2, 2], num_res_units: 2"
-        return ["network: monai:unet", f"arguments: {{spatial_dims: 2, in_channels: {channels}, out_channels: 2, {inner}}}"]
-    if found.task == "detection":
-        return ["network: torchvision:fcos_resnet18_fpn_gn", f"arguments: {{num_classes: {found.classes}, size: 256}}"]
-    return [
-        "network: monai:resnet18",
-        f"arguments: {{spatial_dims: 2, n_input_channels: {channels}, num_classes: {found.classes}}}",
-    ]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_value(part)}" for key, part in value.items()) + "}"
-    return _quoted(str(value))
-
-
-def _quoted(text: str) -> str:
-    return text if text.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalnum() else json.dumps(text)
-
-
-def _safe(name: str) -> str:
-    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).lstrip("._-")
-    return cleaned[:100] or "corpus"
-
-
-def way_between(start: Path, end: Path) -> str:
-    """The way from one folder to another, as specs have their paths."""
-    return Path(os.path.relpath(end, start)).as_posix()

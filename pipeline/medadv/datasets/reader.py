@@ -28,6 +28,7 @@ from medadv_transforms import (
     read_ct_volume,
     read_mask,
 )
+from medadv_transforms.colour import PICTURE_RULES
 from medadv_transforms.hounsfield import UNSTATED
 from medadv_transforms.nifti import is_nifti
 from medadv_transforms.picture import opened
@@ -73,11 +74,10 @@ class Reader:
     def inspect(self, source: Source) -> Shape:
         """Shape and unit from headers alone, the same for all slices of a source. Raises InputError."""
         if self.is_picture(source):
-            channels = 1 if self.data.modality == "ct" else 3
             with opened(self._paths(source)[0]) as (_, header):
                 size = header.upright_size
                 _check_size(source.size, size, header.size)
-            return Shape((channels, *(self.preprocess.size or size)), "level8", "yx")
+            return Shape((PICTURE_RULES[self.data.modality].channels, *(self.preprocess.size or size)), "level8", "yx")
         if self.preprocess.size is not None:
             raise InputError("wrong-unit", "preprocess.size resizes 8-bit images; CT in HU keeps its grid, or takes preprocess.spacing.")
         shape = self._shape(source)
@@ -142,7 +142,7 @@ class Reader:
             fit=settings.fit,
             crop=settings.crop,
             restrict_to_field=settings.region,
-            exclude_overlay=settings.region and modality == "endoscopy",
+            exclude_overlay=settings.region and PICTURE_RULES[modality].find_overlay is not None,
         )
 
     def _label(self, source: Source, image: LoadedImage, shared: OpenSource | None) -> tuple[Any, list[str]]:

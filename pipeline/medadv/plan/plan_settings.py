@@ -6,7 +6,8 @@ from pydantic import Field, PlainSerializer
 
 from medadv.common.record import Closed, Count, Open, Sha256
 from medadv.spec.attack import AttackSettings
-from medadv.spec.data import Modality, PreprocessSettings, Task
+from medadv.spec.data import PreprocessSettings, Task
+from medadv.spec.modality import Modality
 from medadv.spec.victim import NormalizeSettings
 
 

@@ -20,8 +20,9 @@ from medadv.report.columns import Columns, read_columns
 from medadv.report.estimates import NAMES, metrics, per_class, success
 from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, read_back
-from medadv.report.words import MODALITIES, RESPONSIBLE, citations, methods
+from medadv.report.words import RESPONSIBLE, citations, methods
 from medadv.scoring.intervals import Interval, resamples_for
+from medadv.spec.modality import MODALITIES
 from medadv.store.reader import open_shard
 from medadv_transforms.mask_classes import BACKGROUND
 
@@ -104,17 +105,17 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(here / "style.css").read_text(encoding="utf-8"),
         manifest=manifest,
-        # Volumes and slices are a choice for CT alone, and without a size nothing is fitted.
+        # Volumes and slices are a choice where there are volumes, and without a size nothing is fitted.
         preprocess={
             key: value
             for key, value in plain(manifest.preprocess).items()
-            if (key != "as" or data.modality == "ct") and (key != "fit" or manifest.preprocess.size)
+            if (key != "as" or MODALITIES[data.modality].in_space) and (key != "fit" or manifest.preprocess.size)
         },
         manifest_sha256=hash_file(workspace.manifest),
         normalize=plain(manifest.victim.normalize),
         packages=manifest.environment.packages,
         unit=unit,
-        modality=MODALITIES[data.modality],
+        modality=MODALITIES[data.modality].title,
         attacks=attacks,
         level=f"{resamples_for(columns.task, len(columns.ids))} resamples of the samples",
         rule=_rule(columns, manifest),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medadv.datasets.labels import Array, Boxes
+from medadv.spec.modality import MODALITIES
 from medadv.store.reader import dataset_names, read_answer
 
 SLAB = 32
@@ -23,7 +24,7 @@ class View:
     clean: Any
     adversarial: Any
     position: str
-    """Where a CT slice lies; empty for photographs."""
+    """Where a slice lies in the patient; empty for photographs."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def load_view(file: Any, index: int, attack: str, sample: str) -> View:
         answer("label"),
         answer(f"{prefix}/prediction_clean"),
         answer(f"{prefix}/prediction_adversarial"),
-        _position(affine, at, shape, sample) if str(file.attrs["modality"]) == "ct" else "",
+        _position(affine, at, shape, sample) if MODALITIES[file.attrs["modality"]].in_space else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from medadv.corpus.manifest import Manifest
 from medadv.spec.attack import AttackSettings
+from medadv.spec.modality import MODALITIES
 
 SOURCES = {
     "fgsm": "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015. arXiv:1412.6572.",
@@ -20,7 +21,6 @@ SOFTWARE = (
     "Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity. "
     "IEEE Transactions on Image Processing 13 (2004). The SSIM here is MONAI's.",
 )
-MODALITIES = {"ct": "CT", "fundus": "fundus", "endoscopy": "endoscopy"}
 RESPONSIBLE = (
     "This corpus was made to train models against perturbed input and to measure how much they give way. Its images are derived and "
     "synthetic: they show no patient's state, and must not reach a clinical system, a picture archive or an unwitting reader. Do not "
@@ -43,7 +43,7 @@ def methods(manifest: Manifest, unit: str) -> str:
     split = f" of the split '{data.split}'" if data.split else ""
     weights = (victim.weights_sha256 or "not stated")[:16]
     return (
-        f"Adversarial examples were made from {manifest.samples} {MODALITIES[data.modality]} samples{split} with medadv "
+        f"Adversarial examples were made from {manifest.samples} {MODALITIES[data.modality].title} samples{split} with medadv "
         f"{manifest.tool.version} against {victim.network} ({victim.parameters:,} parameters, weights SHA-256 {weights}); "
         f"{truth}. Attacks: {attacks}. Perturbations are whole {unit}, bounded in L-infinity on the stored grid and clipped to the "
         f"range of the stored unit; success was scored on images read back. Seed {execution.seed}, {execution.precision} on "

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from medadv.spec.base import Settings
+from medadv.spec.modality import Modality
 
-Modality = Literal["ct", "fundus", "endoscopy"]
 Task = Literal["classification", "segmentation", "detection"]
 Layout = Literal["csv", "decathlon", "coco", "yolo", "folders", "dicom", "nnunet"]
 LABEL_FILES = ("csv", "decathlon", "coco", "yolo")

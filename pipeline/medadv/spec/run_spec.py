@@ -8,6 +8,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.execution import ExecutionSettings
+from medadv.spec.modality import MODALITIES
 from medadv.spec.victim import VictimSettings
 
 
@@ -30,24 +31,27 @@ class RunSpec(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        three_d = self.data.modality == "ct" and self.preprocess.as_ == "volume" and self.data.layout in ("decathlon", "dicom")
-        if self.data.modality != "ct" and (self.preprocess.spacing or self.preprocess.orientation or self.preprocess.as_ == "slices"):
-            raise ValueError(f"preprocess: spacing, orientation and as: slices belong to CT, not to {self.data.modality}")
-        if self.data.modality in ("fundus", "endoscopy") and self.preprocess.size is None:
+        rules = MODALITIES[self.data.modality]
+        three_d = rules.in_space and self.preprocess.as_ == "volume" and self.data.layout in ("decathlon", "dicom")
+        if not rules.in_space and (self.preprocess.spacing or self.preprocess.orientation or self.preprocess.as_ == "slices"):
+            others = " and ".join(other.title for other in MODALITIES.values() if other.in_space)
+            raise ValueError(f"preprocess: spacing, orientation and as: slices belong to {others}, not to {self.data.modality}")
+        if rules.one_size and self.preprocess.size is None:
             raise ValueError("preprocess.size is missing: colour images have one size per corpus, such as size: [256, 256]")
-        if self.data.modality in ("fundus", "endoscopy") and self.victim.normalize.window is not None:
+        if not rules.hu_window and self.victim.normalize.window is not None:
             raise ValueError("victim.normalize.window is a HU window; 8-bit images take mean and std")
         if not three_d and self.victim.window is not None and len(self.victim.window) not in (2, 3):
             raise ValueError(f"victim.window={list(self.victim.window)} needs two or three lengths")
-        unit = "HU" if self.data.modality == "ct" else "grey levels"
         for name, attack in self.attacks.items():
-            if self.data.modality != "ct" and attack.epsilon > 255:
-                raise ValueError(f"attacks.{name}: epsilon={attack.epsilon:g} is more than the whole range of 255 {unit}")
-            if self.data.modality != "ct" and attack.sigma_unit == "mm":
+            if rules.most_epsilon is not None and attack.epsilon > rules.most_epsilon:
+                raise ValueError(
+                    f"attacks.{name}: epsilon={attack.epsilon:g} is more than the whole range of {rules.most_epsilon} {rules.unit}"
+                )
+            if not rules.in_space and attack.sigma_unit == "mm":
                 raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
             if 0 < attack.epsilon < 1:
                 raise ValueError(
-                    f"attacks.{name}: epsilon={attack.epsilon:g} {unit} is less than one step of the lattice; "
-                    f"epsilon counts whole {unit}, so 4/255 is written 4"
+                    f"attacks.{name}: epsilon={attack.epsilon:g} {rules.unit} is less than one step of the lattice; "
+                    f"epsilon counts whole {rules.unit}, so 4/255 is written 4"
                 )
         return self

@@ -1,0 +1,70 @@
+"""What does a first spec say? A guess as a commented run spec, to go on from."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from medadv.datasets.guess import FIRST_LOOKS, Guess
+from medadv.spec.modality import MODALITIES
+from medadv_transforms.colour import PICTURE_RULES
+
+
+def spec_text(found: Guess, base: str, name: str) -> str:
+    """The spec as YAML with comments; every value that a folder cannot tell is marked."""
+    look, unit = FIRST_LOOKS[found.modality], MODALITIES[found.modality].unit
+    lines = [
+        "# Written by medadv init after a look at the folder; every line is a guess until you have read it.",
+        f"name: {_safe(name)}",
+        "data:",
+        f"  modality: {found.modality}            # {'<- ' if found.unsure else ''}{' | '.join(MODALITIES)}",
+        f"  task: {found.task}",
+        f"  layout: {found.layout}",
+        f"  path: {_quoted(base if found.path == '.' else f'{base}/{found.path}')}   # relative to this file",
+        *(f"  {key}: {_value(value)}" for key, value in found.settings.items()),
+        *(f"  # {note}" for note in found.notes),
+        *([] if "group" in found.settings else ["  # group: patient           # column of the patient, so that none crosses splits"]),
+        '  licence: "not stated"      # <- licence of the images; it goes into the manifest',
+        look.preprocess,
+        "victim:                      # <- the model to attack; manifests/README.md lists the ways to name one",
+        *(f"  {line}" for line in _victim(found)),
+        "  weights: victim.safetensors   # <- safetensors or state dict, relative to this file",
+        f"  {look.normalize}",
+        f"attacks:                     # epsilon in {unit}",
+        *(f"  {kind}-{look.epsilon}: {{attack: {kind}, epsilon: {look.epsilon}, steps: 10}}" for kind in ("pgd", "smia")),
+        f"output: corpora/{_safe(name)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _victim(found: Guess) -> list[str]:
+    channels = PICTURE_RULES[found.modality].channels
+    if found.task == "segmentation":
+        inner = "channels: [16, 32, 64, 128, 256], strides: [2, 2, 2, 2], num_res_units: 2"
+        return ["network: monai:unet", f"arguments: {{spatial_dims: 2, in_channels: {channels}, out_channels: 2, {inner}}}"]
+    if found.task == "detection":
+        return ["network: torchvision:fcos_resnet18_fpn_gn", f"arguments: {{num_classes: {found.classes}, size: 256}}"]
+    return [
+        "network: monai:resnet18",
+        f"arguments: {{spatial_dims: 2, n_input_channels: {channels}, num_classes: {found.classes}}}",
+    ]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(part)}" for key, part in value.items()) + "}"
+    return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalnum() else json.dumps(text)
+
+
+def _safe(name: str) -> str:
+    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).lstrip("._-")
+    return cleaned[:100] or "corpus"
+
+
+def way_between(start: Path, end: Path) -> str:
+    """The way from one folder to another, as specs have their paths."""
+    return Path(os.path.relpath(end, start)).as_posix()

@@ -1,0 +1,31 @@
+"""What may be asked of a kind of image? One row a modality: what its stored values are, and what specs and reports follow from that."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Modality = Literal["ct", "fundus", "endoscopy"]
+
+
+@dataclass(frozen=True)
+class ModalityRules:
+    """One kind of image. What its pictures are decoded to says `PICTURE_RULES` in medadv_transforms/colour.py."""
+
+    title: str
+    """As people write it."""
+    unit: str
+    """What epsilon counts, in words."""
+    in_space: bool
+    """Whether voxels have a place in the patient: volumes and their slices, spacing, orientation, lengths in mm."""
+    one_size: bool
+    """Whether sources have sizes of their own, so that a corpus must give the one of its images."""
+    hu_window: bool
+    """Whether a victim may look through a HU window."""
+    most_epsilon: int | None
+    """The whole range of the unit, where an epsilon beyond it is a slip of the pen."""
+
+
+MODALITIES: dict[str, ModalityRules] = {
+    "ct": ModalityRules("CT", "HU", in_space=True, one_size=False, hu_window=True, most_epsilon=None),
+    "fundus": ModalityRules("fundus", "grey levels", in_space=False, one_size=True, hu_window=False, most_epsilon=255),
+    "endoscopy": ModalityRules("endoscopy", "grey levels", in_space=False, one_size=True, hu_window=False, most_epsilon=255),
+}
