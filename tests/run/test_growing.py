@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+from tests.conftest import CLASSIFIER, Said, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.common.errors import IntegrityError, RunError, SpecError
 from medadv.common.stop import Stop
@@ -112,8 +112,8 @@ def test_removed_and_changed_inputs_are_told_once_and_stay_stored(corpus: Path) 
     (data / "labels.csv").write_text("\n".join(row for row in rows if not row.startswith("003.png")) + "\n")
     draw_pictures(corpus.parent / "other", 10, seed=5)
     shutil.copy(corpus.parent / "other" / "004.png", data / "004.png")
-    said: list[str] = []
-    result = run(corpus.parent / "spec.yaml", Options(), lambda phase, done, total, text: said.append(text))
+    said = Said()
+    result = run(corpus.parent / "spec.yaml", Options(), said)
     assert "inputs since they were planned: 1 changed, 1 removed" in said
     assert (result.exit_code, result.new_shards, result.manifest.samples) == (3, 1, 11)
     assert [json.loads(line)["code"] for line in (corpus / "quarantine.jsonl").read_text().splitlines()] == ["changed-input"] * 2

@@ -85,7 +85,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, key: Any) ->
     return counts
 
 
-def plan(folder: Path, **data: Any) -> tuple[Reader, list[PlannedShard]]:
+def plan(folder: Path, preprocess: dict[str, Any] | None = None, **data: Any) -> tuple[Reader, list[PlannedShard]]:
     """Survey a folder and cut it into shards of four."""
     modality = data.get("modality", "ct")
     normalize = {"window": [-1000, 400]} if modality == "ct" else {"mean": [0.5], "std": [0.5]}
@@ -93,7 +93,7 @@ def plan(folder: Path, **data: Any) -> tuple[Reader, list[PlannedShard]]:
         {
             "name": "x",
             "data": {"modality": modality, "task": "segmentation", "path": ".", **data},
-            "preprocess": {"as": "slices"} if modality == "ct" else {"size": [32, 32]},
+            "preprocess": {"as": "slices", **(preprocess or {})} if modality == "ct" else {"size": [32, 32]},
             "victim": {"network": "monai:unet", "normalize": normalize},
             "attacks": {"a": {"attack": "pgd", "epsilon": 4}},
         },
@@ -132,6 +132,7 @@ def volume(folder: Path, count: int) -> None:
     (folder / "t.csv").write_text("file,mask\nct.nii.gz,mask.nii.gz\n")
 
 
+TURNED = {"orientation": "RAS", "spacing": [1.0, 0.5, 2.0]}
 CSV = {"layout": "csv", "path": "t.csv", "label": "mask"}
 DICOM = {"layout": "dicom", "label": "none"}
 
@@ -189,6 +190,52 @@ def test_a_segmentation_object_and_a_multi_frame_object_are_parsed_once(
     assert parsed == {(name, pixels): 1 for name in ("ct.dcm", "seg.dcm") for pixels in (True, False)}
 
 
+@pytest.mark.parametrize("count", [8, 16])
+def test_a_volume_that_is_turned_and_resampled_is_unpacked_once(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume(tmp_path / "volume", count)
+    reader, shards = plan(tmp_path / "volume", TURNED, **CSV)
+    read = counted(monkeypatch, nifti, "_read_bytes", lambda path, limit: (path.name, "all" if limit is None else "header"))
+    samples = loaded(load(reader, shards))
+    assert [sample.facts["orientation"] for sample in samples] == ["RAS"] * count
+    assert read == {("ct.nii.gz", "header"): 1, ("ct.nii.gz", "all"): 1, ("mask.nii.gz", "all"): 1}
+    paths = series(tmp_path / "series", count)
+    reader, shards = plan(tmp_path / "series", TURNED, **DICOM)
+    parsed = counted(monkeypatch, pydicom, "dcmread", lambda path, stop_before_pixels: (Path(path).name, stop_before_pixels))
+    assert len(loaded(load(reader, shards))) == sum(len(shard.samples) for shard in shards) > SHARD
+    assert parsed == {(p.name, pixels): 1 for p in paths for pixels in (True, False)}
+
+
+def test_masks_of_one_class_each_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume(tmp_path, 8)
+    mask = nib.load(tmp_path / "mask.nii.gz")
+    write_nifti(tmp_path / "rest.nii.gz", (mask.get_fdata() == 0).astype(np.uint8), AFFINE)
+    (tmp_path / "t.csv").write_text("file,mask,rest\nct.nii.gz,mask.nii.gz,rest.nii.gz\n")
+    reader, shards = plan(tmp_path, **{**CSV, "label": ["mask", "rest"]})
+    read = counted(monkeypatch, nifti, "_read_bytes", lambda path, limit: (path.name, limit is None))
+    samples = loaded(load(reader, shards))
+    assert {value for sample in samples for value in np.unique(sample.label).tolist()} == {1, 2}
+    assert (read["mask.nii.gz", True], read["rest.nii.gz", True]) == (1, 1)
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_the_unit_of_a_series_without_a_rescale_is_asked_for_once(below: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = {"RescaleIntercept": "0", "PixelRepresentation": 1, "BitsStored": 16, "HighBit": 15}
+    arrays = [stored_values(z).astype(np.int16) - 2000 * (below and z == 7) for z in range(8)]
+    paths = write_series(tmp_path, [ct_slice(z, array=array, **signed) for z, array in enumerate(arrays)])
+    if not below:
+        with pytest.raises(NothingFoundError, match="not-hu"):
+            plan(tmp_path, **DICOM)
+    reader, shards = plan(tmp_path, offset=-1024, **DICOM)
+    parsed = counted(monkeypatch, pydicom, "dcmread", lambda path, stop_before_pixels: (Path(path).name, stop_before_pixels))
+    samples = {sample.affine[2, 3]: sample for sample in loaded(load(reader, shards)) if sample.affine is not None}
+    moved = 0 if below else -1024
+    for place, array in zip(sorted(samples), arrays, strict=True):
+        assert np.array_equal(samples[place].image[0], np.clip(array.T + moved, -1024, 3071))
+        assert samples[place].facts.get("offset_hu") == (None if below else -1024)
+    # Once to look for a value below zero, and once to be read.
+    assert parsed == {**{(p.name, True): 1 for p in paths}, **{(p.name, False): 2 for p in paths}}
+
+
 @pytest.mark.parametrize("layout", ["csv", "coco", "yolo"])
 @pytest.mark.parametrize("count", [8, 16])
 def test_label_files_are_read_by_the_plan_alone(layout: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,15 +288,16 @@ def rewritten(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "hidden"])
-@pytest.mark.parametrize("kind", ["series", "volume", "mask"])
+@pytest.mark.parametrize("kind", ["series", "turned", "volume", "mask"])
 def test_what_changes_while_a_source_is_open_is_noticed(kind: str, how: str, tmp_path: Path) -> None:
     """As when nothing is kept: whatever file of a source changes, its slices are no longer those that were planned."""
-    changed = {"series": "7.dcm", "volume": "ct.nii.gz", "mask": "mask.nii.gz"}[kind]
-    if kind == "series":
+    changed = {"series": "7.dcm", "turned": "7.dcm", "volume": "ct.nii.gz", "mask": "mask.nii.gz"}[kind]
+    if kind in ("series", "turned"):
         series(tmp_path, 12)
     else:
         volume(tmp_path, 12)
-    reader, shards = plan(tmp_path, **(DICOM if kind == "series" else CSV))
+    turned = {"orientation": "RAS"} if kind == "turned" else None
+    reader, shards = plan(tmp_path, turned, **(DICOM if kind in ("series", "turned") else CSV))
     hashes = FileHashes(None)
     assert len(loaded(load(reader, shards[:1], hashes))) == SHARD
     rewritten(tmp_path / changed, how)

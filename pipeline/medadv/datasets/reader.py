@@ -19,6 +19,7 @@ from medadv.datasets.sample import Sample, Shape, spacing_of
 from medadv.datasets.source import Source
 from medadv.datasets.trees import PICTURES
 from medadv.spec.data import DataSettings, PreprocessSettings
+from medadv.spec.modality import MODALITIES
 from medadv_transforms import (
     InputError,
     LoadedImage,
@@ -131,7 +132,7 @@ class Reader:
 
     def is_picture(self, source: Source) -> bool:
         """Whether a sample is an 8-bit picture: CT by its suffix, everything else always."""
-        return self.data.modality != "ct" or source.images[0].lower().endswith(PICTURES)
+        return not MODALITIES[self.data.modality].in_space or source.images[0].lower().endswith(PICTURES)
 
     def _picture(self, path: Path) -> LoadedImage:
         settings, modality = self.preprocess, self.data.modality

@@ -8,6 +8,7 @@ from medadv.datasets.label_files import read_json, read_rows
 from medadv.datasets.series import series_at
 from medadv.datasets.source import Listing, Source
 from medadv.spec.data import DataSettings
+from medadv.spec.modality import MODALITIES
 
 IMAGE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path")
 
@@ -36,7 +37,7 @@ def list_csv(path: Path, data: DataSettings, base: Path) -> Listing:
             name = image.format(**row) if "{" in image else row[image]
         except (KeyError, IndexError, ValueError, AttributeError):
             raise SpecError(f"{path}: data.image={image!r} names no column of {columns}") from None
-        located = listing.locate(name, data.allow_outside, folder=data.modality == "ct") if name else None
+        located = listing.locate(name, data.allow_outside, folder=MODALITIES[data.modality].in_space) if name else None
         if located is None:
             if not name:
                 listing.refuse(f"line {number}", "not-found", "The row names no image.")
@@ -123,7 +124,7 @@ def list_decathlon(path: Path, data: DataSettings, base: Path) -> Listing:
 
 def _add_decathlon(listing: Listing, entry: dict[str, Any], group: str | None, data: DataSettings) -> None:
     name = _only(entry.get("image"))
-    image = listing.locate(name, data.allow_outside, folder=data.modality == "ct") if isinstance(name, str) else None
+    image = listing.locate(name, data.allow_outside, folder=MODALITIES[data.modality].in_space) if isinstance(name, str) else None
     if not isinstance(name, str):
         listing.refuse(str(name)[:200], "not-found", "The record does not name one image file.")
     if image is None:

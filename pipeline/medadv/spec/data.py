@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from medadv.spec.base import Settings
-from medadv.spec.modality import Modality
+from medadv.spec.modality import MODALITIES, Modality
 
 Task = Literal["classification", "segmentation", "detection"]
 Layout = Literal["csv", "decathlon", "coco", "yolo", "folders", "dicom", "nnunet"]
@@ -73,9 +73,9 @@ class DataSettings(Settings):
             raise ValueError(f"root belongs to the layouts {', '.join(LABEL_FILES)}; in {self.layout}, path is the root")
         if self.threshold is not None and (self.task != "segmentation" or self.label_map is not None):
             raise ValueError("threshold makes masks of 0 and 1 for task segmentation; it goes without label_map")
-        if self.mask_geometry != "affine" and (self.task != "segmentation" or self.modality != "ct"):
+        if self.mask_geometry != "affine" and (self.task != "segmentation" or not MODALITIES[self.modality].in_space):
             raise ValueError("mask_geometry is for CT volumes with masks")
-        if self.offset is not None and self.modality != "ct":
+        if self.offset is not None and not MODALITIES[self.modality].in_space:
             raise ValueError(f"offset leads to Hounsfield units and means nothing for {self.modality}")
         return self
 
