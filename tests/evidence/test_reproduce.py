@@ -13,8 +13,8 @@ from tests.conftest import SIZE, draw_pictures, quiet, save_victim, tiny_spec
 
 from medadv.common.errors import SpecError
 from medadv.common.hashing import canonical_json, hash_file
-from medadv.evidence import across
-from medadv.evidence import reproduce as module
+from medadv.corpus.manifest import ShardEntry
+from medadv.evidence import again
 from medadv.evidence.across import check_across
 from medadv.evidence.reproduce import TOLERANCE, reproduce
 from medadv.evidence.rescore import rescore
@@ -175,9 +175,9 @@ def test_a_sample_in_two_splits_is_found(published: Path, tmp_path: Path) -> Non
 def test_each_line_of_the_plan_is_read_once(tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three shards of five batches in all: neither plan nor label file is read again for each."""
     lines, listings = [], []
-    plain, listed = PlannedShard.from_dict, module.list_samples
-    monkeypatch.setattr(PlannedShard, "from_dict", lambda data, *rest: lines.append(data["index"]) or plain(data, *rest))
-    monkeypatch.setattr(module, "list_samples", lambda *given: listings.append(given) or listed(*given))
+    plain, listed = PlannedShard.of_line, again.list_samples
+    monkeypatch.setattr(PlannedShard, "of_line", lambda line, *rest: lines.append(json.loads(line)["index"]) or plain(line, *rest))
+    monkeypatch.setattr(again, "list_samples", lambda *given: listings.append(given) or listed(*given))
     assert reproduce(tiny_corpus, None, data=tiny_corpus.parent / "data").equal
     assert lines == [0, 1, 2]
     assert len(listings) == 1
@@ -193,8 +193,8 @@ def test_a_corpus_is_read_once_however_many_it_is_compared_with(
         manifest["data"]["split"] = split
         (corpus / "manifest.json").write_text(json.dumps(manifest))
     read = []
-    plain = across.load_receipt
-    monkeypatch.setattr(across, "load_receipt", lambda corpus, entry: read.append(corpus) or plain(corpus, entry))
+    plain = ShardEntry.receipt
+    monkeypatch.setattr(ShardEntry, "receipt", lambda entry, corpus: read.append(corpus) or plain(entry, corpus))
     problems, _ = check_across([published, tmp_path / "test", tmp_path / "validation"])
     assert len(problems) == 6
     assert sorted(read) == sorted([published, tmp_path / "test", tmp_path / "validation"] * 3)

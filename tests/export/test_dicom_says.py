@@ -15,7 +15,6 @@ from tests.export.export_cases import AFFINE, dicom_corpus, headers, manifest_of
 
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
-from medadv.corpus.receipt import load_receipt
 from medadv.export.dicom import write_dicom
 from medadv.export.export import Request, export
 from medadv.export.item import Item
@@ -76,10 +75,10 @@ def test_what_the_source_told_is_repeated(facts: dict[str, Any], expected: dict[
 
 
 def test_the_sources_header_comes_through_the_receipt(ct_series: Path, tmp_path: Path) -> None:
-    (entry,) = read_manifest(Workspace(ct_series))["shards"]
-    receipt, _ = load_receipt(ct_series, entry)
+    (entry,) = read_manifest(Workspace(ct_series)).shards
+    receipt, _ = entry.receipt(ct_series)
     assert receipt is not None
-    said = [{key: r["facts"].get(key) for key in ("burned_in_annotation", "lossy_image_compression")} for r in receipt["records"]]
+    said = [{key: r.facts.get(key) for key in ("burned_in_annotation", "lossy_image_compression")} for r in receipt.records]
     assert said == [{"burned_in_annotation": "NO", "lossy_image_compression": "00"}] * 4
     export(ct_series, Request("dicom", tmp_path / "out", clean=True), quiet)
     found = headers(tmp_path / "out")

@@ -1,17 +1,19 @@
 """A small processor tries and trains in fp32 alone, counted product by product; a large one shows that the count would see it."""
 
-import dataclasses
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.conftest import plainly
 from tests.products import Products
 from tests.victims.test_profiles import SHAPES, batch_of, truth_of, victim_of
 
+from medadv.batches.judging import batch_of as batch_of_loaded
 from medadv.batches.loading import Loaded
 from medadv.batches.trial import Trial
 from medadv.datasets.labels import Boxes, Label
@@ -20,7 +22,8 @@ from medadv.datasets.source import Source
 from medadv.plan.model import PlannedSample
 from medadv.prepare.choose_profile import choose_profile
 from medadv.spec.attack import AttackSettings
-from medadv.victims.speed.profiles import exact_profile, with_profile
+from medadv.victims.speed.profiles import Profile, exact_profile, with_profile
+from medadv.victims.victim import Victim
 
 LARGE = ("avx512_bf16", "avx512_fp16")
 
@@ -31,20 +34,26 @@ def trial_of(kind: str) -> Trial:
     label: Label = truth[0].numpy() if kind != "detector" else Boxes(truth[0]["boxes"].numpy(), truth[0]["labels"].numpy())
     sample = Sample(image, "level8", "yx" if image.ndim == 3 else "xyz", None, None, None, None, {})
     loaded = Loaded(PlannedSample("a", "", "", Source((), None)), sample, label, (0, 0))
-    return Trial([loaded], {"pgd": AttackSettings(attack="pgd", epsilon=4, step=1, steps=1)}, 0, torch.device("cpu"))
+    batch = batch_of_loaded([loaded], victim_of(kind), torch.device("cpu"))
+    return Trial(batch, {"pgd": AttackSettings(attack="pgd", epsilon=4, step=1, steps=1)}, 0)
 
 
 @pytest.mark.parametrize(("kind", "large"), [*((kind, False) for kind in sorted(SHAPES)), ("unet 2D", True)])
 def test_what_is_tried(kind: str, large: bool, play: Callable[..., None]) -> None:
     play(*(LARGE if large else ("avx2",)))
     exact = exact_profile(victim_of(kind).module, "cpu")
+
+    def in_profile(profile: Profile) -> Victim:
+        model = victim_of(kind)
+        return replace(plainly(model), attacked=with_profile(model, profile, SHAPES[kind]))
+
     with Products() as products:
-        _, records = choose_profile(lambda p: with_profile(victim_of(kind), p, SHAPES[kind]), exact, trial_of(kind), lambda _: None)
-    assert not [record for record in records if record["verdict"].startswith("failed")]
+        _, records = choose_profile(in_profile, exact, trial_of(kind), lambda _: None)
+    assert not [record for record in records if record.verdict.startswith("failed")]
     assert products.count["fp32"] > 0
     assert ("bf16" in products.count) == large
     assert large or set(products.count) == {"fp32"}
-    assert any("bf16" in record["profile"] for record in records) == large
+    assert any("bf16" in record.profile for record in records) == large
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -59,7 +68,7 @@ def test_recipes_are_trained_in_what_is_fast(large: bool, play: Callable[..., No
     settings = train_victims.normalisation(images)
     arguments: dict[str, Any] = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4}
     for bears in (True, False):
-        recipe = dataclasses.replace(train_victims.RECIPES[0], bears_bf16=bears, epochs=1, batch=2)
+        recipe = replace(train_victims.RECIPES[0], bears_bf16=bears, epochs=1, batch=2)
         network = train_victims.build_network("monai:densenet121", {**arguments, "block_config": [2, 2]})
         with Products() as products:
             train_victims.fit(recipe, train_victims.trainee(network, data), data, settings)

@@ -54,7 +54,7 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
     attack = request.attack or next(iter(manifest.attacks))
     if attack not in manifest.attacks:
         raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest.attacks)}")
-    if any(writable_folder(request.out).iterdir()):
+    if request.out.exists() and any(writable_folder(request.out).iterdir()):
         raise SpecError(f"{request.out} is not empty; give a new folder")
     kinds: list[str | None] = [attack, None] if request.clean else [attack]
     wanted = set(request.samples)
@@ -63,6 +63,7 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
         raise SpecError(f"no sample {missing[0]} in this corpus; the ids stand in shards/*.json")
     refuse_repeats(_names(root, manifest, request.kind, kinds, wanted))
     patients = _patients(listed)
+    writable_folder(request.out)
     files: list[Path] = []
     rows: list[dict[str, Any]] = []
     scored: list[tuple[Item, Native]] = []
