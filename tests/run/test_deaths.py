@@ -11,10 +11,11 @@ from medadv.common.log import Log
 from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.plan.frozen import generations
+from medadv.plan.model import PlannedShard
 from medadv.prepare.request import Options
 from medadv.run import journal, part
 from medadv.run.deaths import suspect, without
-from medadv.run.job import Job
+from medadv.run.job import Diagnosis, Job
 from medadv.run.watch import Watch
 
 
@@ -32,7 +33,7 @@ def test_a_part_that_died_again_and_again_goes_on_without_the_sample_that_kills(
     victim = next(plan.lines()).samples[1].id
     for _ in range(journal.TOLERATED + 1):
         journal.begin(workspace, "shard-00000", "part")
-    monkeypatch.setattr(part, "diagnose", lambda job: [victim])
+    monkeypatch.setattr(part, "diagnose", lambda job: Diagnosis((victim,)))
     done = part.run_part(spec, "1/1", options, quiet, Stop())
     assert (done.shards, done.samples, done.quarantined, done.exit_code) == (1, 3, 1, 3)
     assert [event["deaths"] for event in logged(workspace, "deaths")] == [journal.TOLERATED + 1]
@@ -44,9 +45,9 @@ def test_without_a_sample_to_blame_the_shard_is_tried_once_more(tmp_path: Path) 
     workspace = Workspace(tmp_path)
     workspace.make()
     watch = Watch(quiet, Log(workspace.log), 1, 1)
-    job = Job(str(tmp_path), 0, {"index": 0}, False, "lock", "token")
+    job = Job(str(tmp_path), 0, PlannedShard(0, (1, 1), (), 1), False, "lock", "token")
     suspect(job, 5, watch)
-    last = without(job, [], workspace, watch)
+    last = without(job, Diagnosis(()), workspace, watch)
     assert (last.tolerated, last.excluded) == (1, ())
     with pytest.raises(RunError, match="no sample of it kills one alone"):
         suspect(last, 1, watch)

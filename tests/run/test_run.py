@@ -158,5 +158,5 @@ def test_a_corpus_made_with_helpers_is_the_same_corpus(tmp_path: Path, monkeypat
     before = run(spec, Options(), quiet)
     monkeypatch.setattr(shard, "helpers", lambda _: 4)
     after = run(spec, Options(out=tmp_path / "other"), quiet)
-    assert before.manifest["content_root"] == after.manifest["content_root"]
-    assert len(before.manifest["shards"]) == 3
+    assert before.manifest.content_root == after.manifest.content_root
+    assert len(before.manifest.shards) == 3
