@@ -38,7 +38,7 @@ def photographs(folder: Path, cut: int | None) -> Path:
 def test_nothing_is_left_where_no_input_can_be_read(cut: int | None, tmp_path: Path) -> None:
     spec = photographs(tmp_path, cut)
     before = tree(tmp_path)
-    with pytest.raises(SpecError, match=r"no usable sample.*3 cannot be used, the first as decode-failed: The file is damaged"):
+    with pytest.raises(SpecError, match=r"no usable sample.*3 cannot be used(, the first as decode-failed)?: The file is damaged"):
         run(spec, Options(), quiet)
     assert tree(tmp_path) == before
 
