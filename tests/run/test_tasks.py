@@ -20,6 +20,8 @@ from medadv.evidence.rescore import rescore
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.run.run import Result, run
+from medadv.victims.loading import VictimRequest
+from medadv.victims.victim import Victim
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -171,12 +173,17 @@ def test_volumes_of_several_shapes_share_one_loaded_victim(tmp_path: Path, monke
         records.append({"image": f"image{index}.nii.gz", "label": f"mask{index}.nii.gz"})
     (tmp_path / "data" / "dataset.json").write_text(json.dumps({"name": "chest", "training": records}))
     save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": 3, **UNET})
-    loads, load = [], equipment.VictimRequest.load
-    monkeypatch.setattr(equipment.VictimRequest, "load", lambda *a: loads.append(a[2:]) or load(*a))
+    loads = []
+
+    class Counted(VictimRequest):
+        def load(self, *given: Any) -> Victim:
+            loads.append(given)
+            return super().load(*given)
+
+    monkeypatch.setattr(equipment, "VictimRequest", Counted)
     result = run(segmentation_spec(tmp_path, 3), Options(), quiet)
     assert (result.manifest.samples, len(result.manifest.shards)) == (3, 3)
-    # Once to see whether it fits, once in the worker.
-    assert len(loads) == 2
+    assert len(loads) == 1
     assert verify(result.corpus) == []
 
 
