@@ -34,11 +34,15 @@ def photographs(folder: Path, cut: int | None) -> Path:
     return tiny_spec(folder, output="made/here/corpus", sanity_samples=0)
 
 
-@pytest.mark.parametrize("cut", [None, 40], ids=["seen in the headers", "seen while loading"])
-def test_nothing_is_left_where_no_input_can_be_read(cut: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cut", "counted"),
+    [(None, r"3 cannot be used, the first as decode-failed: The file is damaged"), (40, r"3 cannot be used: The file is damaged")],
+    ids=["seen in the headers", "seen while loading"],
+)
+def test_nothing_is_left_where_no_input_can_be_read(cut: int | None, counted: str, tmp_path: Path) -> None:
     spec = photographs(tmp_path, cut)
     before = tree(tmp_path)
-    with pytest.raises(SpecError, match=r"no usable sample.*3 cannot be used(, the first as decode-failed)?: The file is damaged"):
+    with pytest.raises(SpecError, match=rf"no usable sample.*{counted}"):
         run(spec, Options(), quiet)
     assert tree(tmp_path) == before
 
