@@ -10,6 +10,7 @@ Phantoms that are scored were not trained on. Prints the Dice of every seed.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from itertools import count
@@ -23,13 +24,13 @@ from monai.networks.nets import UNet
 from monai.transforms import Compose, Flipd
 from torch.utils.data import DataLoader
 
-from medadv.common.hashing import canonical_json
-from medadv.store.layout import ShardContent
-from medadv.store.writer import write_content
 from medadv.training.collate import collate
 from medadv.training.dataset import CorpusDataset
 
-SIDE = {2: 48, 3: 24}
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.training.small_corpora import write_corpus
+
+SIDE = {2: 32, 3: 24}
 PHANTOMS, HELD_OUT, BATCH = 96, 32, 8
 STEPS = {2: 300, 3: 300}
 RATE = 4e-3
@@ -55,23 +56,9 @@ def phantom(dims: int, draw: np.random.Generator) -> tuple[Any, Any]:
 def write(root: Path, dims: int, number: int, seed: int) -> Path:
     """A corpus of phantoms, just enough of one to be trained on."""
     draw = np.random.default_rng([seed, dims])
-    drawn = [phantom(dims, draw) for _ in range(number)]
-    image = np.stack([image for image, _ in drawn])[:, None]
-    arrays = {
-        "image": image,
-        "label": np.stack([mask for _, mask in drawn]),
-        "sample_id": np.array([str(index) for index in range(number)], "S"),
-        "group_id": np.array([str(index) for index in range(number)], "S"),
-        "attacks/none/perturbation": np.zeros(image.shape, np.int8),
-        "attacks/none/success": np.zeros(number, np.uint8),
-    }
-    (root / "shards").mkdir(parents=True)
-    axes = {"spatial_axes": "yx" if dims == 2 else "xyz", "unit": "level8"}
-    write_content(root / "shards" / "shard-00000.h5", ShardContent({"/": axes}, arrays), dims)
-    shards = [{"path": "shards/shard-00000.h5", "samples": number}]
-    manifest = {"attacks": {"none": {"epsilon": 1}}, "shards": shards, "victim": {"weights_sha256": ""}, "execution": {"codec": "gzip"}}
-    (root / "manifest.json").write_bytes(canonical_json(manifest))
-    return root
+    images, masks = zip(*(phantom(dims, draw) for _ in range(number)), strict=True)
+    image, axes = np.stack(images)[:, None], "yx" if dims == 2 else "xyz"
+    return write_corpus(root, image, np.stack(masks), np.zeros(image.shape, np.int8), axes=axes, task="segmentation")
 
 
 def train(dataset: CorpusDataset, dims: int, steps: int, seed: int) -> Any:
