@@ -25,6 +25,7 @@ from medadv.compare.scores import Scores, paired_difference
 from medadv.compare.table import Bench, table
 from medadv.compare.write import as_records, as_text
 from medadv.datasets.labels import Boxes, Prediction
+from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.classification import Classifier
@@ -167,7 +168,7 @@ def test_paired_difference_sees_what_separate_intervals_hide() -> None:
 def test_scores_of_detection() -> None:
     class Stub:
         task = "detection"
-        success_rule = {"score_threshold": 0.5}  # noqa: RUF012
+        success_rule = SuccessRule(metric="true boxes matched", condition="", score_threshold=0.5)
 
         def score(self, prediction: Prediction, label: Boxes) -> float:
             return 0.0

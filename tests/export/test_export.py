@@ -20,7 +20,7 @@ from medadv.common.errors import SpecError
 from medadv.datasets.labels import Boxes
 from medadv.export.dicom import write_dicom
 from medadv.export.export import Request, export
-from medadv.export.item import Item
+from medadv.export.item import Item, Written
 from medadv.export.native import to_native
 from medadv.export.nifti import write_nifti
 from medadv.export.png import write_labels, write_png
@@ -103,7 +103,7 @@ def test_photographs_become_secondary_captures(tmp_path: Path) -> None:
 
 def test_png_and_labels_of_a_whole_corpus(tiny_corpus: Path, tmp_path: Path) -> None:
     summary = export(tiny_corpus, Request("png", tmp_path / "out", "pgd-8", clean=True), quiet)
-    assert (summary["samples"], summary["files"]) == (10, 22)
+    assert (summary.samples, summary.files) == (10, 22)
     load = LoadImage(reader=PILReader(), ensure_channel_first=True, dtype=np.uint8)
     dataset = CorpusDataset(tiny_corpus, "pgd-8")
     lines = (tmp_path / "out" / "labels.csv").read_text().splitlines()
@@ -120,7 +120,7 @@ def test_boxes_become_coco(tmp_path: Path) -> None:
     image = np.zeros((3, 20, 30), np.uint8)
     item = Item("b0", "smia-4", image, "level8", "yx", Boxes.of([[1, 2, 11, 7]], [1]), None, {})
     (path,) = write_png(tmp_path, item, manifest_of({"smia-4": ("smia", 4.0)}, "level8", ["polyp"]))
-    rows = [{"file": path.name, "sample": "b0", "attack": "smia-4", "label": item.label, "size": (30, 20)}]
+    rows = [Written(path.name, "b0", "smia-4", item.label, (30, 20))]
     (labels,) = write_labels(tmp_path, rows, MANIFEST)
     coco = json.loads(labels.read_text())
     assert coco["annotations"][0]["bbox"] == [1, 2, 10, 5]
@@ -193,14 +193,15 @@ def test_lossy_export_scores_what_the_files_hold(tmp_path: Path) -> None:
             logits = network(torch.from_numpy((levels / 255 - 0.5) / 0.25).permute(2, 0, 1)[None])
         scores.append(float(logits.softmax(1)[0, int(row["label"])]))
     assert len(scores) == 4
-    assert summary["metrics"]["score_exported"] == pytest.approx(np.mean(scores), abs=1e-4)
-    assert abs(summary["metrics"]["score_exported"] - summary["metrics"]["score_stored"]) > 1e-3
+    assert summary.metrics is not None
+    assert summary.metrics["score_exported"] == pytest.approx(np.mean(scores), abs=1e-4)
+    assert abs(summary.metrics["score_exported"] - summary.metrics["score_stored"]) > 1e-3
 
 
 def test_a_corpus_that_was_never_scaled_needs_no_score(tiny_corpus: Path, tmp_path: Path) -> None:
     summary = export(tiny_corpus, Request("png", tmp_path / "out", grid="native", lossy=True), quiet)
-    assert "metrics" not in summary
-    assert summary["grid"] == "native"
+    assert summary.metrics is None
+    assert summary.grid == "native"
 
 
 def test_requests_that_cannot_be_met_say_so(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_masks_that_overlap_become_one_file_per_class(tmp_path: Path) -> None:
     assert write_png(tmp_path, replace(item, attack=None), MANIFEST) == [tmp_path / "n0_clean.png"]
     for name, mask in zip(names, item.label, strict=True):
         assert np.array_equal(np.asarray(Image.open(tmp_path / name)), mask)
-    rows = [{"file": files[0].name, "sample": "n0", "attack": "smia-4", "label": item.label, "size": (40, 32)}]
+    rows = [Written(files[0].name, "n0", "smia-4", item.label, (40, 32))]
     (labels,) = write_labels(tmp_path, rows, MANIFEST)
     with labels.open() as stream:
         (row,) = csv.DictReader(stream)

@@ -105,7 +105,7 @@ def test_an_export_that_would_write_a_file_twice_writes_none(older: Path, kind: 
 
 def test_an_export_under_such_a_name_is_whole_where_nothing_meets(older: Path, tmp_path: Path) -> None:
     summary = export(older, Request("nifti", tmp_path / "out", "clean"), quiet)
-    assert summary["files"] == len(list((tmp_path / "out").iterdir())) == 2 * 8 + 1
+    assert summary.files == len(list((tmp_path / "out").iterdir())) == 2 * 8 + 1
 
 
 def test_a_sample_that_stands_twice_is_not_written_twice(tiny_corpus: Path, tmp_path: Path) -> None:

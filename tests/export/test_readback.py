@@ -49,7 +49,7 @@ def test_nifti_by_nibabel_and_simpleitk(which: str, request: pytest.FixtureReque
     corpus = request.getfixturevalue(which)
     summary = export(corpus, Request("nifti", tmp_path / "out", "pgd-90", clean=True), quiet)
     truth = stored(corpus, "pgd-90")
-    assert summary["files"] == 3 * len(truth) + 1
+    assert summary.files == 3 * len(truth) + 1
     shape = SHAPE if which == "ct_volumes" else (*SHAPE[:2], 1)
     for sample, parts in truth.items():
         _, index = series_of(sample)

@@ -1,6 +1,7 @@
 """`medadv export`."""
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +51,8 @@ def export(
         request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code)
         summary = write(corpus, request, show)
     if as_json:
-        print(json.dumps(summary))
+        print(json.dumps({key: value for key, value in asdict(summary).items() if value is not None}))
     else:
-        print(f"{out}: {summary['files']} files of {summary['samples']} samples, not for clinical use")
-        if "metrics" in summary:
-            print(f"  scored again after resampling: {summary['metrics']}")
+        print(f"{out}: {summary.files} files of {summary.samples} samples, not for clinical use")
+        if summary.metrics is not None:
+            print(f"  scored again after resampling: {summary.metrics}")

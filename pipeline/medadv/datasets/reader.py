@@ -152,11 +152,13 @@ class Reader:
             label_map = self.data.label_map
             files = [self.root / name for name in source.masks]
             multilabel = self.overlapping and (label_map is not None or len(files) > 1)
-            meaning: dict[str, Any] = {"ignore": label.get("ignore"), "voxels": self.data.mask_geometry == "voxels"}
+            ignore, voxels = label.get("ignore"), self.data.mask_geometry == "voxels"
             if shared is not None:
-                return shared.mask(image, label_map, multilabel=multilabel, **meaning).onto(image)
-            levels: dict[str, Any] = {"threshold": self.data.threshold, "white": label.get("white")}
-            return read_mask(files, image, label_map, multilabel=multilabel, **meaning, **levels)
+                return shared.mask(image, label_map, multilabel=multilabel, ignore=ignore, voxels=voxels).onto(image)
+            threshold, white = self.data.threshold, label.get("white")
+            return read_mask(
+                files, image, label_map, multilabel=multilabel, ignore=ignore, voxels=voxels, threshold=threshold, white=white
+            )
         if isinstance(label, dict) and "segments" in label:
             assert image.placement is not None
             drawn = draw_segments(label, image.placement.source_size, multilabel=self.overlapping)

@@ -8,10 +8,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from medadv.common.hashing import ArrayHash, hash_array
+from medadv.common.record import parse
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.receipt import Receipt, SampleRecord
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
+from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
 from medadv.store.reader import datasets, sample_blocks
@@ -61,7 +63,7 @@ def _attributes(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> I
         attributes = file[f"attacks/{attack}"].attrs
         if not same_settings(attributes, settings) or float(attributes["epsilon"]) != settings.epsilon or attributes["norm"] != "linf":
             yield Finding(name, f"settings of {attack} differ from the manifest's")
-        json.loads(str(attributes["success_rule"]))
+        parse(SuccessRule, str(attributes["success_rule"]))
 
 
 def same_settings(attributes: Any, settings: AttackSettings) -> bool:

@@ -4,19 +4,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_folder
 from medadv.common.progress import Progress
+from medadv.common.record import Json
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.evidence.published import load_published_victim
 from medadv.evidence.rescore import predict
 from medadv.export.dicom import write_dicom
-from medadv.export.item import Item
+from medadv.export.item import Item, Written
 from medadv.export.marks import SERIES
 from medadv.export.names import image_file, mask_files, refuse_repeats, series_of
 from medadv.export.native import Native, to_native
@@ -41,8 +41,21 @@ class Request:
     trust_code: bool = False
 
 
-def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
-    """Write the files; returns counts, and for --lossy the scores of what was written.
+@dataclass(frozen=True)
+class Exported:
+    """What was written.  metrics: for --lossy, mean score of the samples as stored and as exported.  files: their number."""
+
+    samples: int
+    attack: str
+    grid: str
+    notice: str
+    metrics: dict[str, float] | None
+    files: int
+    out: str
+
+
+def export(root: Path, request: Request, progress: Progress) -> Exported:
+    """Write the files.
 
     Raises:
         SpecError: an unknown attack or sample, a file that would be written twice, a format that cannot hold the images, resampling
@@ -65,7 +78,7 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
     patients = _patients(listed)
     writable_folder(request.out)
     files: list[Path] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[Written] = []
     scored: list[tuple[Item, Native]] = []
     written: set[str] = set()
     for item in _items(root, manifest, kinds, wanted, progress):
@@ -75,16 +88,17 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
         written.add(item.sample)
         size = (native.item.image.shape[-1], native.item.image.shape[-2])
         name = made[0].relative_to(request.out).as_posix()
-        rows.append({"file": name, "sample": item.sample, "attack": item.attack, "label": native.item.label, "size": size})
+        rows.append(Written(name, item.sample, item.attack, native.item.label, size))
         if native.back is not None and item.attack is not None:
             scored.append((item, native))
     if request.kind == "png":
         files += write_labels(request.out, rows, manifest)
-    summary: dict[str, Any] = {"samples": len(written), "attack": attack, "grid": request.grid, "notice": SERIES}
-    if scored:
-        summary["metrics"] = _scores(root, manifest, scored, request)
+    summary: dict[str, Json] = {"samples": len(written), "attack": attack, "grid": request.grid, "notice": SERIES}
+    metrics = _scores(root, manifest, scored, request) if scored else None
+    if metrics is not None:
+        summary["metrics"] = metrics
     (request.out / "export.json").write_text(json.dumps({**summary, "corpus_content_root": manifest.content_root}, indent=1))
-    return {**summary, "files": len(files) + 1, "out": str(request.out)}
+    return Exported(len(written), attack, request.grid, SERIES, metrics, len(files) + 1, str(request.out))
 
 
 def _write(request: Request, item: Item, manifest: Manifest, patients: dict[str, str]) -> list[Path]:

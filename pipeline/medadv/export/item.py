@@ -21,3 +21,14 @@ class Item:
     label: Label
     affine: Array | None
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Written:
+    """An image that was written.  file: its name below the export's folder.  size: (width, height)."""
+
+    file: str
+    sample: str
+    attack: str | None
+    label: Label
+    size: tuple[int, int]

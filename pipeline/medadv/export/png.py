@@ -10,9 +10,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from medadv.common.errors import SpecError
+from medadv.common.record import Json
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Boxes, Label
-from medadv.export.item import Item
+from medadv.export.item import Item, Written
 from medadv.export.marks import CLEAN_SERIES, SERIES, derivation
 from medadv.export.names import image_file, mask_files
 
@@ -38,15 +39,13 @@ def write_png(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
     return files
 
 
-def write_labels(folder: Path, items: list[dict[str, Any]], manifest: Manifest) -> list[Path]:
+def write_labels(folder: Path, items: list[Written], manifest: Manifest) -> list[Path]:
     """labels.csv for classes and masks, annotations.json in COCO form for boxes.
 
     Of several values a label, as of several mask files, labels.csv holds all in the order of the classes, joined by a space.
-
-    items: {"file", "sample", "attack", "label", "size": (width, height)} of every image written.
     """
     classes = manifest.data.classes
-    if items and isinstance(items[0]["label"], Boxes):
+    if items and isinstance(items[0].label, Boxes):
         path = folder / "annotations.json"
         path.write_text(json.dumps(_coco(items, classes), indent=1))
         return [path]
@@ -55,9 +54,9 @@ def write_labels(folder: Path, items: list[dict[str, Any]], manifest: Manifest) 
         writer = csv.writer(stream)
         writer.writerow(["file", "sample", "attack", "label"])
         for item in items:
-            label = item["label"]
-            shown = " ".join(_masks(item["sample"], label) or map(str, label.reshape(-1).tolist()))
-            writer.writerow([item["file"], item["sample"], item["attack"] or "", shown])
+            assert not isinstance(item.label, Boxes)
+            shown = " ".join(_masks(item.sample, item.label) or map(str, item.label.reshape(-1).tolist()))
+            writer.writerow([item.file, item.sample, item.attack or "", shown])
     return [path]
 
 
@@ -68,20 +67,21 @@ def _masks(sample: str, label: Label) -> dict[str, Array]:
     return dict(zip(names, label[None] if label.ndim == 2 else label, strict=True))
 
 
-def _coco(items: list[dict[str, Any]], classes: list[str] | None) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+def _coco(items: list[Written], classes: list[str] | None) -> Json:
+    images: list[Json] = []
+    annotations: list[Json] = []
     seen: set[int] = set()
     for number, item in enumerate(items, start=1):
-        width, height = item["size"]
-        images.append({"id": number, "file_name": item["file"], "width": width, "height": height})
-        for box, category in zip(item["label"].boxes.tolist(), item["label"].classes.tolist(), strict=True):
+        width, height = item.size
+        images.append({"id": number, "file_name": item.file, "width": width, "height": height})
+        assert isinstance(item.label, Boxes)
+        for box, category in zip(item.label.boxes.tolist(), item.label.classes.tolist(), strict=True):
             x0, y0, x1, y1 = box
             seen.add(category)
             bounds = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": category, **bounds})
     names = dict(enumerate(classes or [], start=1))
-    categories = [{"id": category, "name": names.get(category, f"class {category}")} for category in sorted(seen | names.keys())]
+    categories: list[Json] = [{"id": category, "name": names.get(category, f"class {category}")} for category in sorted(seen | names.keys())]
     return {"info": {"description": SERIES}, "images": images, "annotations": annotations, "categories": categories}
 
 

@@ -1,6 +1,5 @@
 """Put the report together: facts from the manifest, columns from the shards, pictures of a few samples, one HTML file."""
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jinja2
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_file, write_file
 from medadv.common.hashing import hash_file
-from medadv.common.record import plain
+from medadv.common.record import parse, plain
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.corpus.quarantine import read_quarantine
@@ -22,6 +21,7 @@ from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, read_back
 from medadv.report.words import RESPONSIBLE, citations, methods
 from medadv.scoring.intervals import Interval, resamples_for
+from medadv.scoring.success import SuccessRule
 from medadv.spec.modality import MODALITIES
 from medadv.store.reader import open_shard
 from medadv_transforms.mask_classes import BACKGROUND
@@ -156,5 +156,5 @@ def choose_window(manifest: Manifest, window: str | None) -> tuple[tuple[float, 
 
 def _rule(columns: Columns, manifest: Manifest) -> str:
     with open_shard(columns.places[0][0]) as file:
-        rule = json.loads(str(file[f"attacks/{next(iter(manifest.attacks))}"].attrs["success_rule"]))
-    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in rule.items())
+        rule = parse(SuccessRule, str(file[f"attacks/{next(iter(manifest.attacks))}"].attrs["success_rule"]))
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in sorted(plain(rule).items()))

@@ -18,6 +18,7 @@ from medadv.batches.loading import Loaded, LoadedBatch, batches
 from medadv.common.errors import IntegrityError
 from medadv.common.files import sync
 from medadv.common.hashing import canonical_json, hash_array, hash_file
+from medadv.common.record import plain
 from medadv.common.threads import helpers
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.quarantine import QuarantineRecord
@@ -212,7 +213,7 @@ def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, str
         "parameters": canonical_json(settings.model_dump(mode="json")).decode(),
         "epsilon": settings.epsilon,
         "norm": "linf",
-        "success_rule": canonical_json(victim.scored.success_rule).decode(),
+        "success_rule": canonical_json(plain(victim.scored.success_rule)).decode(),
     }
 
 

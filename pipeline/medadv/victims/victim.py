@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medadv.attacks.objective import Objective
 from medadv.datasets.labels import Label, Prediction
+from medadv.scoring.success import SuccessRule
 
 
 class TaskModel(Objective, Protocol):
@@ -20,8 +21,8 @@ class TaskModel(Objective, Protocol):
         ...
 
     @property
-    def success_rule(self) -> dict[str, Any]:
-        """JSON-able: metric and threshold by which `succeeded` judges."""
+    def success_rule(self) -> SuccessRule:
+        """By what `succeeded` judges."""
         ...
 
     def as_label(self, raw: Any) -> Label:
@@ -83,11 +84,6 @@ class Identity:
     weights_sha256: str
     program_sha256: str | None
     parameters: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For settings and manifest."""
-        return {"weights_sha256": self.weights_sha256, "program_sha256": self.program_sha256, "parameters": self.parameters}
-
 
 @dataclass(frozen=True)
 class Victim:

@@ -1,11 +1,10 @@
 """Weights from safetensors or a state dict, held against the network."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from medadv.common.errors import SpecError, first_line
 from medadv.common.hashing import hash_file
@@ -31,7 +30,7 @@ def load_weights(network: nn.Module, settings: VictimSettings, base: Path) -> st
     return hash_file(path)
 
 
-def _fit(network: nn.Module, state: dict[str, Any], settings: VictimSettings, path: Path) -> None:
+def _fit(network: nn.Module, state: dict[str, Tensor], settings: VictimSettings, path: Path) -> None:
     own = network.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [f"{k} {list(state[k].shape)} for {list(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]

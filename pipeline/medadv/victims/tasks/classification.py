@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
+from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.divergence import prediction_divergence
 from medadv.victims.tasks.parts import ModelParts
@@ -31,11 +32,11 @@ class Classifier(ModelParts):
     task = "classification"
 
     @property
-    def success_rule(self) -> dict[str, Any]:
+    def success_rule(self) -> SuccessRule:
         """Softmax: top-1 changed. Sigmoid: any label changed sides of the threshold."""
         if self.head == "softmax":
-            return {"metric": "top1", "condition": "prediction_adversarial != prediction_clean"}
-        return {"metric": "labels", "threshold": THRESHOLD, "condition": "any prediction_adversarial != prediction_clean"}
+            return SuccessRule(metric="top1", condition="prediction_adversarial != prediction_clean")
+        return SuccessRule(metric="labels", threshold=THRESHOLD, condition="any prediction_adversarial != prediction_clean")
 
     def as_label(self, raw: Any) -> Label:
         """int -> () int64 for softmax; 0/1 values -> (K,) uint8 for sigmoid."""

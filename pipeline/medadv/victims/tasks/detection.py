@@ -15,6 +15,7 @@ from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
+from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
@@ -53,14 +54,14 @@ class Detector(ModelParts):
     task = "detection"
 
     @property
-    def success_rule(self) -> dict[str, Any]:
+    def success_rule(self) -> SuccessRule:
         """No true box is matched any more, of at least one that was; on an image without boxes, one is invented that was not."""
-        return {
-            "metric": "true boxes matched",
-            "iou": MATCH_IOU,
-            "score_threshold": self.score_threshold,
-            "condition": "no true box matched, of at least one matched before; without true boxes: a box invented where none was",
-        }
+        return SuccessRule(
+            metric="true boxes matched",
+            iou=MATCH_IOU,
+            score_threshold=self.score_threshold,
+            condition="no true box matched, of at least one matched before; without true boxes: a box invented where none was",
+        )
 
     @property
     def network(self) -> Any:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
+from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
 from medadv.victims.tasks.parts import ModelParts
@@ -37,9 +38,9 @@ class Segmenter(ModelParts):
     task = "segmentation"
 
     @property
-    def success_rule(self) -> dict[str, Any]:
+    def success_rule(self) -> SuccessRule:
         """Mean foreground Dice drops by at least `DICE_DROP`."""
-        return {"metric": "dice", "drop": DICE_DROP, "condition": "score_clean - score_adversarial >= drop"}
+        return SuccessRule(metric="dice", drop=DICE_DROP, condition="score_clean - score_adversarial >= drop")
 
     @property
     def highest(self) -> int:
