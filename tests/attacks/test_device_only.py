@@ -157,8 +157,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", sorted(MONAI_NETWORKS.keys() - {"retinanet"}))
 def test_every_registered_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """MONAI's detector stands above."""
-    if name in ("swinunetr", "unetr", "vit"):
-        pytest.importorskip("einops")
     network = build_network(f"monai:{name}", {"spatial_dims": 2, **NETWORKS[name]}).eval()
     victim = Classifier(Normalized(Window(0, 255), Pooled(network)), "softmax", 2)
     batch = images(2, 1, *[64 if name == "swinunetr" else 32] * 2, dtype=torch.float32)
