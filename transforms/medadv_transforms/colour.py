@@ -16,6 +16,7 @@ from .picture import UPRIGHT, Header, opened, reduced, to_grey_or_rgb
 from .placement import Placement
 
 Modality = Literal["fundus", "endoscopy", "ct"]
+"""Kinds of pictures; medadv's own list of modalities is `spec/modality.py` there."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""How good are the answers? Inference in the planned batches, and what an attack did to each sample."""
+"""How good are the answers? Inference in the planned batches, and what an attack did to each sample.
+
+What counts as success is the task's own affair: `succeeded` and `success_rule` in `victims/tasks/`.
+"""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,6 +1,6 @@
 """How chunks are compressed: gzip that any HDF5 reads, packed as small as deflate allows; SZIP, Blosc2 and Zstd by choice.
 
-Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Blosc2, Zstd or uncompressed data is silent.
+A new codec is a branch in `filters` and a name in `Codec` (`spec/execution.py`). Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Blosc2, Zstd or uncompressed data is silent.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """Networks by registered name: everything a run spec or a victim's card can ask for without running foreign code.
 
-No network built here downloads weights, and none normalises its own input: the victim around it does.
+No network built here downloads weights, and none normalises its own input: the victim around it does. Another kind of source, beside
+networks by name, is a branch in `victims/loading.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
