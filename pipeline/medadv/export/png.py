@@ -81,7 +81,8 @@ def _coco(items: list[Written], classes: list[str] | None) -> Json:
             bounds = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": category, **bounds})
     names = dict(enumerate(classes or [], start=1))
-    categories: list[Json] = [{"id": category, "name": names.get(category, f"class {category}")} for category in sorted(seen | names.keys())]
+    known = sorted(seen | names.keys())
+    categories: list[Json] = [{"id": category, "name": names.get(category, f"class {category}")} for category in known]
     return {"info": {"description": SERIES}, "images": images, "annotations": annotations, "categories": categories}
 
 

@@ -1,6 +1,7 @@
 """How chunks are compressed: gzip that any HDF5 reads, packed as small as deflate allows; SZIP, Blosc2 and Zstd by choice.
 
-A new codec is a branch in `filters` and a name in `Codec` (`spec/execution.py`). Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Blosc2, Zstd or uncompressed data is silent.
+Every chunk ends with HDF5's Fletcher32 checksum: without it a flipped bit in Blosc2, Zstd or uncompressed data is silent. A new codec is a
+branch in `filters` and a name in `Codec` (`spec/execution.py`).
 """
 
 import contextlib
