@@ -16,6 +16,7 @@ from medadv.plan.meaning import MEANING_VERSION
 from medadv.prepare.describe import describe
 from medadv.prepare.prepare import prepare, refuse_more_of_another_meaning
 from medadv.prepare.request import Options, locate
+from medadv.run import cluster
 from medadv.run.extend import extended
 from medadv.run.finish import finish, remember_quarantine, up_to_date
 from medadv.run.retire import remove_retired
@@ -57,7 +58,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     """Make or complete the corpus of a spec.
 
     Raises:
-        SpecError: wrong spec, or settings other than the corpus was made with.
+        SpecError: wrong spec, settings other than the corpus was made with, or a scheduler that everybody can use.
         NothingFoundError: no sample of a new corpus can be used; nothing is left of it.
         LockedError: another run holds the corpus.
         StoppedError: `stop` was signalled.
@@ -65,6 +66,8 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     """
     stop = stop or Stop()
     spec = load_spec(spec_path, options.overrides)
+    if options.scheduler.is_given:
+        cluster.given(options.scheduler)
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
         key = private.ensure_key(workspace)
