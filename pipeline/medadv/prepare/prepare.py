@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medadv.common.errors import NothingFoundError, RunError
 from medadv.common.hashing import hash_file, keyed_hash
+from medadv.common.machine import check_threads
 from medadv.common.progress import Passing, Progress
 from medadv.common.record import plain
 from medadv.common.stop import Stop
@@ -85,6 +86,7 @@ def prepare(
         StoppedError: a signal came.
     """
     require_codec(spec.execution.codec)
+    check_threads(spec.execution.threads)
     plans = generations(workspace.plans)
     refuse_other_meaning(plans, workspace.root)
     if not plans:

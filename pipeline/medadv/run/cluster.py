@@ -27,6 +27,8 @@ from medadv.run.pages import GuardedScheduler, UnseenScheduler, UnseenWorker
 
 # A task whose worker never comes would wait for ever; this turns it into an error.
 NO_WORKERS_TIMEOUT = "5 minutes"
+LOCAL_TIMEOUT = "50 s"
+"""Likewise for workers that are started here: a nanny whose worker died has another one up in seconds."""
 # glibc keeps what a tensor leaves for the next one. By default it gives large blocks back to the kernel, which clears every page again
 # before the next step of an attack may use it: a third of the time at 384 x 384 pixels. Dask's own MALLOC_TRIM_THRESHOLD_ makes it worse.
 KEEP_MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 1 << 40}
@@ -35,6 +37,9 @@ AHEAD = 3
 STARTS = 3
 LOOK_EVERY_S = 2.0
 CONNECT_TIMEOUT = "30s"
+
+
+NO_WORKER = "no Dask worker has been there for too long; every finished shard is kept, see why they end and run again"
 
 
 class WorkersDiedError(Exception):
@@ -78,7 +83,11 @@ class Pool:
             return None
         status = future.status
         if status == "finished":
-            return name, future.result(), None
+            try:
+                return name, future.result(), None
+            except Exception as error:
+                # The result was lost with the worker that had it.
+                return name, None, _translated(error)
         if status == "error":
             return name, None, _translated(future.exception())
         raise RunError("the connection to the Dask scheduler was lost; every finished shard is kept, run again to go on")
@@ -100,14 +109,14 @@ class Pool:
         self.missing_since = self.missing_since or self.looked
         limit = parse_timedelta(dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT)
         if self.looked - self.missing_since > limit:
-            raise RunError(f"no Dask worker has been there for {limit:g} s; start workers and run again")
+            raise RunError(NO_WORKER)
 
 
 def _translated(error: BaseException) -> BaseException:
     if isinstance(error, KilledWorker):
         return WorkersDiedError(str(error.task))
     if type(error).__name__ in ("NoValidWorkerError", "NoWorkerError"):
-        return RunError("no Dask worker came in time; start workers and run again")
+        return RunError(NO_WORKER)
     return error
 
 
@@ -199,7 +208,7 @@ def _security(scheduler: Address) -> Security | None:
 
 def _settings() -> dict[str, Json]:
     return {
-        "distributed.scheduler.no-workers-timeout": dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS_TIMEOUT,
+        "distributed.scheduler.no-workers-timeout": dask.config.get("distributed.scheduler.no-workers-timeout") or LOCAL_TIMEOUT,
         # The journal counts the deaths on each shard; Dask blames whatever else lay on the dead worker as well.
         "distributed.scheduler.allowed-failures": 20,
         # A worker has one shard at a time: a second one would wait behind it while other workers are idle.
