@@ -41,7 +41,7 @@ def run(
         address = Address(scheduler, scheduler_file, tls_ca, tls_cert, tls_key, insecure)
         if dashboard and address.is_given:
             raise SpecError("--dashboard is for the workers that medadv starts; a scheduler that is given has pages of its own, or none")
-        options = Options(out, override or [], address, trust_code, rehash, _command(spec), grace, dashboard)
+        options = Options(out, override or [], address, trust_code, rehash, "medadv run", grace, dashboard)
         if part is not None:
             with reporter() as show:
                 done = run_part(spec, part, options, show, stop)
@@ -54,8 +54,3 @@ def run(
     else:
         tell_result(result.as_dict())
     raise typer.Exit(result.exit_code)
-
-
-def _command(spec: Path) -> str:
-    """The command for the manifest: file name of the spec, no folders."""
-    return f"medadv run {spec.name}"

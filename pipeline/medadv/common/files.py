@@ -53,11 +53,11 @@ def publish(temporary: Path, final: Path) -> None:
     sync(final.parent)
 
 
-def write_file(final: Path, data: bytes) -> None:
-    """Write a small file atomically: temporary name beside it, fsync, rename."""
+def write_file(final: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a small file atomically: temporary name beside it, fsync, rename. mode: what others may do with it, less the umask."""
     temporary = final.with_name(f".tmp-{final.name}-{secrets.token_hex(4)}")
     try:
-        with temporary.open("wb") as stream:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

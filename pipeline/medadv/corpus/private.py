@@ -45,8 +45,7 @@ def _own_files(workspace: Workspace) -> set[Path]:
 def ensure_key(workspace: Workspace) -> bytes:
     """The secret key of the group hashes, made when missing."""
     if not workspace.key.exists():
-        write_file(workspace.key, secrets.token_bytes(KEY_BYTES))
-        workspace.key.chmod(0o600)
+        write_file(workspace.key, secrets.token_bytes(KEY_BYTES), mode=0o600)
     return workspace.key.read_bytes()
 
 

@@ -22,7 +22,7 @@ from medadv.plan.frozen import FrozenPlan, differences, generations, next_shard,
 from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
-from medadv.prepare.fit import check_kernels, check_victim
+from medadv.prepare.fit import check_kernels, check_victim, refuse_paths
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.prepare.survey import Survey, settle_masks, survey
@@ -92,6 +92,7 @@ def prepare(
     if not plans:
         # A corpus that was begun with such a name goes on: its settings cannot change any more.
         refuse_reserved(spec.attacks)
+        refuse_paths(spec)
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
     if plans and not source.exists():
