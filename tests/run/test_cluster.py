@@ -63,9 +63,9 @@ def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
     spawn("distributed.cli.dask_scheduler", "--host", address, *tls, "--no-dashboard")
     workers = [spawn("distributed.cli.dask_worker", address, *tls, "--nthreads", "1", "--no-nanny") for _ in range(2)]
     run = spawn("medadv", "run", str(spec), "--scheduler", address, "--tls-ca", cert, "--tls-cert", cert, "--tls-key", key, "--json")
-    shards = tmp_path / "corpus" / "shards"
+    writing = tmp_path / "corpus" / ".medadv" / "writing"
     deadline = time.monotonic() + 240
-    while not (shards.is_dir() and any(shards.glob(".tmp-*.h5"))) and run.poll() is None and time.monotonic() < deadline:
+    while not any(writing.glob("*/shard-*")) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     workers[0].send_signal(signal.SIGKILL)
     output, messages = run.communicate(timeout=240)
@@ -74,6 +74,7 @@ def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
     assert json.loads(output)["content_root"] == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
     assert verify(tmp_path / "corpus") == []
     assert list((tmp_path / "corpus").rglob(".tmp*")) == []
+    assert not writing.exists()
 
 
 def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medadv.common.errors import NothingFoundError
-from medadv.common.files import write_file
+from medadv.common.files import remove, write_file
 from medadv.common.hashing import canonical_json
 from medadv.corpus.folder import Workspace
 
@@ -32,7 +32,7 @@ def taken_back(workspace: Workspace) -> Iterator[None]:
             # What lies in a folder comes before the folder.
             for path in sorted(_own_files(workspace) - before, reverse=True):
                 with suppress(OSError):
-                    path.rmdir() if path.is_dir() else path.unlink()
+                    path.rmdir() if path.is_dir() else remove(path)
         raise
 
 

@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ STALE_S = 120.0
 """A holder on another host that has been silent for this long is taken for dead."""
 PAUSES_S = (0.1, 0.2, 0.4)
 """Waits before a lock file is read again that a network disk failed to give."""
+WRITING, GONE = "writing", "gone-"
+MAKE_TRIES = 5
 State = Literal["working", "draining", "halting"]
 """working: go on; draining: begin no other shard; halting: leave the running shard at its next batch."""
 
@@ -46,7 +49,14 @@ class Hold:
     token: str
     purpose: str
     state: State = "working"
+    lost: bool = False
+    """Whether somebody else had the lock when it was let go."""
     writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where the holder and its workers make files before they get their names, see `writing_folder`."""
+        return writing_folder(self.path, self.token)
 
     def tell(self, state: State) -> None:
         """Let the workers know; they read it before a shard, between batches and before a commit."""
@@ -60,8 +70,7 @@ class Hold:
                 # While nobody can say whose lock it is, it must not be written: this beat is left out, and the next one looks again.
                 if not holds(self.path, self.token):
                     return False
-                temporary = _written(self.path, self.content())
-                temporary.replace(self.path)
+                _written(self).replace(self.path)
             return True
 
     def content(self) -> LockRecord:
@@ -95,8 +104,31 @@ def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
         stop.set()
         beat.join()
         with suppress(OSError):
-            if holds(path, hold.token):
-                path.unlink(missing_ok=True)
+            hold.lost = not holds(path, hold.token)
+            if not hold.lost:
+                # Not unlinked: somebody may take the lock over in this moment, and the folder away with it.
+                path.rename(hold.folder / "released")
+        _cleared(hold)
+
+
+def writing_folder(path: Path, token: str) -> Path:
+    """The folder that a holder of the lock at `path` writes through (`writing_in`).
+
+    Who takes the lock over moves it away before anything else. The former holder may not be dead, but stopped or cut off: it finds out when
+    its next rename fails, whatever it was about to publish.
+    """
+    return path.parent / WRITING / token
+
+
+def retire(writing: Path, keep: Collection[str] = ()) -> None:
+    """Move the folders of former holders away, and delete them. keep: tokens of those that are alive."""
+    for folder in list(writing.glob("*")):
+        if folder.name in keep:
+            continue
+        gone = folder if folder.name.startswith(GONE) else folder.with_name(f"{GONE}{folder.name}-{secrets.token_hex(4)}")
+        with suppress(FileNotFoundError):
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def alive_holder(path: Path) -> LockRecord | None:
@@ -175,20 +207,40 @@ def _take(hold: Hold) -> None:
         if holder and _alive(holder):
             raise LockedError(f"another {holder.purpose} holds this corpus: {describe_holder(holder)}")
         path.unlink(missing_ok=True)
-        temporary = _written(path, hold.content())
+        _make_folder(hold.folder)
+        temporary = _written(hold)
         try:
             os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
+            # Parts of a job array hold locks beside each other, one of which is taken at a time.
+            beside = (alive_holder(other) for other in path.parent.glob("*.lock") if other != path)
+            retire(hold.folder.parent, {hold.token, *(other.token for other in beside if other is not None and other.token)})
         except FileExistsError:
             faster = _holder(path) or LockRecord()
+            _cleared(hold)
             raise LockedError(f"another run took this corpus at the same moment: {describe_holder(faster)}") from None
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _written(path: Path, content: LockRecord) -> Path:
-    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
+def _make_folder(folder: Path) -> None:
+    # The folder above goes with its last holder, perhaps in this moment.
+    for _ in range(MAKE_TRIES - 1):
+        with suppress(FileNotFoundError):
+            folder.mkdir(parents=True)
+            return
+    folder.mkdir(parents=True)
+
+
+def _cleared(hold: Hold) -> None:
+    shutil.rmtree(hold.folder, ignore_errors=True)
+    with suppress(OSError):
+        hold.folder.parent.rmdir()
+
+
+def _written(hold: Hold) -> Path:
+    temporary = hold.folder / f"{hold.path.name}-{secrets.token_hex(4)}"
     try:
-        temporary.write_text(json.dumps(plain(content)))
+        temporary.write_text(json.dumps(plain(hold.content())))
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

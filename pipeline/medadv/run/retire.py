@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from medadv.common.files import write_file
+from medadv.common.files import remove, write_file
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.frozen import FrozenPlan, live_lines, retired
@@ -21,8 +21,8 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
     names = {shard_name(index) for index in gone}
     for name in sorted(names):
         # The receipt first: a file without one does not count.
-        workspace.receipt(name).unlink(missing_ok=True)
-        workspace.shard(name).unlink(missing_ok=True)
+        remove(workspace.receipt(name))
+        remove(workspace.shard(name))
     stale = False
     for plan in plans:
         lines = list(plan.lines())
@@ -33,7 +33,7 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
             _drop_files(workspace, Path(plan.root), [shard for shard in lines if shard.index in gone], plans)
     if stale:
         # The report shows pictures; it is made again by `medadv report`.
-        (workspace.root / "report.html").unlink(missing_ok=True)
+        remove(workspace.root / "report.html")
 
 
 def _drop_files(workspace: Workspace, root: Path, gone: Sequence[PlannedShard], plans: Sequence[FrozenPlan]) -> None:
