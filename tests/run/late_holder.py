@@ -1,9 +1,10 @@
 """A holder that is stopped in the middle, loses its lock to a run that thinks it dead, and then goes on. Run by test_late_holder.py.
 
-    python -m tests.run.late_holder SOURCE FOLDER finish|forget
+    python -m tests.run.late_holder SOURCE FOLDER finish|forget [EVERY]
 
 SOURCE holds a corpus with its inputs and spec. The holder is a forked process; it is stopped before its first file operation after the
-beginning of what is tried, in a fresh copy before its second, and so on until it ends by itself. Prints a JSON line a stop.
+beginning of what is tried, in a fresh copy before its second (or EVERY operations later), and so on until it ends by itself. Prints a
+JSON line a stop.
 """
 
 import json
@@ -133,11 +134,11 @@ def main() -> None:
     cluster.connect = lambda *_, **__: Inline()  # type: ignore[assignment]
     with h5py.File(source / "corpus" / "shards" / "shard-00000.h5") as file:
         group = file["group_id"][0].decode()
-    number = 1
+    number, every = 1, int(sys.argv[4]) if len(sys.argv) > 4 else 1
     while (found := tried(source, folder / str(number), what, group, number)) is not None:
         print(json.dumps(found), flush=True)
         shutil.rmtree(folder / str(number))
-        number += 1
+        number += every
 
 
 if __name__ == "__main__":

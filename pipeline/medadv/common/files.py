@@ -74,6 +74,11 @@ def temporary(final: Path) -> Path:
     return final.with_name(f".tmp-{unique}") if _writing is None else _writing / unique
 
 
+def own(path: Path) -> Path:
+    """A path of that name that only those know who write through the same folder."""
+    return path if _writing is None else _writing / path.name
+
+
 def remove(path: Path) -> None:
     """Delete a file if it is there. FileNotFoundError: it is, and the folder of `writing_in` is not."""
     if not os.path.lexists(path):

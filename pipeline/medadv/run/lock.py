@@ -17,6 +17,7 @@ from typing import Literal
 from medadv.common.errors import LockedError, RunError
 from medadv.common.failures import passing
 from medadv.common.record import Open, parse, plain
+from medadv.corpus.folder import Workspace
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
@@ -39,6 +40,8 @@ class LockRecord(Open):
     pid: int | None = None
     started: str | None = None
     heartbeat: float = 0.0
+    group: str | None = None
+    """What a `forget` removes."""
 
 
 @dataclass
@@ -48,6 +51,9 @@ class Hold:
     path: Path
     token: str
     purpose: str
+    group: str | None = None
+    before: LockRecord | None = None
+    """The dead holder whose lock was taken over."""
     state: State = "working"
     lost: bool = False
     """Whether somebody else had the lock when it was let go."""
@@ -84,16 +90,17 @@ class Hold:
             pid=pid,
             started=_start_time(pid),
             heartbeat=time.time(),
+            group=self.group,
         )
 
 
 @contextmanager
-def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
-    """Hold the lock, beating while inside. LockedError names the holder when another run is alive.
+def held(path: Path, purpose: str = "run", group: str | None = None) -> Iterator[Hold]:
+    """Hold the lock, beating while inside; `group` is told to whoever takes over. LockedError names the holder when another run is alive.
 
     RunError: the lock file that lies there cannot be read, so its holder may be alive.
     """
-    hold = Hold(path, secrets.token_hex(8), purpose)
+    hold = Hold(path, secrets.token_hex(8), purpose, group)
     _take(hold)
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(hold, stop), daemon=True)
@@ -147,6 +154,15 @@ def state_of(path: Path, token: str) -> str | None:
     """What the holder of `token` wants of its workers; None when it is dead or lost the lock. OSError when the file cannot be read."""
     holder = read_lock(path)
     return holder.state if holder is not None and holder.token == token else None
+
+
+def at_work(workspace: Workspace) -> LockRecord | None:
+    """The run, `forget` or part that works on a corpus now, as far as its private folder lets itself be read."""
+    for path in (workspace.lock, *sorted(workspace.parts.glob("*.lock"))):
+        with suppress(RunError):
+            if holder := alive_holder(path):
+                return holder
+    return None
 
 
 def describe_holder(holder: LockRecord) -> str:
@@ -206,6 +222,7 @@ def _take(hold: Hold) -> None:
         holder = _holder(path)
         if holder and _alive(holder):
             raise LockedError(f"another {holder.purpose} holds this corpus: {describe_holder(holder)}")
+        hold.before = holder
         path.unlink(missing_ok=True)
         _make_folder(hold.folder)
         temporary = _written(hold)

@@ -19,7 +19,7 @@ from medadv.prepare.request import Options, locate
 from medadv.run import cluster
 from medadv.run.extend import extended
 from medadv.run.finish import finish, remember_quarantine, up_to_date
-from medadv.run.retire import remove_retired
+from medadv.run.retire import remove_retired, tell_not_forgotten
 from medadv.run.shards import look_through, make_missing
 from medadv.run.working import Work, working
 from medadv.spec.reading import load_spec
@@ -74,6 +74,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         # A killed `forget` is completed before anything else.
         earlier_plans = generations(workspace.plans)
         remove_retired(workspace, earlier_plans)
+        tell_not_forgotten(work, earlier_plans)
         if meaning_of(earlier_plans) != MEANING_VERSION:
             return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)

@@ -39,18 +39,19 @@ def lost(error: BaseException, hold: Hold | None) -> RunError | None:
 
 
 @contextmanager
-def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
+def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop, forgets: str | None = None) -> Iterator[Work]:
     """Hold a corpus and everything that work on it needs; failures of the machine become one line.
 
-    Nothing is left of a corpus in which nothing was planned.
+    Nothing is left of a corpus in which nothing was planned. forgets: the group that a `forget` removes.
 
     Raises:
         LockedError: another run or part holds the corpus.  RunError: no space, no permission, no memory.
     """
     started = datetime.now(UTC)
     log, hold = None, None
+    purpose = "run" if forgets is None else "forget"
     try:
-        with workspace.made(), held(workspace.lock) as hold, writing_in(hold.folder), private.taken_back(workspace):
+        with workspace.made(), held(workspace.lock, purpose, forgets) as hold, writing_in(hold.folder), private.taken_back(workspace):
             for path in workspace.parts.glob("*.lock"):
                 if holder := alive_holder(path):
                     raise LockedError(f"part {path.stem} of a job array holds this corpus: {describe_holder(holder)}")
