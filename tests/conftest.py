@@ -1,6 +1,7 @@
 """What tests of several rooms share: where real data lies, and tiny data sets with victims that need no training."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -134,6 +135,17 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     from medadv.run import cluster
 
     monkeypatch.setattr(cluster, "connect", lambda *_, **__: nullcontext(InlinePool()))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two MiB; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small file system here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def check(corpus: Path, expected: str, found: str) -> None:
     """What must hold of a corpus, whatever was killed."""
     if found != expected:
         sys.exit(f"{corpus}: content root {found}, undisturbed {expected}")
-    if strays := [str(path.relative_to(corpus)) for path in corpus.rglob(".tmp*")]:
+    if strays := [str(path.relative_to(corpus)) for name in (".tmp*", "writing") for path in corpus.rglob(name)]:
         sys.exit(f"{corpus}: stray files {strays}")
     if problems := verify(corpus):
         sys.exit(f"{corpus}: {problems}")

@@ -7,6 +7,7 @@ any run; a worker answers each at once.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from medadv.prepare.settings import frozen_settings
 from medadv.run import cluster
 from medadv.run.drive import drive
 from medadv.run.job import Job, ShardMade
+from medadv.run.keys import write_keys
 from medadv.run.lock import held
 from medadv.run.watch import Watch
 from medadv.spec.execution import ExecutionSettings
@@ -36,6 +38,7 @@ from medadv.spec.reading import parse_spec
 from medadv.victims.victim import Identity
 
 MIB = 1 << 20
+NO_PAGES = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": "[]", "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"}
 SPEC = {
     "name": "nothing",
     "data": {"modality": "fundus", "task": "classification", "layout": "csv", "path": "labels.csv", "label": "grade"},
@@ -81,15 +84,18 @@ def push(folder: Path, shards: int, workers: int) -> None:
     workspace = Workspace(folder)
     workspace.make()
     scheduler_file = folder / "scheduler.json"
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    cert, key = write_keys(folder / "keys")
+    tls = ["--protocol", "tls", "--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key), "--no-dashboard"]
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *tls]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": {**os.environ, **NO_PAGES}}
     scheduler = subprocess.Popen([*dask, "--scheduler-file", str(scheduler_file)], **quiet)
-    work = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(scheduler_file), "--nthreads", "1"]
+    work = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(scheduler_file), "--nthreads", "1", *tls]
+    address = cluster.Address(file=scheduler_file, tls_ca=cert, tls_cert=cert, tls_key=key)
     started = [subprocess.Popen(work, **quiet) for _ in range(workers)]
     try:
         while not scheduler_file.exists():
             time.sleep(0.2)
-        with held(workspace.lock) as hold, cluster.connect(workers, 1, "cpu", cluster.Address(file=scheduler_file)) as pool:
+        with held(workspace.lock) as hold, cluster.connect(workers, 1, "cpu", address) as pool:
             pool.client.wait_for_workers(workers)
             # So that importing torch is not counted.
             pool.client.run(empty, Job(str(folder), 0, PlannedShard(0, (3, 224, 224), (), 8), False, "", ""))
@@ -107,7 +113,7 @@ def push(folder: Path, shards: int, workers: int) -> None:
                     yield Job(str(folder), 0, PlannedShard(number, (3, 224, 224), (), 8), False, str(hold.path), hold.token)
 
             began = time.monotonic()
-            drive(pool, workspace, jobs(), hold, Stop(), 0.0, watch, lambda _: None)
+            drive(pool, workspace, jobs(), hold, Stop(), 0.0, watch)
             took = time.monotonic() - began
         print(
             f"scheduling: {watch.done} empty shards with {workers} workers in {took:.0f} s, {watch.done / took:.0f} shards/s; scheduler "

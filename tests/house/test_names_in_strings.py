@@ -24,6 +24,7 @@ BY_NAME = {
     "medadv.run.forkserver",  # what local workers are forked from
     "medadv.run.worker",
     "medadv.run.suspects",  # python -m
+    "medadv.run.keys",
     "medadv.evidence.probe",
     "medadv.report",  # its packaged files
 }

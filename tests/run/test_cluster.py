@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,21 +19,11 @@ from medadv.common.threads import SHARERS
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Address
 from medadv.run import cluster
+from medadv.run.keys import write_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAOS = ROOT / "scripts" / "bench" / "chaos.py"
 KILLS = 10
-
-
-def certificate(folder: Path) -> list[str]:
-    """A self-signed certificate for loopback, as the options of dask's commands take it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    cert = str(folder / "cert.pem")
-    return ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", str(folder / "key.pem")]
 
 
 @pytest.fixture
@@ -50,7 +39,8 @@ def processes() -> Iterator[list["subprocess.Popen[str]"]]:
 def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
     tmp_path: Path, tiny_corpus: Path, processes: list["subprocess.Popen[str]"]
 ) -> None:
-    tls = certificate(tmp_path)
+    cert, key = map(str, write_keys(tmp_path / "keys"))
+    tls = ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tls://127.0.0.1:{free.getsockname()[1]}"
@@ -72,10 +62,10 @@ def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
 
     spawn("distributed.cli.dask_scheduler", "--host", address, *tls, "--no-dashboard")
     workers = [spawn("distributed.cli.dask_worker", address, *tls, "--nthreads", "1", "--no-nanny") for _ in range(2)]
-    run = spawn("medadv", "run", str(spec), "--scheduler", address, "--tls-ca", tls[1], "--tls-cert", tls[3], "--tls-key", tls[5], "--json")
-    shards = tmp_path / "corpus" / "shards"
+    run = spawn("medadv", "run", str(spec), "--scheduler", address, "--tls-ca", cert, "--tls-cert", cert, "--tls-key", key, "--json")
+    writing = tmp_path / "corpus" / ".medadv" / "writing"
     deadline = time.monotonic() + 240
-    while not (shards.is_dir() and any(shards.glob(".tmp-*.h5"))) and run.poll() is None and time.monotonic() < deadline:
+    while not any(writing.glob("*/shard-*")) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     workers[0].send_signal(signal.SIGKILL)
     output, messages = run.communicate(timeout=240)
@@ -84,6 +74,7 @@ def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
     assert json.loads(output)["content_root"] == json.loads((tiny_corpus / "manifest.json").read_text())["content_root"]
     assert verify(tmp_path / "corpus") == []
     assert list((tmp_path / "corpus").rglob(".tmp*")) == []
+    assert not writing.exists()
 
 
 def test_each_gpu_has_a_worker_that_sees_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +107,7 @@ def test_no_worker_and_no_scheduler_are_errors_not_waits(tmp_path: Path, process
         time.sleep(0.1)
     environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "3s"}
     done = subprocess.run(
-        [sys.executable, "-m", "medadv", "run", str(spec), "--scheduler-file", str(file)],
+        [sys.executable, "-m", "medadv", "run", str(spec), "--scheduler-file", str(file), "--insecure-scheduler"],
         env=environment,
         capture_output=True,
         text=True,

@@ -32,6 +32,7 @@ def script(path: Path, text: str) -> Path:
         (3, 3, "quarantined"),
         (4, 4, "goes on"),
         (5, 5, "damaged"),
+        (70, 70, "itself"),
         (75, 0, "skipped"),
         (130, 130, "goes on"),
         (143, 143, "goes on"),

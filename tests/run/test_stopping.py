@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -221,17 +220,6 @@ def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monk
     monkeypatch.setattr(inputs.Reader, "read", read)
     result = run(spec, Options(), quiet)
     assert (result.exit_code, result.manifest.samples, result.manifest.quarantined) == (0, 4, 0)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two MiB; needs the right to mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False).returncode:
-        pytest.skip("cannot mount a small file system here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.mark.usefixtures("inline")

@@ -8,6 +8,7 @@ import torch
 
 from medadv.common.errors import IntegrityError, RunError
 from medadv.common.hashing import FileIdentity, file_identity
+from medadv.common.machine import set_threads
 from medadv.corpus.folder import Workspace
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
@@ -51,7 +52,7 @@ def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
     plan = thaw(folder)
     spec = plan.spec
     # Thread counts change bits, so the plan sets them, whatever the environment says.
-    torch.set_num_threads(plan.settings.execution.threads)
+    set_threads(plan.settings.execution.threads)
     device = plan.settings.execution.device
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("the plan was made for a GPU, and this worker sees none")

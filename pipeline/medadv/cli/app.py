@@ -1,23 +1,23 @@
 """The command line. Verbs import what they need when they run, so that --help answers at once."""
 
+import logging
 import sys
 import warnings
 
 import typer
 
 from medadv.cli.compare import compare
-from medadv.cli.console import say
 from medadv.cli.demo import demo
 from medadv.cli.doctor import doctor
 from medadv.cli.export import export
 from medadv.cli.forget import forget
 from medadv.cli.init import init
+from medadv.cli.last_resort import close_output, told
 from medadv.cli.plan import plan
 from medadv.cli.report import report
 from medadv.cli.reproduce import reproduce
 from medadv.cli.run import run
 from medadv.cli.verify import verify
-from medadv.common.errors import MedadvError
 
 app = typer.Typer(
     name="medadv",
@@ -29,7 +29,10 @@ app = typer.Typer(
         "  medadv plan polyps.yaml              what a run would do\n"
         "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"
         "  medadv report corpora/polyps         one offline HTML page about it\n"
-        "  medadv COMMAND --help                each with an example"
+        "  medadv COMMAND --help                each with an example\n\n\b\n"
+        "Exit codes: 0 done or nothing new, 2 wrong spec or arguments, 3 done with inputs quarantined,\n"
+        "  4 failed, 5 integrity broken, 70 an error of medadv itself, 75 another run holds the corpus,\n"
+        "  130 and 143 stopped on request"
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -40,11 +43,14 @@ for _verb in (run, plan, forget, verify, reproduce, export, compare, report, doc
 
 
 def main() -> None:
-    """Entry point: expected failures become one line and an exit code."""
+    """Entry point: whatever goes wrong becomes one line and an exit code."""
     # Libraries warn about themselves; what concerns the user is an error or a line of our own.
     warnings.filterwarnings("ignore")
+    logging.disable(logging.CRITICAL)
     try:
-        app()
-    except MedadvError as error:
-        say(f"medadv: {error}")
-        sys.exit(error.exit_code)
+        try:
+            app()
+        finally:
+            close_output()
+    except Exception as error:
+        sys.exit(told(error))

@@ -21,7 +21,7 @@ def init(
 
     Example: medadv init data/polyps --modality endoscopy --out polyps.yaml
     """
-    from medadv.common.files import writable_file
+    from medadv.common.files import writable_file, write_file
     from medadv.datasets.first_spec import spec_text, way_between
     from medadv.spec.reading import load_spec
 
@@ -35,7 +35,7 @@ def init(
     if found is None:
         raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")
     base = way_between(out.resolve().parent, folder.resolve())
-    writable_file(out).write_text(spec_text(found, base, out.stem), encoding="utf-8")
+    write_file(writable_file(out), spec_text(found, base, out.stem).encode())
     load_spec(out)
     print(f"{out}: {found.layout} layout, {found.modality}, {found.task}")
     print(f"Set the lines marked with `<-`, then: medadv plan {out}")

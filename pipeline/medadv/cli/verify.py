@@ -7,7 +7,7 @@ import typer
 
 from medadv.cli.console import reporter
 from medadv.cli.options import Corpora, Json, TrustCode, Weights
-from medadv.common.errors import ExitCode
+from medadv.common.errors import ExitCode, LockedError
 
 
 def verify(
@@ -22,13 +22,23 @@ def verify(
 
     Example: medadv verify corpora/train corpora/test --deep
     """
+    from medadv.corpus.folder import Workspace
     from medadv.evidence.across import check_across
     from medadv.evidence.verify import find_damage
+    from medadv.run.lock import at_work, describe_holder
 
     answers, count = [], 0
     for corpus in corpora:
         with reporter() as show:
-            findings = find_damage(corpus, show, workers)
+            holder = at_work(Workspace(corpus))
+            findings = find_damage(corpus, show, workers, growing=holder is not None)
+            # A run that began meanwhile explains as much as one that was there.
+            holder = holder or (at_work(Workspace(corpus)) if findings else None)
+            if holder is not None:
+                busy = f"a {holder.purpose} is at work on {corpus} ({describe_holder(holder)})"
+                if findings:
+                    raise LockedError(f"{busy}, which may explain what was found ({findings[0]}); verify again when it has ended")
+                show.message(f"{busy}: what it adds was passed over")
             if deep and not findings:
                 from medadv.evidence.rescore import rescore
 

@@ -1,6 +1,6 @@
 """Failures that a user can meet, each with the exit code the command line ends with.
 
-Anything that is not one of these is a bug and shows its traceback.
+Anything that is not one of these is a bug: the command line says so in one line, and keeps its traceback in a file.
 """
 
 from enum import IntEnum
@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     FAILED = 4
     INTEGRITY = 5
     """Something published differs from what was committed."""
+    INTERNAL = 70
+    """An error of medadv itself (EX_SOFTWARE)."""
     LOCKED = 75
     """Another run holds the corpus (EX_TEMPFAIL of sysexits.h: try again later)."""
     INTERRUPTED = 130

@@ -3,6 +3,8 @@
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medadv.common.errors import SpecError
@@ -47,20 +49,59 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+_writing: Path | None = None
+"""Where this process makes files before they get their names, while `writing_in` says so; beside their names otherwise."""
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Have `temporary`, `write_file` and `remove` work through a folder on the same disk, for this process.
+
+    Whoever moves that folder away keeps the process from naming, replacing and removing files there and then: a rename is one step, and
+    fails without its source or its aim, where a look beforehand would leave a moment between looking and doing.
+    """
+    global _writing
+    before, _writing = _writing, folder
+    try:
+        yield
+    finally:
+        _writing = before
+
+
+def temporary(final: Path) -> Path:
+    """A path at which to make what is published as `final`."""
+    unique = f"{final.name}-{secrets.token_hex(4)}"
+    return final.with_name(f".tmp-{unique}") if _writing is None else _writing / unique
+
+
+def own(path: Path) -> Path:
+    """A path of that name that only those know who write through the same folder."""
+    return path if _writing is None else _writing / path.name
+
+
+def remove(path: Path) -> None:
+    """Delete a file if it is there. FileNotFoundError: it is, and the folder of `writing_in` is not."""
+    if not os.path.lexists(path):
+        return
+    aside = temporary(path)
+    path.rename(aside)
+    aside.unlink(missing_ok=True)
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Give a finished file its name; an existing file of that name is replaced in one step, and the folder is flushed."""
     temporary.replace(final)
     sync(final.parent)
 
 
-def write_file(final: Path, data: bytes) -> None:
-    """Write a small file atomically: temporary name beside it, fsync, rename."""
-    temporary = final.with_name(f".tmp-{final.name}-{secrets.token_hex(4)}")
+def write_file(final: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a small file atomically: temporary name, fsync, rename. mode: what others may do with it, less the umask."""
+    made = temporary(final)
     try:
-        with temporary.open("wb") as stream:
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        publish(temporary, final)
+        publish(made, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)

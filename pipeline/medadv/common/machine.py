@@ -6,12 +6,17 @@ a large processor can play a small one: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_
 
 import os
 import resource
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from medadv.common.errors import SpecError
+
+MOST_THREADS = 1024
+"""More than any processor has use for."""
 CGROUP = Path("/sys/fs/cgroup")
 CGROUP_LIMITS = ("memory/memory.limit_in_bytes", "memory/memory.soft_limit_in_bytes", "memory.max", "memory.high", "memory.low")
 """Where the kernel says what a container may take, in its older and its newer form: the limits that Dask looks at."""
@@ -99,3 +104,33 @@ def default_workers(threads: int, device: str) -> int:
     if device == "cuda":
         return max(1, len(visible_gpus()))
     return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def check_threads(count: int) -> None:
+    """Raise SpecError where so many threads cannot be started here. OpenMP, which is not asked, would end the process instead."""
+    if count <= len(os.sched_getaffinity(0)) or (count <= MOST_THREADS and _startable(count)):
+        return
+    raise SpecError(f"execution.threads={count}: so many threads cannot be started here (at most {MOST_THREADS}); take fewer")
+
+
+def set_threads(count: int) -> None:
+    """Have torch compute with so many threads. SpecError: there cannot be so many."""
+    check_threads(count)
+    torch.set_num_threads(count)
+
+
+def _startable(count: int) -> bool:
+    enough = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(count):
+            started.append(threading.Thread(target=enough.wait, daemon=True))
+            started[-1].start()
+    except (RuntimeError, MemoryError):
+        started.pop()
+        return False
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
+    return True

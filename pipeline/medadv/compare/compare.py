@@ -11,6 +11,7 @@ import torch
 from medadv.batches.batch import Batch, on_device
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
+from medadv.common.machine import set_threads
 from medadv.common.progress import Progress
 from medadv.compare.curves import curve
 from medadv.compare.table import Bench, Row, table
@@ -54,7 +55,7 @@ def compare(
     base = spec_path.resolve().parent
     folder = writable_folder(out or base / "comparisons")
     device = torch.device(resolve_device(spec.execution.device))
-    torch.set_num_threads(spec.execution.threads)
+    set_threads(spec.execution.threads)
     samples = read_samples(spec, base, limit, trust_code)
     shape = samples[0][1].image.shape
     victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(device, shape)

@@ -5,6 +5,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from medadv.common.errors import SpecError
+
 MANIFEST = "manifest.json"
 
 
@@ -122,9 +124,13 @@ class Workspace:
         return any(self.private.glob("plans/*/plan.json"))
 
     def make(self) -> None:
-        """Create the folders."""
+        """Create the folders. The private one is its owner's alone, whoever made it; SpecError where it is a link to somewhere else."""
         self.shards.mkdir(parents=True, exist_ok=True)
+        if self.private.is_symlink():
+            raise SpecError(f"{self.private} is a link; what is private lies in the corpus itself: put a folder in its place")
         self.private.mkdir(mode=0o700, exist_ok=True)
+        if self.private.stat().st_mode & 0o077:
+            self.private.chmod(0o700)
 
     @contextmanager
     def made(self) -> Iterator[None]:

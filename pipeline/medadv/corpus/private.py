@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medadv.common.errors import NothingFoundError
-from medadv.common.files import write_file
+from medadv.common.files import remove, write_file
 from medadv.common.hashing import canonical_json
 from medadv.corpus.folder import Workspace
 
@@ -32,7 +32,7 @@ def taken_back(workspace: Workspace) -> Iterator[None]:
             # What lies in a folder comes before the folder.
             for path in sorted(_own_files(workspace) - before, reverse=True):
                 with suppress(OSError):
-                    path.rmdir() if path.is_dir() else path.unlink()
+                    path.rmdir() if path.is_dir() else remove(path)
         raise
 
 
@@ -45,8 +45,7 @@ def _own_files(workspace: Workspace) -> set[Path]:
 def ensure_key(workspace: Workspace) -> bytes:
     """The secret key of the group hashes, made when missing."""
     if not workspace.key.exists():
-        write_file(workspace.key, secrets.token_bytes(KEY_BYTES))
-        workspace.key.chmod(0o600)
+        write_file(workspace.key, secrets.token_bytes(KEY_BYTES), mode=0o600)
     return workspace.key.read_bytes()
 
 

@@ -1,5 +1,6 @@
 """The manifest and the small files: hashes, shape, what is missing and what is too many."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from medadv_transforms.errors import REASONS
 HASH_FILE = "manifest.json.sha256"
 UNCOVERED = ("report.html",)
 """May be made again at any time."""
+ADDED = re.compile(r"shards/(shard-[0-9]{5,}\.(h5|json)|\.tmp-[^/]+)|\.tmp-[^/]+")
+"""What a run at work puts beside the files that the manifest names."""
 
 
 def load_manifest(root: Path) -> tuple[Manifest | None, list[Finding]]:
@@ -48,8 +51,8 @@ def _own_hash(root: Path, data: bytes) -> Iterator[Finding]:
         yield Finding("manifest.json", f"does not fit {HASH_FILE}: one of the two was changed")
 
 
-def check_files(root: Path, manifest: Manifest) -> Iterator[Finding]:
-    """Small published files by hash, and published files that the manifest does not name."""
+def check_files(root: Path, manifest: Manifest, growing: bool = False) -> Iterator[Finding]:
+    """Small published files by hash, and published files that the manifest does not name. growing: a run adds shards, which are no such."""
     named = {"manifest.json", HASH_FILE, *UNCOVERED, *manifest.files}
     for entry in manifest.shards:
         named |= {entry.path, entry.receipt_path}
@@ -62,6 +65,8 @@ def check_files(root: Path, manifest: Manifest) -> Iterator[Finding]:
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if relative.parts[0] != ".medadv" and (path.is_file() or path.is_symlink()) and relative.as_posix() not in named:
+            if growing and ADDED.fullmatch(relative.as_posix()):
+                continue
             yield Finding(relative.as_posix(), "not in the manifest")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from medadv.batches.attacking import start_seeds
 from medadv.batches.batch import Batch
-from medadv.common.errors import IntegrityError, MedadvError, StoppedError
+from medadv.common.errors import IntegrityError, MedadvError, StoppedError, first_line
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, SanityReport, read_manifest
 from medadv.corpus.receipt import read_receipt
@@ -38,6 +38,7 @@ def corpus_sanity(
     *,
     trust_code: bool = False,
     tick: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> SanityReport | None:
     """What the manifest says under `sanity`; None where the spec asks for none.
 
@@ -48,6 +49,7 @@ def corpus_sanity(
         before: what an earlier manifest said; kept as long as the samples it rests on are in the corpus.
         trust_code: whether a `python:` factory may be imported.
         tick: called with attacks done and in all; may raise to stop.
+        tell: receives why there are no checks, in words that may name files and so are not published.
 
     Raises:
         StoppedError: from `tick`. Any other failure becomes the reason why there are no checks: the samples are worth as much without.
@@ -65,8 +67,8 @@ def corpus_sanity(
     except StoppedError:
         raise
     except (MedadvError, RuntimeError, MemoryError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return SanityReport(samples=0, sample_ids=[], warnings=[f"sanity checks left out: {reason}"])
+        tell(f"sanity checks left out: {first_line(error)}")
+        return SanityReport(samples=0, sample_ids=[], warnings=[f"sanity checks left out: {type(error).__name__}; the run's log says more"])
 
 
 def earlier(workspace: Workspace) -> SanityReport | None:

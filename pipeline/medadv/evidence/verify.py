@@ -27,7 +27,7 @@ def verify(root: Path, progress: Progress = SILENT, workers: int | None = None) 
     return [str(finding) for finding in find_damage(root, progress, workers)]
 
 
-def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = None) -> list[Finding]:
+def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = None, *, growing: bool = False) -> list[Finding]:
     """Everything that is wrong with a corpus.
 
     Shards are checked in parallel and piece by piece, so that memory depends neither on the corpus nor on the size of a volume.
@@ -36,6 +36,7 @@ def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = N
         root: the corpus.
         progress: told of shards done and in all.
         workers: processes; None takes one per core where the corpus is large enough, else none besides this one.
+        growing: a run is at work, and shards that the manifest does not name yet are passed over.
 
     Raises:
         IntegrityError: there is no manifest.
@@ -47,7 +48,7 @@ def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = N
     if not findings:
         # Without its codec no shard can be read, which would look like damage. A manifest that was changed may name any codec.
         require_codec(manifest.execution.codec)
-    findings += check_files(root, manifest)
+    findings += check_files(root, manifest, growing)
     findings += check_quarantine(root, manifest)
     entries = manifest.shards
     reports: dict[int, ShardReport] = {}

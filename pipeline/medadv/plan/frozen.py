@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer
 
 from medadv.common.errors import IntegrityError, SpecError
+from medadv.common.files import publish, temporary
 from medadv.common.hashing import canonical_json
 from medadv.common.record import Closed, RecordError, parse, plain
 from medadv.plan.meaning import MEANING_VERSION
@@ -73,11 +74,13 @@ def freeze(
 ) -> FrozenPlan:
     """Write a plan that no run has written before; its head comes last and marks it as whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "shards.jsonl").open("wb") as stream:
+    lines = temporary(folder / "shards.jsonl")
+    with lines.open("xb") as stream:
         for shard in shards:
             stream.write(shard.line() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
+    publish(lines, folder / "shards.jsonl")
     head = PlanHead(
         generation=generation,
         settings=settings,
@@ -91,17 +94,17 @@ def freeze(
         replaces=tuple(sorted(replaces)),
         tuning=tuple(tuning),
     )
-    temporary = folder / f".tmp-plan-{os.getpid()}"
-    with temporary.open("xb") as stream:
+    whole = temporary(folder / "plan.json")
+    with whole.open("xb") as stream:
         stream.write(head_bytes(head))
         stream.flush()
         os.fsync(stream.fileno())
     try:
-        os.link(temporary, folder / "plan.json")  # unlike rename, fails where a plan stands already
+        os.link(whole, folder / "plan.json")  # unlike rename, fails where a plan stands already
     except FileExistsError:
         raise IntegrityError(f"{folder / 'plan.json'} was written by another run meanwhile") from None
     finally:
-        temporary.unlink()
+        whole.unlink(missing_ok=True)
     return thaw(folder)
 
 

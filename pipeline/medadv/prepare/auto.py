@@ -10,7 +10,7 @@ import torch
 from medadv.batches.judging import batch_of
 from medadv.batches.loading import Loaded, batches
 from medadv.batches.trial import Trial
-from medadv.common.machine import default_workers, worker_memory
+from medadv.common.machine import default_workers, set_threads, worker_memory
 from medadv.datasets.reader import Reader
 from medadv.plan.cut import cut
 from medadv.plan.model import PlannedSample, PlannedShard
@@ -45,7 +45,7 @@ def measured(
         return execution, []
     device = torch.device(execution.device)
     threads = torch.get_num_threads()
-    torch.set_num_threads(wanted.threads)
+    set_threads(wanted.threads)
     reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
 
     request = VictimRequest(spec.victim, spec.data.task, base, trust_code)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from medadv.batches.trial import Trial
+from medadv.common.errors import first_line
 from medadv.plan.plan_settings import TuningRecord
 from medadv.victims.speed import Profile, candidates
 from medadv.victims.victim import Victim
@@ -38,9 +39,9 @@ def choose_profile(make: Make, exact: Profile, trial: Trial, tell: Tell) -> tupl
             seconds[profile] = trial.step_seconds(make(profile))
             note(profile, seconds_per_step=round(seconds[profile], 4))
         except Exception as error:  # any backend may fail in its own way; the others are still there
-            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-            note(profile, verdict=f"failed: {reason}")
-            tell(f"profile {profile.name} is left out: {reason}")
+            # The verdict is published; what a backend says may name files.
+            note(profile, verdict=f"failed: {type(error).__name__}")
+            tell(f"profile {profile.name} is left out: {first_line(error)}")
     chosen = exact
     reference = trial.strength(base)
     for profile in sorted(seconds, key=lambda p: seconds[p]):

@@ -12,6 +12,7 @@ import torch
 from medadv.batches.judging import batch_of
 from medadv.batches.loading import batches
 from medadv.batches.trial import Trial
+from medadv.common.machine import set_threads
 from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
 from medadv.plan.plan_settings import ExecutionFacts
@@ -30,7 +31,7 @@ def seconds_to_make(
     first = shards[0]
     device = torch.device(execution.device)
     threads = torch.get_num_threads()
-    torch.set_num_threads(spec.execution.threads)
+    set_threads(spec.execution.threads)
     try:
         request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
         victim = request.load(device, first.shape, Profile.of(execution.profile))

@@ -1,6 +1,9 @@
 """Do spec, inputs and victim fit each other? Said before any work."""
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +15,31 @@ from medadv.victims.loading import VictimRequest
 from medadv.victims.speed import Profile, exact_profile
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv.victims.victim import Identity, Victim
+
+ABSOLUTE = re.compile(r"(file:|[A-Za-z]:)?[/\\]|~")
+"""What leads to a place whoever reads it: from a root, a drive, a share or a home."""
+
+
+def refuse_paths(spec: RunSpec) -> None:
+    """Raise SpecError where a victim's arguments lead to a place on this machine: the manifest publishes them."""
+    for key, value in _texts("victim.arguments", spec.victim.arguments):
+        if ABSOLUTE.match(value):
+            raise SpecError(
+                f"{key} names a place on this machine, and arguments are published: write it relative to where the code is, or have the "
+                "factory find it (an environment variable)"
+            )
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every string in a setting, with the key that it stands under."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from ((f"{key} (a key)", str(name)), *_texts(f"{key}.{name}", part))
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from _texts(key, part)
 
 
 def check_kernels(spec: RunSpec, seen: Survey) -> None:

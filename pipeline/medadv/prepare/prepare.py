@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medadv.common.errors import NothingFoundError, RunError
 from medadv.common.hashing import hash_file, keyed_hash
+from medadv.common.machine import check_threads
 from medadv.common.progress import Passing, Progress
 from medadv.common.record import plain
 from medadv.common.stop import Stop
@@ -21,7 +22,7 @@ from medadv.plan.frozen import FrozenPlan, differences, generations, next_shard,
 from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
-from medadv.prepare.fit import check_kernels, check_victim
+from medadv.prepare.fit import check_kernels, check_victim, refuse_paths
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.prepare.survey import Survey, settle_masks, survey
@@ -85,11 +86,13 @@ def prepare(
         StoppedError: a signal came.
     """
     require_codec(spec.execution.codec)
+    check_threads(spec.execution.threads)
     plans = generations(workspace.plans)
     refuse_other_meaning(plans, workspace.root)
     if not plans:
         # A corpus that was begun with such a name goes on: its settings cannot change any more.
         refuse_reserved(spec.attacks)
+        refuse_paths(spec)
     source = base / spec.data.path
     vanished = RunError(f"{source} vanished or holds none of the corpus's inputs: is it mounted? The corpus is as it was")
     if plans and not source.exists():

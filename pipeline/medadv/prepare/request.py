@@ -18,6 +18,13 @@ class Address:
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    insecure: bool = False
+    """Whether it may be one that everybody can use."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is one; otherwise workers are started here."""
+        return self.address is not None or self.file is not None
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Options:
     command: str = "medadv run"
     grace_s: float = GRACE_S
     """How long running shards may go on after a signal."""
+    dashboard: bool = False
+    """Whether the workers that are started here can be looked at with a browser, by who has the token."""
 
 
 def locate(spec: RunSpec, spec_path: Path, out: Path | None) -> Workspace:

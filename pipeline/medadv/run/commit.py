@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from medadv.common.files import publish, write_file
+from medadv.common.files import own, publish, write_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.receipt import Receipt, committed, receipt_bytes
 from medadv.run.lock import exclusive
@@ -16,7 +16,8 @@ def commit(
 
     temporary: the finished file, None for a shard without samples.  proceed: raises when this maker is no longer wanted.
     """
-    with exclusive(workspace.commits, index):
+    # A maker that was stopped in here keeps those out who belong to its run, and not the run that takes its place.
+    with exclusive(own(workspace.commits), index):
         proceed()
         earlier = committed(workspace, name, receipt.plan)
         if earlier is not None:

@@ -43,7 +43,8 @@ def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[QuarantineRec
     manifest = build_manifest(work.workspace, list(plans), problems, work.options.command, work.started, finished, determinism)
     if manifest.run.status == "complete":
         trust_code, tick = work.options.trust_code, partial(_tick, work)
-        sanity = corpus_sanity(work.workspace, manifest, plans[-1], before, trust_code=trust_code, tick=tick)
+        tell = partial(_tell, work)
+        sanity = corpus_sanity(work.workspace, manifest, plans[-1], before, trust_code=trust_code, tick=tick, tell=tell)
         manifest = manifest.model_copy(update={"sanity": sanity})
     write_manifest(work.workspace, manifest)
     return manifest
@@ -52,6 +53,11 @@ def finish(work: Work, plans: Sequence[FrozenPlan], problems: list[QuarantineRec
 def _tick(work: Work, done: int, total: int) -> None:
     work.stop.check("every shard is made and kept; run again for the sanity checks and the manifest")
     work.progress("sanity", done, total, "on a few samples")
+
+
+def _tell(work: Work, text: str) -> None:
+    work.log("message", text=text)
+    work.progress.message(text)
 
 
 def remember_quarantine(workspace: Workspace, paths: dict[str, str]) -> int:

@@ -33,7 +33,7 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
     workspace = Workspace(corpus.resolve())
     if not workspace.plans.is_dir():
         raise SpecError(f"{corpus} is no corpus, or came without its private folder .medadv: only its maker can remove a patient")
-    with working(workspace, options, progress, stop) as work:
+    with working(workspace, options, progress, stop, forgets=group) as work:
         plans = generations(workspace.plans)
         concerned = [(plan, shard) for plan, shard in live_lines(plans) if any(s.group == group for s in shard.samples)]
         if not concerned and group not in private.forgotten_groups(workspace):

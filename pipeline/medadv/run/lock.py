@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import Literal
 from medadv.common.errors import LockedError, RunError
 from medadv.common.failures import passing
 from medadv.common.record import Open, parse, plain
+from medadv.corpus.folder import Workspace
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
 """A holder on another host that has been silent for this long is taken for dead."""
 PAUSES_S = (0.1, 0.2, 0.4)
 """Waits before a lock file is read again that a network disk failed to give."""
+WRITING, GONE = "writing", "gone-"
+MAKE_TRIES = 5
 State = Literal["working", "draining", "halting"]
 """working: go on; draining: begin no other shard; halting: leave the running shard at its next batch."""
 
@@ -36,6 +40,8 @@ class LockRecord(Open):
     pid: int | None = None
     started: str | None = None
     heartbeat: float = 0.0
+    group: str | None = None
+    """What a `forget` removes."""
 
 
 @dataclass
@@ -45,8 +51,18 @@ class Hold:
     path: Path
     token: str
     purpose: str
+    group: str | None = None
+    before: LockRecord | None = None
+    """The dead holder whose lock was taken over."""
     state: State = "working"
+    lost: bool = False
+    """Whether somebody else had the lock when it was let go."""
     writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where the holder and its workers make files before they get their names, see `writing_folder`."""
+        return writing_folder(self.path, self.token)
 
     def tell(self, state: State) -> None:
         """Let the workers know; they read it before a shard, between batches and before a commit."""
@@ -60,8 +76,7 @@ class Hold:
                 # While nobody can say whose lock it is, it must not be written: this beat is left out, and the next one looks again.
                 if not holds(self.path, self.token):
                     return False
-                temporary = _written(self.path, self.content())
-                temporary.replace(self.path)
+                _written(self).replace(self.path)
             return True
 
     def content(self) -> LockRecord:
@@ -75,16 +90,17 @@ class Hold:
             pid=pid,
             started=_start_time(pid),
             heartbeat=time.time(),
+            group=self.group,
         )
 
 
 @contextmanager
-def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
-    """Hold the lock, beating while inside. LockedError names the holder when another run is alive.
+def held(path: Path, purpose: str = "run", group: str | None = None) -> Iterator[Hold]:
+    """Hold the lock, beating while inside; `group` is told to whoever takes over. LockedError names the holder when another run is alive.
 
     RunError: the lock file that lies there cannot be read, so its holder may be alive.
     """
-    hold = Hold(path, secrets.token_hex(8), purpose)
+    hold = Hold(path, secrets.token_hex(8), purpose, group)
     _take(hold)
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(hold, stop), daemon=True)
@@ -95,8 +111,31 @@ def held(path: Path, purpose: str = "run") -> Iterator[Hold]:
         stop.set()
         beat.join()
         with suppress(OSError):
-            if holds(path, hold.token):
-                path.unlink(missing_ok=True)
+            hold.lost = not holds(path, hold.token)
+            if not hold.lost:
+                # Not unlinked: somebody may take the lock over in this moment, and the folder away with it.
+                path.rename(hold.folder / "released")
+        _cleared(hold)
+
+
+def writing_folder(path: Path, token: str) -> Path:
+    """The folder that a holder of the lock at `path` writes through (`writing_in`).
+
+    Who takes the lock over moves it away before anything else. The former holder may not be dead, but stopped or cut off: it finds out when
+    its next rename fails, whatever it was about to publish.
+    """
+    return path.parent / WRITING / token
+
+
+def retire(writing: Path, keep: Collection[str] = ()) -> None:
+    """Move the folders of former holders away, and delete them. keep: tokens of those that are alive."""
+    for folder in list(writing.glob("*")):
+        if folder.name in keep:
+            continue
+        gone = folder if folder.name.startswith(GONE) else folder.with_name(f"{GONE}{folder.name}-{secrets.token_hex(4)}")
+        with suppress(FileNotFoundError):
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def alive_holder(path: Path) -> LockRecord | None:
@@ -115,6 +154,15 @@ def state_of(path: Path, token: str) -> str | None:
     """What the holder of `token` wants of its workers; None when it is dead or lost the lock. OSError when the file cannot be read."""
     holder = read_lock(path)
     return holder.state if holder is not None and holder.token == token else None
+
+
+def at_work(workspace: Workspace) -> LockRecord | None:
+    """The run, `forget` or part that works on a corpus now, as far as its private folder lets itself be read."""
+    for path in (workspace.lock, *sorted(workspace.parts.glob("*.lock"))):
+        with suppress(RunError):
+            if holder := alive_holder(path):
+                return holder
+    return None
 
 
 def describe_holder(holder: LockRecord) -> str:
@@ -174,21 +222,42 @@ def _take(hold: Hold) -> None:
         holder = _holder(path)
         if holder and _alive(holder):
             raise LockedError(f"another {holder.purpose} holds this corpus: {describe_holder(holder)}")
+        hold.before = holder
         path.unlink(missing_ok=True)
-        temporary = _written(path, hold.content())
+        _make_folder(hold.folder)
+        temporary = _written(hold)
         try:
             os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
+            # Parts of a job array hold locks beside each other, one of which is taken at a time.
+            beside = (alive_holder(other) for other in path.parent.glob("*.lock") if other != path)
+            retire(hold.folder.parent, {hold.token, *(other.token for other in beside if other is not None and other.token)})
         except FileExistsError:
             faster = _holder(path) or LockRecord()
+            _cleared(hold)
             raise LockedError(f"another run took this corpus at the same moment: {describe_holder(faster)}") from None
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _written(path: Path, content: LockRecord) -> Path:
-    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
+def _make_folder(folder: Path) -> None:
+    # The folder above goes with its last holder, perhaps in this moment.
+    for _ in range(MAKE_TRIES - 1):
+        with suppress(FileNotFoundError):
+            folder.mkdir(parents=True)
+            return
+    folder.mkdir(parents=True)
+
+
+def _cleared(hold: Hold) -> None:
+    shutil.rmtree(hold.folder, ignore_errors=True)
+    with suppress(OSError):
+        hold.folder.parent.rmdir()
+
+
+def _written(hold: Hold) -> Path:
+    temporary = hold.folder / f"{hold.path.name}-{secrets.token_hex(4)}"
     try:
-        temporary.write_text(json.dumps(plain(content)))
+        temporary.write_text(json.dumps(plain(hold.content())))
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medadv.common.errors import ExitCode, LockedError, RunError, SpecError
 from medadv.common.failures import explain
+from medadv.common.files import writing_in
 from medadv.common.log import Log
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
@@ -93,7 +94,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
     try:
         with workspace.made(), ExitStack() as stack:
             with ExitStack() as planning:
-                _hold_for_planning(planning, workspace)
+                planning.enter_context(writing_in(_hold_for_planning(planning, workspace).folder))
                 planning.enter_context(private.taken_back(workspace))
                 workspace.parts.mkdir(exist_ok=True)
                 _refuse_other_cut(workspace, count)
@@ -106,6 +107,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                     stop.check("nothing was changed")
                     plans = extended(prepared, Log(workspace.log, part=part))
                 hold = stack.enter_context(held(workspace.parts / f"{index}-of-{count}.lock", "part"))
+            stack.enter_context(writing_in(hold.folder))
             stack.enter_context(_obeying(hold, stop, options.grace_s))
             mine = [
                 (plan, shard)

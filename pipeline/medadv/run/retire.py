@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from medadv.common.files import write_file
+from medadv.common.files import remove, write_file
 from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.private import forgotten_groups
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.frozen import FrozenPlan, live_lines, retired
 from medadv.plan.model import PlannedShard
+from medadv.run.working import Work
 
 
 def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
@@ -21,8 +23,8 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
     names = {shard_name(index) for index in gone}
     for name in sorted(names):
         # The receipt first: a file without one does not count.
-        workspace.receipt(name).unlink(missing_ok=True)
-        workspace.shard(name).unlink(missing_ok=True)
+        remove(workspace.receipt(name))
+        remove(workspace.shard(name))
     stale = False
     for plan in plans:
         lines = list(plan.lines())
@@ -33,7 +35,24 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
             _drop_files(workspace, Path(plan.root), [shard for shard in lines if shard.index in gone], plans)
     if stale:
         # The report shows pictures; it is made again by `medadv report`.
-        (workspace.root / "report.html").unlink(missing_ok=True)
+        remove(workspace.root / "report.html")
+
+
+def not_forgotten(work: Work, plans: Sequence[FrozenPlan]) -> list[str]:
+    """Groups that a `forget` was to remove, and that the corpus still holds: it was killed before it had frozen what stands for them."""
+    before = work.hold.before.group if work.hold.before is not None else None
+    meant = {*forgotten_groups(work.workspace), *([before] if before else [])}
+    if not meant:
+        return []
+    return sorted(meant & {sample.group for _, shard in live_lines(plans) for sample in shard.samples})
+
+
+def tell_not_forgotten(work: Work, plans: Sequence[FrozenPlan]) -> None:
+    """Say which groups are still there though a `forget` was begun."""
+    for group in not_forgotten(work, plans):
+        text = f"`medadv forget` was begun for group {group} and is not done: the corpus still holds it; run it again"
+        work.log("message", text=text)
+        work.progress.message(text)
 
 
 def _drop_files(workspace: Workspace, root: Path, gone: Sequence[PlannedShard], plans: Sequence[FrozenPlan]) -> None:

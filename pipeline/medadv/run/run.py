@@ -16,9 +16,10 @@ from medadv.plan.meaning import MEANING_VERSION
 from medadv.prepare.describe import describe
 from medadv.prepare.prepare import prepare, refuse_more_of_another_meaning
 from medadv.prepare.request import Options, locate
+from medadv.run import cluster
 from medadv.run.extend import extended
 from medadv.run.finish import finish, remember_quarantine, up_to_date
-from medadv.run.retire import remove_retired
+from medadv.run.retire import remove_retired, tell_not_forgotten
 from medadv.run.shards import look_through, make_missing
 from medadv.run.working import Work, working
 from medadv.spec.reading import load_spec
@@ -57,7 +58,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     """Make or complete the corpus of a spec.
 
     Raises:
-        SpecError: wrong spec, or settings other than the corpus was made with.
+        SpecError: wrong spec, settings other than the corpus was made with, or a scheduler that everybody can use.
         NothingFoundError: no sample of a new corpus can be used; nothing is left of it.
         LockedError: another run holds the corpus.
         StoppedError: `stop` was signalled.
@@ -65,12 +66,15 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
     """
     stop = stop or Stop()
     spec = load_spec(spec_path, options.overrides)
+    if options.scheduler.is_given:
+        cluster.given(options.scheduler)
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
         key = private.ensure_key(workspace)
         # A killed `forget` is completed before anything else.
         earlier_plans = generations(workspace.plans)
         remove_retired(workspace, earlier_plans)
+        tell_not_forgotten(work, earlier_plans)
         if meaning_of(earlier_plans) != MEANING_VERSION:
             return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)

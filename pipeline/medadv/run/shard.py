@@ -3,7 +3,6 @@
 load -> attack -> write -> read back -> score -> verify -> publish -> receipt. The same call gives the same shard, whoever makes it.
 """
 
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from medadv.batches.attacking import attack_samples
 from medadv.batches.judging import labels_of, outcome, planned_batches, predict
 from medadv.batches.loading import Loaded, LoadedBatch, batches
+from medadv.common import files
 from medadv.common.errors import IntegrityError
 from medadv.common.files import sync
 from medadv.common.hashing import canonical_json, hash_array, hash_file
@@ -71,7 +71,7 @@ def make_shard(
         OSError: a disk failed; nothing half-written keeps a final name.
     """
     name = shard_name(shard.index)
-    temporary = workspace.shards / f".tmp-{name}-{secrets.token_hex(4)}.h5"
+    temporary = files.temporary(workspace.shard(name))
     try:
         source = batches(shard, reader, victim.scored, excluded, helpers(recipe.device), hashes)
         content, loaded, quarantined = _attacked(temporary, shard, recipe, source, victim, proceed)

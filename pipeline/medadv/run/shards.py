@@ -43,7 +43,8 @@ def make_missing(work: Work, plans: Sequence[FrozenPlan], missing: Sequence[str]
     workers = default_workers(execution.threads, device) if execution.workers == "auto" else execution.workers
     work.progress("shards", 0, len(missing), "starting workers")
     try:
-        with cluster.connect(min(workers, len(missing)), execution.threads, device, options.scheduler) as pool:
+        count = min(workers, len(missing))
+        with cluster.connect(count, execution.threads, device, options.scheduler, dashboard=options.dashboard) as pool:
             watch.message(pool.about)
             jobs = jobs_of(work, plans, wanted)
             drive(pool, workspace, jobs, work.hold, work.stop, options.grace_s, watch)

@@ -36,7 +36,15 @@ def _try(job: Job, samples: list[str]) -> list[str]:
     """The samples that a process got through before it died, in order."""
     where = {"corpus": job.corpus, "generation": job.generation, "trust_code": job.trust_code}
     request = json.dumps({**where, "shard": job.shard.line().decode(), "samples": samples})
-    done = subprocess.run([sys.executable, "-m", "medadv.run.suspects"], input=request, stdout=subprocess.PIPE, text=True, check=False)
+    # What a process says while it dies is nothing that the user could act on; the run says which samples killed it.
+    done = subprocess.run(
+        [sys.executable, "-m", "medadv.run.suspects"],
+        input=request,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
     return [line for line in done.stdout.split() if line in samples]
 
 

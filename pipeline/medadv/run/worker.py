@@ -7,11 +7,12 @@ from pathlib import Path
 
 from medadv.batches.equipment import equip
 from medadv.common.failures import explain, passing
+from medadv.common.files import writing_in
 from medadv.corpus.folder import Workspace
 from medadv.corpus.receipt import Receipt, committed
 from medadv.run import journal
 from medadv.run.job import Job, NotWantedError, ShardMade, SuspectedError
-from medadv.run.lock import state_of
+from medadv.run.lock import state_of, writing_folder
 from medadv.run.shard import make_shard
 
 TRIES = 3
@@ -37,8 +38,12 @@ def make(job: Job) -> ShardMade:
             journal.end(workspace, job.name)
             raise SuspectedError(job.name, deaths)
         try:
-            receipt = _patiently(lambda: _make(workspace, job))
+            with writing_in(writing_folder(Path(job.lock), job.token)):
+                receipt = _patiently(lambda: _make(workspace, job))
         except (OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, FileNotFoundError):
+                # It may be the folder to write through that is gone, and with it the lock.
+                _proceed(job)
             raise explain(error, workspace.root) or error from None
         finally:
             journal.end(workspace, job.name)

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from medadv.common.errors import LockedError, MedadvError
+from medadv.common.errors import LockedError, MedadvError, RunError
 from medadv.common.failures import explain
+from medadv.common.files import writing_in
 from medadv.common.log import Log
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
@@ -14,7 +15,7 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.prepare.request import Options
 from medadv.run import journal
-from medadv.run.lock import Hold, alive_holder, describe_holder, held
+from medadv.run.lock import WRITING, Hold, alive_holder, describe_holder, held, retire
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,38 @@ class Work:
     started: datetime
 
 
+def lost(error: BaseException, hold: Hold | None) -> RunError | None:
+    """What an error means to a holder that lost the lock: its files are moved away, so that none of them got its name any more."""
+    if hold is None or not hold.lost or not isinstance(error, FileNotFoundError):
+        return None
+    return RunError("another run took this corpus over; every finished shard is kept")
+
+
 @contextmanager
-def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
+def working(workspace: Workspace, options: Options, progress: Progress, stop: Stop, forgets: str | None = None) -> Iterator[Work]:
     """Hold a corpus and everything that work on it needs; failures of the machine become one line.
 
-    Nothing is left of a corpus in which nothing was planned.
+    Nothing is left of a corpus in which nothing was planned. forgets: the group that a `forget` removes.
 
     Raises:
         LockedError: another run or part holds the corpus.  RunError: no space, no permission, no memory.
     """
     started = datetime.now(UTC)
-    log = None
+    log, hold = None, None
+    purpose = "run" if forgets is None else "forget"
     try:
-        with workspace.made(), held(workspace.lock) as hold, private.taken_back(workspace):
+        with workspace.made(), held(workspace.lock, purpose, forgets) as hold, writing_in(hold.folder), private.taken_back(workspace):
             for path in workspace.parts.glob("*.lock"):
                 if holder := alive_holder(path):
                     raise LockedError(f"part {path.stem} of a job array holds this corpus: {describe_holder(holder)}")
+            retire(workspace.parts / WRITING)
             log = Log(workspace.log, run=hold.token)
             log("start", command=options.command)
             private.sweep(workspace)
             journal.clear(workspace)
             yield Work(workspace, hold, options, progress, stop, log, started)
     except (OSError, MemoryError, RuntimeError) as error:
-        expected = explain(error, workspace.root)
+        expected = lost(error, hold) or explain(error, workspace.root)
         if log is not None:
             log("failed", error=str(expected or error))
         if expected is None:
