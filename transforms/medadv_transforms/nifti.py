@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .held import opened_part, opened_whole
 from .limits import MAX_FILE_BYTES, SPACING_MM, check_file, check_voxels
 from .quiet import quiet
 
@@ -103,7 +104,7 @@ def read_stored(path: Path) -> tuple[Nifti, NDArray[Any]]:
 def _read_bytes(path: Path, limit: int | None) -> bytes:
     """The file's bytes, inflated if it is gzip, up to `limit` of them; a checksum that fails is an error."""
     try:
-        with path.open("rb") as file:
+        with opened_whole(path) if limit is None else opened_part(path) as file:
             raw = file.read() if limit is None else file.read(limit)
     except OSError:
         raise InputError("not-found") from None
