@@ -24,7 +24,7 @@ class FileHashes:
         if cache is not None and cache.exists() and not rehash:
             try:
                 self.known = json.loads(cache.read_text(encoding="utf-8"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 self.known = {}  # a damaged cache costs time, nothing else
 
     def of(self, path: Path) -> str:
