@@ -10,9 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from tests.conftest import SIZE, draw_pictures, quiet, save_victim, tiny_spec
+from tests.victims.test_foreign_code import rewrite, sample_inputs
+from tests.victims.test_programs import save
 
 from medadv.common.errors import SpecError
 from medadv.common.hashing import canonical_json, hash_file
+from medadv.common.progress import SILENT
 from medadv.corpus.manifest import ShardEntry
 from medadv.evidence import again
 from medadv.evidence.across import check_across
@@ -198,3 +201,17 @@ def test_a_corpus_is_read_once_however_many_it_is_compared_with(
     problems, _ = check_across([published, tmp_path / "test", tmp_path / "validation"])
     assert len(problems) == 6
     assert sorted(read) == sorted([published, tmp_path / "test", tmp_path / "validation"] * 3)
+
+
+def test_a_program_that_a_stranger_sends_along_runs_nothing(published: Path, tmp_path: Path) -> None:
+    mark, program = tmp_path / "mark", tmp_path / "victim.pt2"
+    save(program)
+    rewrite(program, lambda records: sample_inputs(records, mark))
+    manifest = published / "manifest.json"
+    said = json.loads(manifest.read_text())
+    said["victim"] |= {"network": program.name, "weights_sha256": hash_file(program), "program_sha256": hash_file(program)}
+    manifest.write_text(json.dumps(said))
+    for look in (lambda: reproduce(published, None, weights=program), lambda: rescore(published, program, False, SILENT)):
+        with pytest.raises(SpecError, match=r"may do more than compute .*--trust-code"):
+            look()
+    assert not mark.exists()

@@ -33,6 +33,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "channels of another image": ({"victim__normalize": {"mean": [0.5], "std": [0.2]}, "data__modality": "ct"}, "does not take an image"),
     "more classes than outputs": ({"data__label": "many"}, "not one of the network's 2 classes"),
     "code without trust": ({"victim__network": "python:os:getcwd"}, "--trust-code"),
+    "code of a second victim without trust": (
+        {"second_victim": {"network": "python:os:getcwd", "normalize": {"mean": [0.5] * 3, "std": [0.2] * 3}}},
+        "second_victim: victim.network='python:os:getcwd' runs Python code of yours: allow it with --trust-code",
+    ),
     "size missing": ({"preprocess__size": None}, "preprocess.size is missing"),
     "HU window for a photograph": ({"victim__normalize": {"window": [0, 1]}}, "HU window"),
     "kernel longer than the image": (

@@ -1,6 +1,7 @@
 """NIfTI volumes, masks on any grid, DICOM segmentations, resampling and the way back."""
 
 import gzip
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from tests.transforms.ct_phantoms import COLUMNS, ROWS, ct_slice, segmentation, write_nifti, write_series
 
-from medadv_transforms import InputError, LoadedImage, inspect_ct, read_ct_slice, read_ct_volume, read_mask, restore_grid
+from medadv_transforms import InputError, LoadedImage, inspect_ct, nifti, read_ct_slice, read_ct_volume, read_mask, restore_grid
 
 AFFINE = np.array([[-0.8, 0, 0, 40], [0, 0, -2.5, 30], [0, 1.1, 0, -20], [0, 0, 0, 1.0]])
 
@@ -111,7 +112,8 @@ def test_a_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     plain = bytearray(write_nifti(tmp_path / "a.nii", volume_values(), AFFINE).read_bytes())
     path = tmp_path / "b.nii.gz"
     path.write_bytes(zlib.compress(bytes(plain) + bytes(1 << 26), wbits=31))
-    assert code_of(path) == "too-large"
+    # What is longer than its header says is refused there, however long it is.
+    assert code_of(path) == "length-mismatch"
 
 
 def test_a_header_that_promises_a_huge_volume(tmp_path: Path) -> None:
@@ -267,3 +269,34 @@ def test_a_linear_ramp_survives_resampling_and_the_way_back(tmp_path: Path) -> N
     labels, warnings = read_mask([write_nifti(tmp_path / "m.nii", (x > 5).astype(np.uint8), np.diag([2.0, 2.0, 2.0, 1]))], loaded)
     assert warnings == []
     np.testing.assert_array_equal(restore_grid(labels, loaded.facts["resampling"], nearest=True), x > 5)
+
+
+def test_a_bomb_is_measured_against_its_header(tmp_path: Path) -> None:
+    """256 MiB of zeros behind a header of eight voxels are refused after these."""
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm")
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(image.to_bytes() + bytes(256 << 20), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            nifti.read_stored(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "length-mismatch"
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("field", ["vox_offset", "dim"])
+def test_a_header_that_promises_more_than_any_file_is_refused(tmp_path: Path, field: str) -> None:
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.float64), np.eye(4))
+    data = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(data[:348]), check=False)
+    header[field] = 3e9 if field == "vox_offset" else [3, 1000, 1000, 1000, 1, 1, 1, 1]
+    data[:348] = header.binaryblock
+    path = tmp_path / "promise.nii.gz"
+    path.write_bytes(gzip.compress(bytes(data)))
+    with pytest.raises(InputError) as caught:
+        nifti.read_stored(path)
+    assert caught.value.code == "too-large"

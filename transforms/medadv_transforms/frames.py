@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from .errors import InputError
+from .held import opened_part, opened_whole
 from .limits import MAX_FRAMES, SPACING_MM, check_file, check_voxels
 from .quiet import quiet
 from .structure import check_start
@@ -73,11 +74,11 @@ class Frame:
 def read_dataset(path: Path, *, pixels: bool) -> Dataset:
     """Parse a DICOM file.  Raises InputError `not-found`, `not-dicom`, `too-large` or `decode-failed`."""
     check_file(path)
-    # Only what begins as an element does is read without the mark of the format.
-    force = {"force": True} if check_start(path) else {}
-    with quiet():
+    with opened_whole(path) if pixels else opened_part(path) as file, quiet():
+        # Only what begins as an element does is read without the mark of the format.
+        force = {"force": True} if check_start(path) else {}
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, **force)
+            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels, **force)
         except pydicom.errors.InvalidDicomError:
             raise InputError("not-dicom") from None
         except Exception:

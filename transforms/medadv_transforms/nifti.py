@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .held import opened_part, opened_whole
 from .limits import MAX_FILE_BYTES, SPACING_MM, check_file, check_voxels
 from .quiet import quiet
 
@@ -21,6 +22,9 @@ SHEAR_TOLERANCE = 1e-3
 
 HEADER_BYTES = 1 << 16
 """Enough of a file for either header and its usual extensions."""
+
+MAX_EXTENSION_BYTES = 64 << 20
+"""No header has longer extensions."""
 
 
 FOREIGN_VOLUMES = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".mnc")
@@ -38,6 +42,11 @@ class Nifti:
     offset: int
     slope: float | None
     intercept: float
+
+    @property
+    def voxels(self) -> int:
+        """How many there are."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
 
     @property
     def unstated(self) -> bool:
@@ -94,7 +103,7 @@ def read_stored(path: Path) -> tuple[Nifti, NDArray[Any]]:
     check_file(path)
     data = _read_bytes(path, None)
     header = _parse(path, data)
-    count = header.shape[0] * header.shape[1] * header.shape[2]
+    count = header.voxels
     if len(data) - header.offset != count * header.dtype.itemsize:
         raise InputError("length-mismatch")
     return header, np.frombuffer(data, header.dtype, count, header.offset).reshape(header.shape, order="F")
@@ -103,18 +112,25 @@ def read_stored(path: Path) -> tuple[Nifti, NDArray[Any]]:
 def _read_bytes(path: Path, limit: int | None) -> bytes:
     """The file's bytes, inflated if it is gzip, up to `limit` of them; a checksum that fails is an error."""
     try:
-        with path.open("rb") as file:
+        with opened_whole(path) if limit is None else opened_part(path) as file:
             raw = file.read() if limit is None else file.read(limit)
     except OSError:
         raise InputError("not-found") from None
     if raw[:2] != b"\x1f\x8b":
         return raw
-    return _inflate(raw, limit)
+    if limit is None:
+        # No more is unpacked than the header promises, and one byte by which a longer stream is told.
+        header = _parse(path, _inflate(raw, HEADER_BYTES, whole=False))
+        promised = header.offset + header.voxels * header.dtype.itemsize
+        if promised > MAX_FILE_BYTES or header.offset > MAX_EXTENSION_BYTES:
+            raise InputError("too-large", "the header promises more than the limit for files")
+        return _inflate(raw, promised + 1, whole=True)
+    return _inflate(raw, limit, whole=False)
 
 
-def _inflate(raw: bytes, limit: int | None) -> bytes:
+def _inflate(raw: bytes, room: int, *, whole: bool) -> bytes:
+    """Up to `room` bytes of a gzip stream; of a whole one that is longer, InputError `length-mismatch`."""
     parts: list[bytes] = []
-    room = MAX_FILE_BYTES if limit is None else limit
     while raw:
         inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
         try:
@@ -123,10 +139,12 @@ def _inflate(raw: bytes, limit: int | None) -> bytes:
             raise InputError("decode-failed", "the gzip stream is damaged") from None
         parts.append(part)
         room -= len(part)
-        if limit is not None and (room <= 0 or not inflate.eof):
+        if whole and room <= 0:
+            raise InputError("length-mismatch")
+        if not whole and (room <= 0 or not inflate.eof):
             break
         if not inflate.eof:
-            raise InputError("too-large" if room <= 0 else "decode-failed", "the gzip stream is truncated or inflates beyond the limit")
+            raise InputError("decode-failed", "the gzip stream is truncated")
         raw = inflate.unused_data.lstrip(b"\0")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from .errors import InputError
+from .held import opened_whole
 from .limits import MAX_PIXELS, check_file
 from .quiet import quiet
 
@@ -51,7 +52,16 @@ def opened(path: Path) -> Iterator[tuple[Image.Image, Header]]:
     """
     check_file(path)
     try:
-        image = Image.open(path, formats=FORMATS)
+        stream = opened_whole(path)
+    except OSError:
+        raise InputError("decode-failed") from None
+    with stream:
+        yield from _opened(stream)
+
+
+def _opened(stream: BinaryIO) -> Iterator[tuple[Image.Image, Header]]:
+    try:
+        image = Image.open(stream, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError("too-large", "the picture has more pixels than the limit") from None
     except UnidentifiedImageError:

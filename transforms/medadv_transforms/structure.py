@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from .errors import InputError
+from .held import opened_part, size_of
 from .limits import MAX_FILE_BYTES
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -26,7 +27,7 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 def check_structure(dataset: Dataset, path: Path) -> None:
     """Compare the layout of a parsed object, untouched since, with its file.  Raises InputError `decode-failed` or `too-large`."""
     syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
-    size = _inflated_size(path) if syntax == DEFLATED else path.stat().st_size
+    size = _inflated_size(path) if syntax == DEFLATED else size_of(path)
     tags = list(dataset.keys())
     if tags != sorted(tags) or PIXEL_DATA not in tags or not set(tags[tags.index(PIXEL_DATA) + 1 :]) <= TRAILERS:
         raise InputError("decode-failed", "the elements of the DICOM file are out of order")
@@ -61,7 +62,7 @@ def check_start(path: Path) -> bool:
     Raises InputError for a deflated object that is damaged or would inflate beyond the limit for files, before anything holds it in memory,
     and for one without that mark.
     """
-    with path.open("rb") as file:
+    with opened_part(path) as file:
         head = file.read(400)
     deflated = DEFLATED.encode() in head
     if head[128:132] == b"DICM":
@@ -86,7 +87,8 @@ def _begins_with_element(head: bytes) -> bool:
 
 
 def _inflated_size(path: Path) -> int:
-    data = path.read_bytes()
+    with opened_part(path) as file:
+        data = file.read()
     # The deflated part follows the 128-byte preamble, "DICM" and the meta group, whose length is its first element's value.
     start = 144 + int(struct.unpack_from("<L", data, 140)[0]) if len(data) > 144 else len(data)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medadv.common.errors import RunError
+from medadv.common.hashing import hash_file
 from medadv.common.threads import in_order
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.datasets.blame import raise_unless_input
@@ -16,6 +17,7 @@ from medadv.datasets.sample import Sample
 from medadv.plan.model import PlannedSample, PlannedShard
 from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
+from medadv_transforms.held import HeldFiles, holding
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,26 @@ def _load(
 
 
 def _read(planned: PlannedSample, shard: PlannedShard, reader: Reader, hashes: FileHashes) -> Sample:
-    """A sample whose files still are what the plan says: their content, not their names, is the sample's identity."""
-    try:
-        content = content_of(planned.source, reader, hashes)
-    except FileNotFoundError:
-        raise InputError("changed-input", "The file vanished after the plan was made.") from None
-    if content != (planned.id, planned.label_sha256):
-        raise InputError("changed-input", "The file's content changed after the plan was made.")
-    sample = reader.read(planned.source)
+    """A sample whose files still are what the plan says: their content, not their names, is the sample's identity.
+
+    What is decoded is what was hashed. A slice's own file and its mask are held as well; its siblings are looked at before the commit.
+    """
+    with holding() as held:
+        try:
+            if planned.source.index is None:
+                for path in reader.files(planned.source):
+                    held.take(path)
+            content = content_of(planned.source, reader, hashes)
+        except FileNotFoundError:
+            raise InputError("changed-input", "The file vanished after the plan was made.") from None
+        if content != (planned.id, planned.label_sha256):
+            raise InputError("changed-input", "The file's content changed after the plan was made.")
+        try:
+            sample = reader.read(planned.source)
+        except InputError:
+            _check_held(held, planned, reader, hashes)
+            raise
+    _check_held(held, planned, reader, hashes)
     if sample.image.shape != shard.shape:
         raise InputError("changed-input", "The image has another shape than when the plan was made.")
     return sample
@@ -114,6 +128,20 @@ def _label(sample: Sample, judge: TaskModel) -> Label | None:
         return judge.as_label(sample.label)
     except ValueError as error:
         raise InputError("label-values", str(error)) from None
+
+
+def _check_held(held: HeldFiles, planned: PlannedSample, reader: Reader, hashes: FileHashes) -> None:
+    """Raise InputError where bytes that were decoded are not those that were hashed."""
+    again = {path: hash_file(path) for path in held.unheld}
+    if any(digest != hashes.told(path) for path, digest in (held.digests | again).items()):
+        reader.drop(planned.source)
+        raise InputError("changed-input", "The file changed while it was read.") from None
+
+
+def unchanged(loaded: Sequence[Loaded], reader: Reader, hashes: FileHashes) -> bool:
+    """Whether the files that slices share are those that were hashed: a slice is read from one of them, and is named after all."""
+    sources = {id(item.planned.source.images): item.planned.source for item in loaded if item.planned.source.index is not None}
+    return all(hashes.same(path) for source in sources.values() for path in reader.files(source))
 
 
 def _there(reader: Reader) -> bool:

@@ -10,6 +10,8 @@ Corpus = Annotated[Path, typer.Argument(help="corpus folder")]
 Out = Annotated[Path | None, typer.Option("--out", help="corpus folder, instead of the spec's `output`")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as execution.batch_size=4")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
-TrustCode = Annotated[bool, typer.Option("--trust-code", help="allow a victim that is a python: factory")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="allow a victim that is a python: factory, or a program that may do more than compute")
+]
 Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand")]

@@ -13,8 +13,12 @@ BLOCK = 1 << 20
 
 
 def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON with sorted keys and no spaces; NaN and infinities are refused, since JSON has no word for them."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """UTF-8 JSON with sorted keys and no spaces; NaN and infinities are refused, since JSON has no word for them.
+
+    File names that are no UTF-8, which Python holds as lone surrogates, are written as JSON's escapes of these and so survive.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def hash_bytes(data: bytes) -> str:
@@ -76,7 +80,7 @@ class ArrayHash:
 
 def keyed_hash(key: bytes, text: str) -> str:
     """HMAC-SHA-256 of a patient, study or session id, 32 hexadecimal digits: without the key nobody can guess back."""
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, text.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()[:32]
 
 
 def seed_of(*parts: str | int) -> int:

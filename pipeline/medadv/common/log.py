@@ -21,7 +21,7 @@ class Log:
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                os.write(descriptor, line.encode())
+                os.write(descriptor, line.encode("utf-8", "backslashreplace"))
             finally:
                 os.close(descriptor)
         except OSError:

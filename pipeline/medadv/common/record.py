@@ -50,6 +50,8 @@ def parse(model: type[Record], data: bytes | str) -> Record:
         return model.model_validate(value)
     except ValidationError as error:
         raise RecordError(_described(error)) from None
+    except RecursionError:
+        raise RecordError("is nested too deeply") from None
 
 
 def plain(record: BaseModel) -> Any:

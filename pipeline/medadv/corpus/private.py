@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from medadv.common.errors import NothingFoundError
+from medadv.common.errors import IntegrityError, NothingFoundError
 from medadv.common.files import remove, write_file
 from medadv.common.hashing import canonical_json
 from medadv.corpus.folder import Workspace
@@ -91,3 +91,5 @@ def _read(path: Path, default: Any) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return default
+    except (ValueError, RecursionError):
+        raise IntegrityError(f"{path}: is damaged; put it back from a copy") from None

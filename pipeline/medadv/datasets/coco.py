@@ -13,6 +13,7 @@ from medadv.common.errors import SpecError
 from medadv.datasets.label_files import read_json
 from medadv.datasets.source import Listing, Source, counted
 from medadv.datasets.tables import root_of
+from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
 from medadv_transforms import InputError
 from medadv_transforms.mask_pictures import IGNORE
@@ -68,9 +69,10 @@ def _add(path: Path, entry: dict[str, Any], annotations: list[Any], index: dict[
     name = entry["file_name"]
     if data.image is not None:
         try:
-            name = data.image.format(**entry)
-        except (KeyError, IndexError, ValueError, AttributeError):
-            raise SpecError(f"{path}: data.image={data.image!r} names no key of an image; there are {', '.join(entry)}") from None
+            name = filled(data.image, entry)
+        except (KeyError, ValueError):
+            said = f"data.image={data.image!r} names no key of an image; there are {', '.join(entry)}"
+            raise SpecError(f"{path}: {said}; between braces stands a name alone") from None
     located = listing.locate(name, data.allow_outside)
     if located is None:
         return

@@ -124,7 +124,7 @@ def _json_layouts(folder: Path, names: list[str], modality: str) -> Guess | None
             continue
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(data, dict):
             continue

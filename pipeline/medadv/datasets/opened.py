@@ -130,6 +130,11 @@ class OpenSources:
         with self._lock:
             self._look += 1
 
+    def drop(self, source: Source) -> None:
+        """Close a source, where it is open."""
+        with self._lock:
+            self._open = [each for each in self._open if not each.is_of(source)]
+
     def get(self, source: Source) -> OpenSource:
         """The source, opened anew where one of its files changed."""
         with self._lock:

@@ -68,6 +68,10 @@ class Reader:
             return None
         return self._sources.get(source)
 
+    def drop(self, source: Source) -> None:
+        """Close an open source: what was read of it is not what it was taken for."""
+        self._sources.drop(source)
+
     def look_again(self) -> None:
         """Have the files of open sources looked at once more: something may have changed them."""
         self._sources.look_again()

@@ -7,6 +7,7 @@ from medadv.common.errors import SpecError
 from medadv.datasets.label_files import read_json, read_rows
 from medadv.datasets.series import series_at
 from medadv.datasets.source import Listing, Source
+from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
 from medadv.spec.modality import MODALITIES
 
@@ -34,9 +35,9 @@ def list_csv(path: Path, data: DataSettings, base: Path) -> Listing:
                 listing.other_groups.add(group)
             continue
         try:
-            name = image.format(**row) if "{" in image else row[image]
-        except (KeyError, IndexError, ValueError, AttributeError):
-            raise SpecError(f"{path}: data.image={image!r} names no column of {columns}") from None
+            name = filled(image, row) if "{" in image else row[image]
+        except (KeyError, ValueError):
+            raise SpecError(f"{path}: data.image={image!r} names no column of {columns}; between braces stands a name alone") from None
         located = listing.locate(name, data.allow_outside, folder=MODALITIES[data.modality].in_space) if name else None
         if located is None:
             if not name:

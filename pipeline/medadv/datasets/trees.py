@@ -8,6 +8,7 @@ from pathlib import Path
 from medadv.common.errors import SpecError
 from medadv.datasets.series import relative, series_at
 from medadv.datasets.source import Listing, Source, counted
+from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
 from medadv_transforms.nifti import FOREIGN_VOLUMES
 
@@ -37,7 +38,8 @@ def list_folders(path: Path, data: DataSettings) -> Listing:
     classes = data.classes or names
     if unknown := sorted(set(names) - set(classes)):
         raise SpecError(f"{top}: folders {', '.join(unknown)} are not in data.classes")
-    listing = Listing(root, classes=classes)
+    # Names that are no text are published as what their bytes are.
+    listing = Listing(root, classes=[name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in classes])
     listing.skipped([entry.name for entry in top.iterdir() if entry.is_file() and not entry.name.startswith(".")])
     for name in names:
         found, others = images_below(top / name)
@@ -137,8 +139,8 @@ def list_dicom(path: Path, data: DataSettings, base: Path) -> Listing:
 
 def _named(template: str, folder: str, root: Path) -> str:
     try:
-        return template.format(folder=folder, name=Path(folder).name or root.name)
-    except (KeyError, IndexError, ValueError, AttributeError):
+        return filled(template, {"folder": folder, "name": Path(folder).name or root.name})
+    except (KeyError, ValueError):
         raise SpecError(f"data.label={template!r}: layout dicom knows {{folder}} and {{name}} of a series") from None
 
 

@@ -53,7 +53,7 @@ class FrozenPlan(PlanHead):
             for number, line in enumerate(stream, start=1):
                 try:
                     shard = PlannedShard.of_line(line, series)
-                except (ValueError, KeyError, TypeError, IndexError):
+                except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                     raise IntegrityError(f"{self.folder / 'shards.jsonl'}: line {number} is damaged") from None
                 series = shard.series
                 yield shard

@@ -7,6 +7,7 @@ from pydantic import Field, PlainSerializer
 from medadv.common.record import Closed, Count, Open, Sha256
 from medadv.spec.attack import AttackSettings
 from medadv.spec.data import PreprocessSettings, Task
+from medadv.spec.execution import MOST_THREADS
 from medadv.spec.modality import Modality
 from medadv.spec.victim import NormalizeSettings
 
@@ -69,7 +70,7 @@ class ExecutionFacts(Open):
 
     batch_size: int
     shard_size: int
-    threads: int
+    threads: int = Field(ge=1, le=MOST_THREADS)
     device: Literal["cpu", "cuda"]
     precision: str
     profile: ProfileFacts | None = None

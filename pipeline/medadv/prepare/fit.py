@@ -58,9 +58,15 @@ def check_kernels(spec: RunSpec, seen: Survey) -> None:
 
 
 def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile, int]:
-    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile and its masks' highest class."""
-    request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
-    victim = request.load(torch.device("cpu"), seen.found[0].shape.shape)
+    """Load the victims once, so that what does not fit, or is not trusted, is said before any work; also tells the first one's fp32 profile
+    and its masks' highest class."""
+    shape = seen.found[0].shape.shape
+    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(torch.device("cpu"), shape)
+    if spec.second_victim is not None:
+        try:
+            VictimRequest(spec.second_victim, spec.data.task, base, trust_code).load(torch.device("cpu"), shape)
+        except SpecError as error:
+            raise SpecError(f"second_victim: {error}") from None
     if spec.data.task == "classification" and not spec.data.unlabelled:
         for item in seen.found:
             try:

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from medadv.common.errors import LockedError, RunError
 from medadv.common.failures import passing
@@ -22,6 +24,10 @@ from medadv.corpus.folder import Workspace
 HEARTBEAT_S = 10.0
 STALE_S = 120.0
 """A holder on another host that has been silent for this long is taken for dead."""
+AHEAD_S = 24 * 3600.0
+"""How far another host's clock may be ahead: a heartbeat beyond is none, or its lock would be held for years."""
+LAST_YEAR_S = 1e11
+"""Seconds since 1970 that no clock shows."""
 PAUSES_S = (0.1, 0.2, 0.4)
 """Waits before a lock file is read again that a network disk failed to give."""
 WRITING, GONE = "writing", "gone-"
@@ -42,6 +48,13 @@ class LockRecord(Open):
     heartbeat: float = 0.0
     group: str | None = None
     """What a `forget` removes."""
+
+    @field_validator("heartbeat", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> float:
+        """What is no time was never a heartbeat: the lock then says who holds it, and on another host is a dead one's."""
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LAST_YEAR_S
+        return float(value) if number else 0.0
 
 
 @dataclass
@@ -268,7 +281,7 @@ def _alive(holder: LockRecord) -> bool:
     if holder.host == socket.gethostname():
         # The start time tells the holder from a later process that got its number.
         return holder.pid is not None and _start_time(holder.pid) == holder.started is not None
-    return time.time() - holder.heartbeat < STALE_S
+    return -AHEAD_S < time.time() - holder.heartbeat < STALE_S
 
 
 def _start_time(pid: int) -> str | None:

@@ -13,9 +13,9 @@ import torch
 
 from medadv.batches.attacking import attack_samples
 from medadv.batches.judging import labels_of, outcome, planned_batches, predict
-from medadv.batches.loading import Loaded, LoadedBatch, batches
+from medadv.batches.loading import Loaded, LoadedBatch, batches, unchanged
 from medadv.common import files
-from medadv.common.errors import IntegrityError
+from medadv.common.errors import IntegrityError, RunError
 from medadv.common.files import sync
 from medadv.common.hashing import canonical_json, hash_array, hash_file
 from medadv.common.record import plain
@@ -35,6 +35,9 @@ from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arr
 from medadv.store.reader import adversarial_image, read_content
 from medadv.store.writer import GridFile, write_content
 from medadv.victims.victim import Victim
+
+TRIES = 3
+"""A shard whose inputs change while it is made is made again this often; the second time, what changed is left out."""
 
 
 def carry_on() -> None:
@@ -68,8 +71,28 @@ def make_shard(
 
     Raises:
         IntegrityError: what was read back is not what was written.
+        RunError: input files change all the time.
         OSError: a disk failed; nothing half-written keeps a final name.
     """
+    hashes = hashes or FileHashes(None)
+    for _ in range(TRIES):
+        receipt = _tried(workspace, shard, recipe, reader, victim, excluded, hashes, proceed)
+        if receipt is not None:
+            return receipt
+    raise RunError(f"input files of {shard_name(shard.index)} change while they are read; every finished shard is kept, run again")
+
+
+def _tried(
+    workspace: Workspace,
+    shard: PlannedShard,
+    recipe: Recipe,
+    reader: Reader,
+    victim: Victim,
+    excluded: Collection[str],
+    hashes: FileHashes,
+    proceed: Callable[[], None],
+) -> Receipt | None:
+    """None where a file changed that slices share: those that changed are found when they are loaded again."""
     name = shard_name(shard.index)
     temporary = files.temporary(workspace.shard(name))
     try:
@@ -91,6 +114,8 @@ def make_shard(
             records=records,
             extents=find_extents(temporary),
         )
+        if not unchanged(loaded, reader, hashes):
+            return None
         return commit(workspace, name, shard.index, temporary, receipt, proceed)
     finally:
         temporary.unlink(missing_ok=True)

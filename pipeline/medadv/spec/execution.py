@@ -1,6 +1,6 @@
 """How is the work cut and computed?"""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,8 @@ from medadv.spec.base import Count, Settings
 
 Codec = Literal["gzip", "szip", "blosc2", "zstd"]
 DEFAULT_BATCH = 8
+MOST_WORKERS, MOST_THREADS = 4096, 1024
+"""More than machines have: a number beyond is a slip, and would take the machine down."""
 
 
 class ExecutionSettings(Settings):
@@ -15,8 +17,8 @@ class ExecutionSettings(Settings):
 
     batch_size: Count | Literal["auto"] = Field(DEFAULT_BATCH, description="auto: the largest that fits, found while the plan is made")
     shard_size: Count = 64
-    workers: Count | Literal["auto"] = "auto"
-    threads: Count = 1
+    workers: Annotated[Count, Field(le=MOST_WORKERS)] | Literal["auto"] = "auto"
+    threads: Annotated[Count, Field(le=MOST_THREADS)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     memory_gib: float | None = Field(None, gt=1, description="of one worker, for batch_size: auto; a share of the machine unless given")
     precision: Literal["fp32", "auto"] = Field(

@@ -11,6 +11,7 @@ from medadv.common.errors import SpecError
 from medadv.spec.attack import AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.run_spec import RunSpec
+from medadv.spec.safe_yaml import read_yaml
 
 MAX_SPEC_BYTES = 1 << 20
 
@@ -26,14 +27,16 @@ def load_spec(path: Path, overrides: list[str] | None = None) -> RunSpec:
         SpecError: one line that names the key, quotes the value and suggests what to do.
     """
     try:
-        size = path.stat().st_size
-        text = path.read_text() if size <= MAX_SPEC_BYTES else ""
+        # A pipe would be waited for, and a device read for ever.
+        if path.exists() and not path.is_file():
+            raise SpecError(f"{path}: no file; a run spec is a YAML file")
+        with path.open("rb") as file:
+            text = file.read(MAX_SPEC_BYTES + 1)
+        if len(text) > MAX_SPEC_BYTES:
+            raise SpecError(f"{path}: more than {MAX_SPEC_BYTES} bytes is no run spec")
+        data = read_yaml(text.decode())
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from None
-    if size > MAX_SPEC_BYTES:
-        raise SpecError(f"{path}: {size} bytes is no run spec")
-    try:
-        data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         place = f" at line {where.line + 1}" if where else ""
@@ -64,8 +67,8 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise SpecError(f"--set {override}: {parent} holds no settings")
     try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+        place[last] = read_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise SpecError(f"--set {override}: the value is not valid YAML") from None
 
 

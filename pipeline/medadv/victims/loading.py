@@ -14,7 +14,6 @@ from torch import nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
-from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import normalization, windowed
@@ -37,7 +36,7 @@ class VictimRequest:
     """Which model is asked for, and what it may do.
 
     settings: as the spec names it.  task: classification, segmentation or detection.  base: folder that relative paths start from.
-    trust_code: whether a `python:` factory may be imported.
+    trust_code: whether a `python:` factory may be imported, and a program may do more than compute.
     """
 
     settings: VictimSettings
@@ -94,7 +93,7 @@ def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn
         path = base / name
         if not path.is_file():
             raise SpecError(f"victim.network: no such file {path}")
-        return from_program(path), hash_file(path)
+        return from_program(path, trust_code)
     return build_network(name, settings.arguments), None
 
 
