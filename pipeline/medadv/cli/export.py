@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medadv.cli.console import reporter
-from medadv.cli.options import Corpus, Json, TrustCode, Weights
+from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
 
 
 class Format(StrEnum):
@@ -37,6 +37,7 @@ def export(
     lossy: Annotated[bool, typer.Option("--lossy", help="resample for --grid native, and score the result again")] = False,
     weights: Weights = None,
     trust_code: TrustCode = False,
+    allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Write adversarial images as files for whole-system tests, marked as derived and synthetic.
@@ -47,7 +48,7 @@ def export(
     from medadv.export.export import export as write
 
     with reporter() as show:
-        request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code)
+        request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code, allow_links)
         summary = write(corpus, request, show)
     if as_json:
         print(json.dumps(summary))

@@ -12,4 +12,7 @@ Override = Annotated[list[str] | None, typer.Option("--set", help="change a sett
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="allow a victim that is a python: factory")]
 Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
+AllowLinks = Annotated[
+    bool, typer.Option("--allow-links", help="follow files of the corpus that are symbolic links, and say where they lead")
+]
 Weights = Annotated[Path | None, typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand")]

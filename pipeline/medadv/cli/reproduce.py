@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.options import Corpus, Json, TrustCode, Weights
+from medadv.cli.console import say
+from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
 from medadv.common.errors import ExitCode, SpecError
 
 
@@ -17,6 +18,7 @@ def reproduce(
     data: Annotated[Path | None, typer.Option("--data", help="data root to read the inputs from again")] = None,
     weights: Weights = None,
     trust_code: TrustCode = False,
+    allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Regenerate one sample's planned batch from the stored clean images, or from the sources, and compare bit for bit.
@@ -28,7 +30,7 @@ def reproduce(
 
     if (sample is None) != every:
         raise SpecError("give either --sample ID or --all")
-    found = remake(corpus, sample, data=data, weights=weights, trust_code=trust_code)
+    found = remake(corpus, sample, data=data, weights=weights, trust_code=trust_code, links=allow_links, tell=say)
     if as_json:
         print(json.dumps(found.as_dict()))
     else:

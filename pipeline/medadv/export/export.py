@@ -12,7 +12,8 @@ from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_folder
 from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import open_corpus
 from medadv.evidence.published import load_published_victim
 from medadv.evidence.rescore import predict
 from medadv.export.dicom import write_dicom
@@ -39,6 +40,8 @@ class Request:
     lossy: bool = False
     weights: Path | None = None
     trust_code: bool = False
+    links: bool = False
+    """Follow files of the corpus that are symbolic links."""
 
 
 def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def export(root: Path, request: Request, progress: Progress) -> dict[str, Any]:
             without --lossy, an `out` in use, or the corpus needs hdf5plugin.
         IntegrityError: a damaged shard.
     """
-    manifest = read_manifest(Workspace(root))
+    manifest = open_corpus(root, links=request.links, tell=progress.message)
     require_codec(manifest.execution.codec)
     attack = request.attack or next(iter(manifest.attacks))
     if attack not in manifest.attacks:
