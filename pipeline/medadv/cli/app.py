@@ -16,6 +16,7 @@ from medadv.cli.plan import plan
 from medadv.cli.report import report
 from medadv.cli.reproduce import reproduce
 from medadv.cli.run import run
+from medadv.cli.sign import sign
 from medadv.cli.verify import verify
 from medadv.common.errors import MedadvError
 
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (run, plan, forget, verify, reproduce, export, compare, report, doctor, init, demo):
+for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, report, doctor, init, demo):
     app.command()(_verb)
 
 

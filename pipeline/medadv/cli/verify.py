@@ -1,13 +1,14 @@
 """`medadv verify`."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medadv.cli.console import reporter
-from medadv.cli.options import Corpora, Json, TrustCode, Weights
-from medadv.common.errors import ExitCode
+from medadv.cli.options import AllowLinks, Corpora, Json, TrustCode, Weights
+from medadv.common.errors import ExitCode, SpecError
 
 
 def verify(
@@ -16,6 +17,11 @@ def verify(
     weights: Weights = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; one per core for a large corpus otherwise")] = None,
     trust_code: TrustCode = False,
+    key: Annotated[Path | None, typer.Option("--key", help="public Ed25519 key (PEM): also hold manifest.json.sig against it")] = None,
+    after: Annotated[
+        Path | None, typer.Option("--after", help="with --key: a manifest.json.sig kept from before; an older state is refused")
+    ] = None,
+    allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Check hashes, bounds in stored units, receipts and manifest; names the sample that is wrong. Exit code 5 when something is.
@@ -25,21 +31,27 @@ def verify(
     from medadv.evidence.across import check_across
     from medadv.evidence.verify import find_damage
 
+    if after is not None and (key is None or len(corpora) > 1):
+        raise SpecError("--after goes with --key and one corpus")
     answers, count = [], 0
     for corpus in corpora:
         with reporter() as show:
-            findings = find_damage(corpus, show, workers)
+            findings = find_damage(corpus, show, workers, allow_links)
+            if key is not None:
+                from medadv.evidence.vouched import check_signature
+
+                findings += check_signature(corpus, key, after)
             if deep and not findings:
                 from medadv.evidence.rescore import rescore
 
-                findings = rescore(corpus, weights, trust_code, show)
+                findings = rescore(corpus, weights, trust_code, show, allow_links)
         count += len(findings)
         answers.append({"corpus": str(corpus), "problems": [finding.as_dict() for finding in findings]})
         if not as_json:
             for finding in findings:
                 print(finding)
             print(f"{corpus}: {len(findings)} problems")
-    crossing, notes = check_across(corpora) if len(corpora) > 1 and not count else ([], [])
+    crossing, notes = check_across(corpora, allow_links) if len(corpora) > 1 and not count else ([], [])
     if as_json:
         print(json.dumps(answers[0] if len(answers) == 1 else {"corpora": answers, "problems": crossing, "notes": notes}))
     else:
