@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.console import reporter
+from medadv.cli.console import reporter, tell
 from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
 
 
@@ -53,6 +53,6 @@ def export(
     if as_json:
         print(json.dumps(summary))
     else:
-        print(f"{out}: {summary['files']} files of {summary['samples']} samples, not for clinical use")
+        tell(f"{out}: {summary['files']} files of {summary['samples']} samples, not for clinical use")
         if "metrics" in summary:
-            print(f"  scored again after resampling: {summary['metrics']}")
+            tell(f"  scored again after resampling: {summary['metrics']}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.console import say
+from medadv.cli.console import say, tell
 from medadv.cli.options import AllowLinks, Corpus, Json
 
 
@@ -28,4 +28,4 @@ def report(
     if as_json:
         print(json.dumps({"report": str(written), "bytes": written.stat().st_size}))
     else:
-        print(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
+        tell(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")

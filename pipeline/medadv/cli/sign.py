@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.console import reporter
+from medadv.cli.console import reporter, tell
 from medadv.cli.options import Corpus, Json
 from medadv.common.errors import ExitCode
 
@@ -31,8 +31,8 @@ def sign(
         print(json.dumps({"corpus": str(corpus), "signed": signed, "problems": [finding.as_dict() for finding in findings]}))
     else:
         for finding in findings:
-            print(finding)
+            tell(str(finding))
         done = "signed" if signed else "not signed: see above" if findings else "carries this signature already"
-        print(f"{corpus}: {done}")
+        tell(f"{corpus}: {done}")
     if findings:
         raise typer.Exit(ExitCode.INTEGRITY)

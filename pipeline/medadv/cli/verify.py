@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.console import reporter
+from medadv.cli.console import reporter, tell
 from medadv.cli.options import AllowLinks, Corpora, Json, TrustCode, Weights
 from medadv.common.errors import ExitCode, SpecError
 
@@ -49,13 +49,13 @@ def verify(
         answers.append({"corpus": str(corpus), "problems": [finding.as_dict() for finding in findings]})
         if not as_json:
             for finding in findings:
-                print(finding)
-            print(f"{corpus}: {len(findings)} problems")
+                tell(str(finding))
+            tell(f"{corpus}: {len(findings)} problems")
     crossing, notes = check_across(corpora, allow_links) if len(corpora) > 1 and not count else ([], [])
     if as_json:
         print(json.dumps(answers[0] if len(answers) == 1 else {"corpora": answers, "problems": crossing, "notes": notes}))
     else:
         for line in [*crossing, *notes]:
-            print(line)
+            tell(line)
     if count or crossing:
         raise typer.Exit(ExitCode.INTEGRITY)

@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from medadv.common.errors import SpecError
+from medadv.common.printable import cell
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.export.item import Item
@@ -57,7 +58,7 @@ def write_labels(folder: Path, items: list[dict[str, Any]], manifest: Manifest) 
         for item in items:
             label = item["label"]
             shown = " ".join(_masks(item["sample"], label) or map(str, label.reshape(-1).tolist()))
-            writer.writerow([item["file"], item["sample"], item["attack"] or "", shown])
+            writer.writerow([cell(value) for value in (item["file"], item["sample"], item["attack"] or "", shown)])
     return [path]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from medadv.common.errors import IntegrityError
 from medadv.spec.modality import MODALITIES
-from medadv.store.layout import BOX_PARTS, RESULTS
+from medadv.store.layout import BOX_PARTS, RESULTS, SAMPLE_ID
 from medadv_transforms.limits import MAX_VOXELS
 from medadv_transforms.units import LATTICES
 
@@ -26,7 +26,7 @@ ATTRIBUTE = 1 << 16
 FILTERS = {1, 2, 3, 4, 32015, 32026}
 """deflate, shuffle, Fletcher32, SZIP, Zstd, Blosc2: what shards are written with. Others would be looked for among plugins."""
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-SAMPLE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
+SAMPLE = re.compile(SAMPLE_ID.encode())
 GROUP = re.compile(rb"[A-Za-z0-9-]{0,64}")
 GROUPS = re.compile(rf"attacks|label|attacks/{NAME}(/prediction_(clean|adversarial))?")
 ARRAYS = re.compile(rf"{NAME}|label/{NAME}|attacks/{NAME}/{NAME}(/{NAME})?")
