@@ -14,6 +14,8 @@ from medadv.store.hold import Promise
 UNREADABLE: tuple[type[Exception], ...] = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError)
 UNREADABLE += (OverflowError, AssertionError, MemoryError)
 """What a file that is no shard, or a damaged one, makes h5py and numpy raise."""
+VALUES = (OSError, KeyError, ValueError, TypeError, IndexError)
+"""Of these, what reading alone raises, where the victim works beside it."""
 OWN = ("manifest.json", "manifest.json.sha256", "manifest.json.sig")
 NO_FILE = "is no regular file"
 ADVICE = "links of git-annex, DVC or a hub's cache are followed with --allow-links (links=True in Python)"
@@ -54,7 +56,7 @@ def reading(root: Path, *errors: type[Exception]) -> Iterator[None]:
     except UNREADABLE as error:
         if errors and not isinstance(error, errors):
             raise
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None):
             # The system's own: a full disk, a file that is gone.
             raise
         what = f"{type(error).__name__}: {first_line(error)}"

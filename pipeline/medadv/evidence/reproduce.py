@@ -13,7 +13,7 @@ from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.progress import SILENT
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, ShardEntry
-from medadv.corpus.opening import open_corpus
+from medadv.corpus.opening import VALUES, open_corpus, reading
 from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Label
 from medadv.datasets.sample import Sample
@@ -103,7 +103,7 @@ def reproduce(
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     for entry, receipt, numbers in _wanted(root, manifest, sample):
-        with open_shard(root / entry.path) as file:
+        with reading(root, *VALUES), open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)

@@ -11,7 +11,7 @@ from medadv.batches.batch import on_device, rows_by_batch
 from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
-from medadv.corpus.opening import open_corpus
+from medadv.corpus.opening import VALUES, open_corpus, reading
 from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Prediction, same_label
 from medadv.evidence.finding import Finding
@@ -39,7 +39,7 @@ def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progre
         if receipt is None:
             findings.append(Finding(entry.path, str(problem)))
             continue
-        with open_shard(root / entry.path) as file:
+        with reading(root, *VALUES), open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
