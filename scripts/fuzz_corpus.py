@@ -43,6 +43,7 @@ from medadv.training.dataset import CorpusDataset
 
 FAULTS = ("error", "crash", "hang", "outside", "missed")
 SECONDS = 30
+"""Of the processor, so that a busy machine hangs nobody; ten times as long on the clock."""
 MEMORY = 2 << 30
 LOOK_SECONDS = 5.0
 """A shard that HDF5 never gets done with is given up sooner than in earnest, so that thousands of cases end."""
@@ -280,6 +281,7 @@ def _in_a_fork(case: Case, corpus: Path, out: Path) -> tuple[str, str]:
         try:
             held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
             answer = judge(case, corpus, out)
@@ -289,7 +291,7 @@ def _in_a_fork(case: Case, corpus: Path, out: Path) -> tuple[str, str]:
             pipe.write(json.dumps(answer).encode())
         os._exit(0)
     os.close(theirs)
-    end, data = time.monotonic() + SECONDS, b""
+    end, data = time.monotonic() + 10 * SECONDS, b""
     with os.fdopen(ours, "rb", buffering=0) as pipe:
         while True:
             ready, _, _ = select.select([pipe], [], [], max(0.0, end - time.monotonic()))
@@ -300,8 +302,10 @@ def _in_a_fork(case: Case, corpus: Path, out: Path) -> tuple[str, str]:
             if not (part := pipe.read(1 << 16)):
                 break
             data += part
-    os.waitpid(child, 0)
-    return tuple(json.loads(data)) if data else ("crash", "")
+    _, status = os.waitpid(child, 0)
+    if data:
+        return tuple(json.loads(data))
+    return ("hang" if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU else "crash"), ""
 
 
 def main() -> int:

@@ -69,15 +69,14 @@ def _receipts(root: Path, manifest: Manifest) -> Iterator[Finding]:
     for place, generation in enumerate(manifest.generations):
         planned, known = 0, True
         for number in range(firsts[place], firsts[place + 1]):
-            entry = listed.pop(f"shards/{shard_name(number)}.h5", None) if number not in gone else None
+            if number not in gone:
+                listed.pop(f"shards/{shard_name(number)}.h5", None)
             receipt = _receipt(root, number) if number not in gone else None
             if receipt is None:
                 # Replaced, or not made yet: nothing is left that says how many samples were planned for it.
                 known = False
                 continue
             planned += sum(len(batch) for batch in receipt.batches)
-            if entry is not None and entry.generation != place:
-                yield Finding(NAME, f"{entry.path} stands among the shards of generation {place}, and is said to be of {entry.generation}")
             if number == firsts[place]:
                 repeated.append(receipt)
             if lost := [r.sample for r in receipt.quarantined if r.sample not in left_out]:
