@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import jinja2
@@ -65,7 +66,7 @@ def _check(workspace: Workspace, manifest: Manifest) -> None:
         raise SpecError(f"{workspace.root}: holds no sample to report on")
     recorded = workspace.manifest_hash
     if not recorded.exists() or recorded.read_text().split()[0] != hash_file(workspace.manifest):
-        raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {workspace.root}`")
+        raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {quote(str(workspace.root))}`")
 
 
 def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: str | None) -> str:

@@ -160,21 +160,19 @@ def look(path: Path, promise: Promise | None) -> None:
     except OSError:
         raise ShardError("HDF5 cannot open it") from None
     with file:
-        hold(file, promise)
+        arrays = hold(file, promise)
         size = path.stat().st_size
 
         def inside(chunk: Any) -> None:
             if chunk.byte_offset is not None and not 0 <= chunk.byte_offset <= chunk.byte_offset + chunk.size <= size:
                 raise ShardError("a chunk lies outside the file")
 
-        def dataset(_: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset):
-                if item.chunks is not None:
-                    item.id.chunk_iter(inside)
-                dict(item.attrs)
-
         try:
-            file.visititems(dataset)
+            for item in arrays.values():
+                if item.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+                    item.chunk_iter(inside)
+                if h5py.h5a.get_num_attrs(item):
+                    dict(h5py.Dataset(item).attrs)
             for group in (file, *(file[f"attacks/{name}"] for name in file.get("attacks", ()))):
                 dict(group.attrs)
         except ShardError:

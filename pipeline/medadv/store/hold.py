@@ -59,22 +59,22 @@ class Promise:
     task: str
 
 
-def hold(file: Any, promise: Promise | None = None) -> None:
-    """Raise ShardError unless the open file is laid out as a shard, by itself and as `promise` has it.
+def hold(file: Any, promise: Promise | None = None) -> dict[str, Any]:
+    """The arrays (DatasetID by path) of an open file; ShardError unless it is laid out as a shard, by itself and as `promise` has it.
 
     Nothing but groups and plain arrays, contiguous or chunked, inside the file itself: no links (soft, external, or two to one object), no
     external storage, virtual datasets, references or types of variable length. Arrays have the shapes that the image implies, so that
     nothing small in the file becomes large in memory; ids and names fit their patterns.
     """
     try:
-        _hold(file, promise)
+        return _hold(file, promise)
     except ShardError:
         raise
     except Exception as error:  # whatever a damaged file makes h5py raise
         raise ShardError(f"its structure cannot be read ({type(error).__name__}); run `medadv verify`") from None
 
 
-def _hold(file: Any, promise: Promise | None) -> None:
+def _hold(file: Any, promise: Promise | None) -> dict[str, Any]:
     arrays = dict(_walk(file.id, "", set()))
     _root(file)
     for name, item in arrays.items():
@@ -100,6 +100,7 @@ def _hold(file: Any, promise: Promise | None) -> None:
             raise ShardError("samples, attacks or unit are not those of the manifest")
         if file.attrs.get("task", promise.task) != promise.task or (promise.task == "detection") != ("label/boxes" in arrays):
             raise ShardError("its task is not that of the manifest")
+    return arrays
 
 
 def _walk(group: Any, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
