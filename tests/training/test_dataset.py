@@ -14,6 +14,7 @@ from monai.transforms import LoadImaged
 from tests.conftest import NO_PLAN, manifest_by_hand
 from torch.utils.data import DataLoader
 
+from medadv.common.errors import IntegrityError
 from medadv.common.hashing import canonical_json, hash_file
 from medadv.datasets.labels import Boxes
 from medadv.store.layout import ShardContent
@@ -181,7 +182,7 @@ def _corner(dataset: CorpusDataset, epoch: int) -> bool:
     dataset.set_epoch(epoch)
     try:
         return dataset[0]["image"].shape == (1, 32, 64, 64)
-    except OSError:
+    except IntegrityError:
         return False
 
 

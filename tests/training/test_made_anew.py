@@ -80,12 +80,13 @@ def test_a_file_overwritten_in_place_is_read_anew(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a.h5", "b.h5")]
     for value, path in enumerate(paths, start=1):
         with h5py.File(path, "w") as file:
-            file["image"] = np.full((value, 4), value)
-    assert open_files(paths[0])["image"].shape == (1, 4)
+            file["image"] = np.full((value, 1, 2, 2), value, np.uint8)
+            file.attrs.update({"unit": "level8", "spatial_axes": "yx"})
+    assert open_files(paths[0])["image"].shape == (1, 1, 2, 2)
     with paths[0].open("r+b") as target:
         target.write(paths[1].read_bytes())
         target.truncate()
-    assert open_files(paths[0])["image"][...].tolist() == [[2] * 4] * 2
+    assert open_files(paths[0])["image"][...].tolist() == [[[[2, 2]] * 2]] * 2
 
 
 def test_a_reader_goes_on_while_its_corpus_grows(tmp_path: Path) -> None:

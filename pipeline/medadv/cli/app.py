@@ -17,6 +17,7 @@ from medadv.cli.plan import plan
 from medadv.cli.report import report
 from medadv.cli.reproduce import reproduce
 from medadv.cli.run import run
+from medadv.cli.sign import sign
 from medadv.cli.verify import verify
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (run, plan, forget, verify, reproduce, export, compare, report, doctor, init, demo):
+for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, report, doctor, init, demo):
     app.command()(_verb)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from medadv.common.printable import printable
+
 LINE_EVERY_S = 10.0
 PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "checking the attack", "verify": "verifying"}
 
@@ -20,7 +22,12 @@ def stderr() -> Console:
 
 def say(text: str) -> None:
     """One plain line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """One plain line on standard output."""
+    print(printable(text))
 
 
 class Reporter:
@@ -63,13 +70,13 @@ def reporter() -> Iterator[Reporter]:
 
 def tell_result(result: dict[str, Any]) -> None:
     new = f"{result['new_shards']} new shards" if result["new_shards"] else "nothing new"
-    print(f"{result['corpus']}: {result['samples']} samples, {result['quarantined']} quarantined, {new}")
+    tell(f"{result['corpus']}: {result['samples']} samples, {result['quarantined']} quarantined, {new}")
     for name, attack in result["attacks"].items():
-        print(
+        tell(
             f"  {name}: {attack['metric']} {_number(attack['clean'])} clean, {_number(attack['adversarial'])} adversarial "
             f"(re-read), success {attack['success']:.0%}"
         )
-    print(f"  content root {result['content_root']}")
+    tell(f"  content root {result['content_root']}")
 
 
 def _number(value: float | None) -> str:

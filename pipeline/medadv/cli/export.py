@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.console import reporter
-from medadv.cli.options import Corpus, Json, TrustCode, Weights
+from medadv.cli.console import reporter, tell
+from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
 
 
 class Format(StrEnum):
@@ -38,6 +38,7 @@ def export(
     lossy: Annotated[bool, typer.Option("--lossy", help="resample for --grid native, and score the result again")] = False,
     weights: Weights = None,
     trust_code: TrustCode = False,
+    allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Write adversarial images as files for whole-system tests, marked as derived and synthetic.
@@ -48,11 +49,11 @@ def export(
     from medadv.export.export import export as write
 
     with reporter() as show:
-        request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code)
+        request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code, allow_links)
         summary = write(corpus, request, show)
     if as_json:
         print(json.dumps({key: value for key, value in asdict(summary).items() if value is not None}))
     else:
-        print(f"{out}: {summary.files} files of {summary.samples} samples, not for clinical use")
+        tell(f"{out}: {summary.files} files of {summary.samples} samples, not for clinical use")
         if summary.metrics is not None:
-            print(f"  scored again after resampling: {summary.metrics}")
+            tell(f"  scored again after resampling: {summary.metrics}")

@@ -14,4 +14,7 @@ TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="allow a victim that is a python: factory, or a program that may do more than compute")
 ]
 Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
+AllowLinks = Annotated[
+    bool, typer.Option("--allow-links", help="follow files of the corpus that are symbolic links, and say where they lead")
+]
 Weights = Annotated[Path | None, typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand")]

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.options import Corpus, Json, TrustCode, Weights
+from medadv.cli.console import say, tell
+from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
 from medadv.common.errors import ExitCode, SpecError
 
 
@@ -17,6 +18,7 @@ def reproduce(
     data: Annotated[Path | None, typer.Option("--data", help="data root to read the inputs from again")] = None,
     weights: Weights = None,
     trust_code: TrustCode = False,
+    allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Regenerate one sample's planned batch from the stored clean images, or from the sources, and compare bit for bit.
@@ -28,19 +30,19 @@ def reproduce(
 
     if (sample is None) != every:
         raise SpecError("give either --sample ID or --all")
-    found = remake(corpus, sample, data=data, weights=weights, trust_code=trust_code)
+    found = remake(corpus, sample, data=data, weights=weights, trust_code=trust_code, links=allow_links, tell=say)
     if as_json:
         print(json.dumps(found.as_dict()))
     else:
         same = sum(result.equal for result in found.results)
-        print(f"{corpus}: {same} of {len(found.results)} perturbations made again from {found.origin} bit for bit")
+        tell(f"{corpus}: {same} of {len(found.results)} perturbations made again from {found.origin} bit for bit")
         for result in [r for r in found.results if not r.equal][:20]:
-            print(f"  sample {result.sample}: {result.attack}: {result.share:.4%} of voxels differ, by {result.largest} at most")
+            tell(f"  sample {result.sample}: {result.attack}: {result.share:.4%} of voxels differ, by {result.largest} at most")
         for name in found.inputs:
-            print(f"  sample {name}: its input or label is not what is stored")
+            tell(f"  sample {name}: its input or label is not what is stored")
         for line in found.environment:
-            print(f"  {line}")
+            tell(f"  {line}")
         if not found.equal and found.environment:
-            print(f"  on another machine up to {TOLERANCE:.0%} of the voxels may differ")
+            tell(f"  on another machine up to {TOLERANCE:.0%} of the voxels may differ")
     if not found.accepted:
         raise typer.Exit(ExitCode.INTEGRITY)

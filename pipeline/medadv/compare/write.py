@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from medadv.common.printable import cell
 from medadv.compare.curves import Curve
 from medadv.compare.table import Row
 
@@ -36,7 +37,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows({key: cell(value) if isinstance(value, str) else value for key, value in record.items()} for record in records)
 
 
 def write_json(path: Path, rows: Sequence[Row], curves: Sequence[Curve], about: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from medadv.corpus.environment import environment, tool
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Determinism, Generation, Manifest, Metrics, PrivacyFacts, RunFacts, ShardEntry
 from medadv.corpus.quarantine import QuarantineRecord, quarantine_line
-from medadv.corpus.receipt import read_receipt
+from medadv.corpus.receipt import Receipt, read_receipt
 from medadv.datasets.labels import Array, Label
 from medadv.plan.frozen import FrozenPlan, live
 from medadv.scoring.metrics import corpus_metrics, headline
@@ -62,6 +62,13 @@ def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable
 
 def _answers(arrays: dict[str, Array], prefix: str, which: str, index: int) -> tuple[Label, Label]:
     return answer_at(arrays, "label", index), answer_at(arrays, f"{prefix}/prediction_{which}", index)
+
+
+def determinism_of(receipts: Iterable[Receipt]) -> Determinism:
+    """From the first shard of each plan, of which a batch is run twice: `bitwise` only where every such batch came out equal."""
+    repeats = [receipt.repeat for receipt in receipts if receipt.repeat is not None]
+    same = bool(repeats) and all(repeat.equal for repeat in repeats)
+    return Determinism(level="bitwise" if same else "tolerance", repeated=repeats, holds_for="the same hardware and package versions")
 
 
 def build_manifest(

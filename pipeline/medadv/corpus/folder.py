@@ -37,6 +37,11 @@ class Workspace:
         return self.manifest.with_name("manifest.json.sha256")
 
     @property
+    def signature(self) -> Path:
+        """Who vouches for the manifest, where anybody does."""
+        return self.manifest.with_name("manifest.json.sig")
+
+    @property
     def quarantine(self) -> Path:
         """Inputs that could not be used, one JSON object a line."""
         return self.root / "quarantine.jsonl"

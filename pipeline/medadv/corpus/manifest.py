@@ -13,6 +13,7 @@ from medadv.common.record import Closed, Count, Open, RecordError, Sha256, parse
 from medadv.corpus.folder import Workspace
 from medadv.corpus.receipt import Receipt, Repeat, load_receipt
 from medadv.plan.plan_settings import DataFacts, ExecutionFacts, FrozenAttacks, TuningRecord, VictimFacts
+from medadv.spec.base import Name
 from medadv.spec.data import PreprocessSettings
 
 ShardFile = Annotated[str, Field(pattern=r"^shards/shard-[0-9]{5,}\.h5$")]
@@ -152,7 +153,7 @@ class Manifest(Open):
 
     format: Literal["medadv"]
     format_version: Literal[1]
-    name: str
+    name: Name
     content_root: Sha256
     samples: Count
     quarantined: Count

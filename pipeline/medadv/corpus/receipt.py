@@ -11,6 +11,7 @@ from medadv.common.hashing import canonical_json, hash_bytes, hash_value
 from medadv.common.record import Closed, Count, NoJsonError, RecordError, Sha256, parse, plain
 from medadv.corpus.folder import Workspace
 from medadv.corpus.quarantine import QuarantineRecord
+from medadv.store.layout import SAMPLE_ID
 
 
 class Outcome(Closed):
@@ -26,7 +27,7 @@ class Outcome(Closed):
 class SampleRecord(Closed):
     """One sample of a shard, in the shard's order."""
 
-    id: str = Field(min_length=1)
+    id: str = Field(pattern=f"^{SAMPLE_ID}$")
     place: tuple[Count, Count] = Field(description="planned batch of the shard, and position in it")
     facts: dict[str, Any] = Field(description="allow-listed facts of the input")
     attacks: dict[str, Outcome]

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import open_corpus
 from medadv.store.reader import read_texts
 
 SHOWN = 5
 
 
-def check_across(corpora: Sequence[Path]) -> tuple[list[str], list[str]]:
+def check_across(corpora: Sequence[Path], links: bool = False) -> tuple[list[str], list[str]]:
     """What crosses splits, and what could not be compared, one line each.
 
     Sample ids are content hashes and compare anywhere. Group ids are keyed: they compare where both corpora were made with one key
@@ -19,7 +19,7 @@ def check_across(corpora: Sequence[Path]) -> tuple[list[str], list[str]]:
     """
     problems: list[str] = []
     notes: list[str] = []
-    manifests = {corpus: read_manifest(Workspace(corpus)) for corpus in corpora}
+    manifests = {corpus: open_corpus(corpus, links=links) for corpus in corpora}
 
     # Each corpus is read once, not once a pair.
     @cache

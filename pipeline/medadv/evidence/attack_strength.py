@@ -99,7 +99,7 @@ def sanity(
         zero_gradients=bench.zero_gradients(settings),
         worst_case=WorstCase(success=bench.worst(list(found.values())), attacks=list(found)),
     )
-    return report.model_copy(update={"warnings": _warnings(report)})
+    return report.model_copy(update={"warnings": warnings_of(report)})
 
 
 def _left_out(why: str) -> SanityReport:
@@ -120,8 +120,8 @@ def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
     return AttackSettings.model_validate(values)
 
 
-def _warnings(found: SanityReport) -> list[str]:
-    """What a reader should be told, one sentence each."""
+def warnings_of(found: SanityReport) -> list[str]:
+    """What a reader should be told, one sentence each; follows from the rest of the report."""
     texts = []
     slack = max(SLACK, SLACK_SAMPLES / found.samples)
     ladder = [rung.success for rung in found.epsilon_ladder or ()]

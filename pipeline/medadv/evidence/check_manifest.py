@@ -15,8 +15,8 @@ from medadv.evidence.finding import Finding
 from medadv_transforms.errors import REASONS
 
 HASH_FILE = "manifest.json.sha256"
-UNCOVERED = ("report.html",)
-"""May be made again at any time."""
+UNCOVERED = ("report.html", "manifest.json.sig")
+"""May be made again at any time; the signature is about the manifest, and `verify --key` looks at it."""
 ADDED = re.compile(r"shards/(shard-[0-9]{5,}\.(h5|json)|\.tmp-[^/]+)|\.tmp-[^/]+")
 """What a run at work puts beside the files that the manifest names."""
 
@@ -62,6 +62,8 @@ def check_files(root: Path, manifest: Manifest, growing: bool = False) -> Iterat
             yield Finding(name, "missing")
         elif hash_file(path) != expected:
             yield Finding(name, "bytes differ from the manifest")
+    # Folders of the corpus that are links were told of, or refused, before.
+    named |= {parent.as_posix() for name in named for parent in Path(name).parents}
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if relative.parts[0] != ".medadv" and (path.is_file() or path.is_symlink()) and relative.as_posix() not in named:

@@ -16,13 +16,17 @@ from pathlib import Path
 from medadv.common.hashing import hash_file
 from medadv.common.record import plain
 from medadv.corpus.manifest import Manifest, ShardEntry
+from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.receipt import Receipt, content_root
-from medadv.evidence.content import UNREADABLE, check_content
+from medadv.evidence.content import check_content
 from medadv.evidence.finding import Finding
+from medadv.store.examine import BYTES_A_SECOND
 from medadv.store.extents import damaged_pieces
+from medadv.store.hold import ShardError
 from medadv.store.reader import open_shard
 
-PROBE_SECONDS = 120
+PROBE_SECONDS = 20
+"""And one more for every `BYTES_A_SECOND` of the file."""
 SHOWN = 20
 """Findings per shard that are spelt out; a shard that is wrong everywhere needs no million lines."""
 
@@ -53,9 +57,25 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
     elif not whole:
         findings += _located(path, name, receipt, manifest)
     elif receipt is not None:
-        with open_shard(path) as file:
-            findings += list(check_content(name, file, receipt, manifest))
+        try:
+            with open_shard(path) as file:
+                findings += list(check_content(name, file, receipt, manifest))
+        except ShardError as error:
+            findings.append(Finding(name, str(error).removeprefix(f"{path}: ")))
     return _report(findings, receipt, manifest)
+
+
+def checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
+    """`check_shard`, whatever the shard makes it raise. Lies here, so that a process of its own imports no more than this takes."""
+    try:
+        return check_shard(root, entry, facts)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+        return lost(entry, f"cannot be checked ({type(error).__name__})")
+
+
+def lost(entry: ShardEntry, what: str) -> ShardReport:
+    """Of a shard that was not checked."""
+    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {})
 
 
 def _receipt(root: Path, entry: ShardEntry, findings: list[Finding]) -> Receipt | None:
@@ -118,7 +138,7 @@ def _probed(path: Path, name: str, receipt: Receipt, manifest: Manifest) -> list
             input=question,
             capture_output=True,
             text=True,
-            timeout=PROBE_SECONDS,
+            timeout=PROBE_SECONDS + path.stat().st_size / BYTES_A_SECOND,
             check=True,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from medadv.common.hashing import ArrayHash, hash_array
 from medadv.common.record import parse
 from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.receipt import Receipt, SampleRecord
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
@@ -18,9 +19,6 @@ from medadv.spec.attack import AttackSettings
 from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
 from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
-
-# What a file that is no shard, or a damaged one, makes h5py and numpy raise.
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OverflowError)
 
 
 def check_content(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from medadv.common.printable import printable
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -14,7 +16,7 @@ class Finding:
 
     def __str__(self) -> str:
         where = [f"sample {self.sample}" if self.sample else "", self.array or ""]
-        return ": ".join([self.file, *(part for part in where if part), self.what])
+        return printable(": ".join([self.file, *(part for part in where if part), self.what]))
 
     def as_dict(self) -> dict[str, str | None]:
         """For --json."""

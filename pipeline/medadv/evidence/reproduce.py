@@ -1,6 +1,6 @@
 """Regenerate a sample's planned batch and compare it with what is stored, bit for bit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import numpy as np
 from medadv.batches.attacking import attack_samples
 from medadv.batches.loading import Loaded
 from medadv.common.errors import IntegrityError, SpecError
+from medadv.common.progress import SILENT
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, ShardEntry, read_manifest
+from medadv.corpus.manifest import Manifest, ShardEntry
+from medadv.corpus.opening import VALUES, open_corpus, reading
 from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Label
 from medadv.datasets.sample import Sample
@@ -67,7 +69,14 @@ class Reproduction:
 
 
 def reproduce(
-    root: Path, sample: str | None, *, data: Path | None = None, weights: Path | None = None, trust_code: bool = False
+    root: Path,
+    sample: str | None,
+    *,
+    data: Path | None = None,
+    weights: Path | None = None,
+    trust_code: bool = False,
+    links: bool = False,
+    tell: Callable[[str], None] = SILENT.message,
 ) -> Reproduction:
     """Regenerate one sample with its planned batch, or every sample.
 
@@ -77,6 +86,8 @@ def reproduce(
         data: data root to read inputs and labels from again, through the transforms; needs the maker's `.medadv`.
         weights: the victim's weights, where the maker's plan is not at hand.
         trust_code: whether a `python:` factory may be imported.
+        links: follow files of the corpus that are symbolic links.
+        tell: told where they lead.
 
     Raises:
         SpecError: no such sample; weights or plan are missing; the corpus needs hdf5plugin.
@@ -84,7 +95,7 @@ def reproduce(
         IntegrityError: the shard is damaged.
     """
     workspace = Workspace(root)
-    manifest = read_manifest(workspace)
+    manifest = open_corpus(root, links=links, tell=tell)
     require_codec(manifest.execution.codec)
     results: list[Reproduced] = []
     inputs: list[str] = []
@@ -92,7 +103,7 @@ def reproduce(
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
     for entry, receipt, numbers in _wanted(root, manifest, sample):
-        with open_shard(root / entry.path) as file:
+        with reading(root, *VALUES), open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)

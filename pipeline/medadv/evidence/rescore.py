@@ -10,7 +10,8 @@ import torch
 from medadv.batches.batch import on_device, rows_by_batch
 from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import VALUES, open_corpus, reading
 from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Prediction, same_label
 from medadv.evidence.finding import Finding
@@ -22,13 +23,13 @@ SCORE_TOLERANCE = 1e-3
 """How far a score may lie from the stored one on another machine; on the same one it is the same."""
 
 
-def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progress) -> list[Finding]:
+def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progress, links: bool = False) -> list[Finding]:
     """Scores and answers that the victim does not give again, in fp32, in the planned batches, under the stored success rule.
 
     On a machine like the maker's every value must be the same; elsewhere scores may differ by `SCORE_TOLERANCE`, and answers with them.
     """
     workspace = Workspace(root)
-    manifest = read_manifest(workspace)
+    manifest = open_corpus(root, links=links, tell=progress.message)
     exact = not differences(manifest)
     victim: Victim | None = None
     shape: tuple[int, ...] = ()
@@ -38,7 +39,7 @@ def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progre
         if receipt is None:
             findings.append(Finding(entry.path, str(problem)))
             continue
-        with open_shard(root / entry.path) as file:
+        with reading(root, *VALUES), open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code)

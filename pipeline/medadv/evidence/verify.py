@@ -10,8 +10,10 @@ from pathlib import Path
 
 from medadv.common.progress import SILENT, Progress
 from medadv.corpus.manifest import Manifest, ShardEntry
+from medadv.corpus.opening import NO_FILE, OWN, is_link, led_away, published
 from medadv.evidence.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
-from medadv.evidence.check_shard import ShardReport, check_shard
+from medadv.evidence.check_numbers import check_numbers
+from medadv.evidence.check_shard import ShardReport, checked, lost
 from medadv.evidence.finding import Finding
 from medadv.store.codecs import require_codec
 
@@ -22,29 +24,38 @@ WORTH_A_POOL = 64 << 20
 """Bytes of shards from which several processes are faster than one."""
 
 
-def verify(root: Path, progress: Progress = SILENT, workers: int | None = None) -> list[str]:
+def verify(root: Path, progress: Progress = SILENT, workers: int | None = None, links: bool = False) -> list[str]:
     """`find_damage` as lines of text, empty when the corpus is whole."""
-    return [str(finding) for finding in find_damage(root, progress, workers)]
+    return [str(finding) for finding in find_damage(root, progress, workers, links)]
 
 
-def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = None, *, growing: bool = False) -> list[Finding]:
+def find_damage(
+    root: Path, progress: Progress = SILENT, workers: int | None = None, links: bool = False, *, growing: bool = False
+) -> list[Finding]:
     """Everything that is wrong with a corpus.
 
-    Shards are checked in parallel and piece by piece, so that memory depends neither on the corpus nor on the size of a volume.
+    Shards are checked in parallel and piece by piece, so that memory does not depend on the size of a volume; of the corpus it holds what
+    the metrics need: labels, answers and scores, but no masks.
 
     Args:
         root: the corpus.
         progress: told of shards done and in all.
         workers: processes; None takes one per core where the corpus is large enough, else none besides this one.
         growing: a run is at work, and shards that the manifest does not name yet are passed over.
+        links: follow files of the corpus that are symbolic links, and tell where they lead.
 
     Raises:
         IntegrityError: there is no manifest.
         SpecError: the corpus needs hdf5plugin.
     """
+    if led := _led_away(root, OWN, links, progress):
+        return led
     manifest, findings = load_manifest(root)
     if manifest is None:
         return findings
+    if led := _led_away(root, published(manifest), links, progress):
+        # Nothing is read through them.
+        return [*findings, *led]
     if not findings:
         # Without its codec no shard can be read, which would look like damage. A manifest that was changed may name any codec.
         require_codec(manifest.execution.codec)
@@ -63,7 +74,22 @@ def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = N
         successes = {name: sum(report.successes.get(name, 0) for report in ordered) for name in manifest.attacks}
         findings += check_totals(root, manifest, sum(report.ids for report in ordered), successes)
         findings += _repeated(root, entries, ordered)
+        if not any(report.findings for report in ordered):
+            findings += check_numbers(root, manifest)
     return findings
+
+
+def _led_away(root: Path, names: Iterable[str], links: bool, progress: Progress) -> list[Finding]:
+    """Links where none are followed, and what is no file at all."""
+    found = []
+    for name, target in led_away(root, names):
+        if target is None:
+            found.append(Finding(name, NO_FILE))
+        elif not links:
+            found.append(Finding(name, is_link(target)))
+        else:
+            progress.message(f"{name} leads to {target}")
+    return found
 
 
 def _processes(workers: int | None, entries: list[ShardEntry]) -> int:
@@ -78,7 +104,7 @@ def _reports(root: Path, manifest: Manifest, workers: int) -> Iterator[tuple[int
     facts = manifest.model_copy(update={"shards": []})
     if workers == 1:
         for number, entry in enumerate(entries):
-            yield number, _checked(root, entry, facts)
+            yield number, checked(root, entry, facts)
         return
     # Spawned, not forked: this process may run threads.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -87,27 +113,16 @@ def _reports(root: Path, manifest: Manifest, workers: int) -> Iterator[tuple[int
         alive = True
         while alive:
             for number, entry in islice(waiting, AHEAD * workers - len(running)):
-                running[pool.submit(_checked, root, entry, facts)] = number
+                running[pool.submit(checked, root, entry, facts)] = number
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 number = running.pop(future)
                 alive = alive and future.exception() is None
-                yield number, future.result() if future.exception() is None else _lost(entries[number], KILLED)
+                yield number, future.result() if future.exception() is None else lost(entries[number], KILLED)
         for number, entry in [*((number, entries[number]) for number in running.values()), *waiting]:
-            yield number, _lost(entry, KILLED)
-
-
-def _checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
-    try:
-        return check_shard(root, entry, facts)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
-        return _lost(entry, f"cannot be checked ({type(error).__name__})")
-
-
-def _lost(entry: ShardEntry, what: str) -> ShardReport:
-    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {})
+            yield number, lost(entry, KILLED)
 
 
 def _repeated(root: Path, entries: list[ShardEntry], reports: list[ShardReport]) -> Iterator[Finding]:

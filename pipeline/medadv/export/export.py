@@ -12,7 +12,9 @@ from medadv.common.files import writable_folder
 from medadv.common.progress import Progress
 from medadv.common.record import Json
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import Manifest, ShardEntry
+from medadv.corpus.opening import open_corpus, reading
+from medadv.corpus.receipt import Receipt
 from medadv.evidence.published import load_published_victim
 from medadv.evidence.rescore import predict
 from medadv.export.dicom import write_dicom
@@ -39,6 +41,8 @@ class Request:
     lossy: bool = False
     weights: Path | None = None
     trust_code: bool = False
+    links: bool = False
+    """Follow files of the corpus that are symbolic links."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,12 @@ def export(root: Path, request: Request, progress: Progress) -> Exported:
             without --lossy, an `out` in use, or the corpus needs hdf5plugin.
         IntegrityError: a damaged shard.
     """
-    manifest = read_manifest(Workspace(root))
+    manifest = open_corpus(root, links=request.links, tell=progress.message)
+    with reading(root):
+        return _export(root, manifest, request, progress)
+
+
+def _export(root: Path, manifest: Manifest, request: Request, progress: Progress) -> Exported:
     require_codec(manifest.execution.codec)
     attack = request.attack or next(iter(manifest.attacks))
     if attack not in manifest.attacks:
@@ -130,19 +139,27 @@ def _names(root: Path, manifest: Manifest, kind: str, kinds: list[str | None], w
         with open_shard(root / entry.path) as file:
             shape = getattr(file["label"], "shape", (0,))[1:]
             spatial = file["image"].ndim - 2
-        for sample in read_texts(root / entry.path, "sample_id"):
+        samples = read_texts(root / entry.path, "sample_id")
+        if samples != [record.id for record in _receipt(root, entry).records]:
+            raise IntegrityError(f"{entry.path}: its receipt names other samples; run `medadv verify`")
+        for sample in samples:
             if not wanted or sample in wanted:
                 yield from (image_file(kind, sample, attack) for attack in kinds)
                 yield from mask_files(kind, sample, shape, spatial)
+
+
+def _receipt(root: Path, entry: ShardEntry) -> Receipt:
+    receipt, problem = entry.receipt(root)
+    if receipt is None:
+        raise IntegrityError(f"{entry.path}: {problem}; run `medadv verify`")
+    return receipt
 
 
 def _items(
     root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[str], progress: Progress
 ) -> Iterator[Item]:
     for number, entry in enumerate(manifest.shards):
-        receipt, problem = entry.receipt(root)
-        if receipt is None:
-            raise IntegrityError(f"{entry.path}: {problem}; run `medadv verify`")
+        receipt = _receipt(root, entry)
         with open_shard(root / entry.path) as file:
             for row, record in enumerate(receipt.records):
                 if wanted and record.id not in wanted:

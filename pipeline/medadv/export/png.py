@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from medadv.common.errors import SpecError
+from medadv.common.printable import cell
 from medadv.common.record import Json
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Boxes, Label
@@ -56,7 +57,7 @@ def write_labels(folder: Path, items: list[Written], manifest: Manifest) -> list
         for item in items:
             assert not isinstance(item.label, Boxes)
             shown = " ".join(_masks(item.sample, item.label) or map(str, item.label.reshape(-1).tolist()))
-            writer.writerow([item.file, item.sample, item.attack or "", shown])
+            writer.writerow([cell(value) for value in (item.file, item.sample, item.attack or "", shown)])
     return [path]
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, PlainSerializer
 
 from medadv.common.record import Closed, Count, Open, Sha256
 from medadv.spec.attack import AttackSettings
+from medadv.spec.base import Name
 from medadv.spec.data import PreprocessSettings, Task
 from medadv.spec.execution import MOST_THREADS
 from medadv.spec.modality import Modality
@@ -83,7 +84,7 @@ def _whole(attacks: dict[str, AttackSettings]) -> Any:
     return {name: settings.model_dump(mode="json") for name, settings in attacks.items()}
 
 
-FrozenAttacks = Annotated[dict[str, AttackSettings], PlainSerializer(_whole)]
+FrozenAttacks = Annotated[dict[Name, AttackSettings], PlainSerializer(_whole)]
 
 
 class PlanSettings(Open):

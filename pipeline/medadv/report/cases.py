@@ -74,7 +74,7 @@ def show(columns: Columns, name: str, kind: str, number: int, look: Look, corpus
         f"L-infinity {attack.linf[number]:g}, L2 {attack.l2[number]:,.0f}",
         *([view.position] if view.position else []),
     ]
-    command = f"medadv reproduce {shlex.quote(corpus)} --sample {sample}"
+    command = f"medadv reproduce {shlex.quote(corpus)} --sample {shlex.quote(sample)}"
     scores = (float(attack.score_clean[number]), float(attack.score_adversarial[number]))
     return Case(kind, sample, "; ".join(facts), _pictures(columns.task, view, scores, look), command)
 

@@ -1,7 +1,9 @@
 """Put the report together: facts from the manifest, columns from the shards, pictures of a few samples, one HTML file."""
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import jinja2
@@ -9,9 +11,11 @@ import jinja2
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import writable_file, write_file
 from medadv.common.hashing import hash_file
+from medadv.common.progress import SILENT
 from medadv.common.record import parse, plain
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import open_corpus, reading
 from medadv.corpus.quarantine import read_quarantine
 from medadv.report import charts, checks
 from medadv.report.cases import Look, choose, show
@@ -30,27 +34,29 @@ UNITS = {"hu": "HU", "level8": "grey levels"}
 QUARANTINE_SHOWN = 200
 
 
-def write_report(corpus: Path, out: Path | None = None, window: str | None = None) -> Path:
+def write_report(
+    corpus: Path, out: Path | None = None, window: str | None = None, *, links: bool = False, tell: Callable[[str], None] = SILENT.message
+) -> Path:
     """Write one self-contained HTML file about a finished corpus; the same corpus gives the same bytes.
 
     Args:
         corpus: folder that holds manifest.json.
         out: file to write, `report.html` in the corpus by default.
         window: name of the CT window to look through; the victim's own by default.
+        links: follow files of the corpus that are symbolic links.
+        tell: told where they lead.
 
     Raises:
         IntegrityError: the manifest or a shard cannot be read, or the manifest is not the one that was hashed.
         SpecError: unknown window, nothing to report on, or a file that cannot be written.
     """
     workspace = Workspace(corpus)
-    manifest = read_manifest(workspace)
+    manifest = open_corpus(corpus, links=links, tell=tell)
     _check(workspace, manifest)
     target = writable_file(out or corpus / "report.html")
-    try:
+    with reading(corpus):
         columns = read_columns(corpus, manifest)
         page = _page(workspace, manifest, columns, window)
-    except (OSError, KeyError) as error:
-        raise IntegrityError(f"{corpus}: a shard cannot be read ({error}); `medadv verify {corpus}` names it") from None
     write_file(target, page.encode())
     return target
 
@@ -60,7 +66,7 @@ def _check(workspace: Workspace, manifest: Manifest) -> None:
         raise SpecError(f"{workspace.root}: holds no sample to report on")
     recorded = workspace.manifest_hash
     if not recorded.exists() or recorded.read_text().split()[0] != hash_file(workspace.manifest):
-        raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {workspace.root}`")
+        raise IntegrityError(f"{workspace.manifest}: differs from its recorded hash; see `medadv verify {quote(str(workspace.root))}`")
 
 
 def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: str | None) -> str:

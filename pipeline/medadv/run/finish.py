@@ -7,7 +7,7 @@ from functools import partial
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_file
 from medadv.corpus import private
-from medadv.corpus.assembling import build_manifest
+from medadv.corpus.assembling import build_manifest, determinism_of
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Determinism, Manifest, read_manifest, write_manifest
 from medadv.corpus.quarantine import QuarantineRecord, quarantine_line, read_quarantine
@@ -74,10 +74,6 @@ def recorded(workspace: Workspace) -> list[QuarantineRecord]:
 
 
 def _determinism(workspace: Workspace, plans: Sequence[FrozenPlan]) -> Determinism:
-    """`bitwise` only where every batch that was run twice gave the same bits."""
     # The first shard of each plan is the one of which a batch is run twice.
     names = (shard_name(index) for plan, index in live(plans) if index == plan.first_shard)
-    receipts = (read_receipt(workspace, name) for name in names if workspace.receipt(name).exists())
-    repeats = [receipt.repeat for receipt in receipts if receipt.repeat is not None]
-    same = bool(repeats) and all(repeat.equal for repeat in repeats)
-    return Determinism(level="bitwise" if same else "tolerance", repeated=repeats, holds_for="the same hardware and package versions")
+    return determinism_of(read_receipt(workspace, name) for name in names if workspace.receipt(name).exists())

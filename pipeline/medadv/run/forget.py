@@ -8,6 +8,7 @@ from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
+from medadv.corpus.opening import open_corpus
 from medadv.plan.cut import cut
 from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard, refuse_other_meaning
 from medadv.plan.model import PlannedSample, image_lists
@@ -33,6 +34,9 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
     workspace = Workspace(corpus.resolve())
     if not workspace.plans.is_dir():
         raise SpecError(f"{corpus} is no corpus, or came without its private folder .medadv: only its maker can remove a patient")
+    if workspace.manifest.exists():
+        # Shards that are links would be removed, and what they lead to would stay.
+        open_corpus(workspace.root)
     with working(workspace, options, progress, stop, forgets=group) as work:
         plans = generations(workspace.plans)
         concerned = [(plan, shard) for plan, shard in live_lines(plans) if any(s.group == group for s in shard.samples)]

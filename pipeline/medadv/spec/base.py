@@ -27,4 +27,6 @@ class Settings(BaseModel):
         return values
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""Of a corpus or an attack: becomes part of names of files and of paths in shards."""
 Count = Annotated[int, Field(ge=1)]

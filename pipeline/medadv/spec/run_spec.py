@@ -1,11 +1,11 @@
 """The whole run spec, and what its parts must agree on."""
 
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from medadv.spec.attack import AttackSettings
-from medadv.spec.base import Settings
+from medadv.spec.base import Name, Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.modality import MODALITIES
@@ -15,12 +15,12 @@ from medadv.spec.victim import VictimSettings
 class RunSpec(Settings):
     """A run spec (YAML). Paths in it are relative to the file it was read from."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: Name
     data: DataSettings
     preprocess: PreprocessSettings = PreprocessSettings()
     victim: VictimSettings
     second_victim: VictimSettings | None = Field(None, description="another model of the same task, for transfer in `medadv compare`")
-    attacks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], AttackSettings] = Field(
+    attacks: dict[Name, AttackSettings] = Field(
         min_length=1, description="settings by name; a new corpus has none called `image`, `label`, `region` or `clean`"
     )
     execution: ExecutionSettings = ExecutionSettings()

@@ -17,6 +17,11 @@ BRICK = (32, 64, 64)
 RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 """What each sample's row of an attack says, and its receipt again."""
 
+SAMPLE_ID = "[A-Za-z0-9][A-Za-z0-9-]{0,99}"
+"""Pattern of a sample's id, which becomes part of names of files: hexadecimal digits, and behind a hyphen the number of a slice."""
+BOX_PARTS = ("boxes", "classes", "offsets", "scores")
+"""Arrays of a group that holds boxes."""
+
 # Group ids are keyed by a secret of the corpus's maker, so they say nothing about the content.
 OUTSIDE_CONTENT = ("group_id",)
 

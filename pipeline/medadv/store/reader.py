@@ -13,6 +13,8 @@ import numpy as np
 from medadv.common.hashing import FileIdentity, file_identity
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.store import codecs as codecs
+from medadv.store.examine import examine
+from medadv.store.hold import ShardError, hold
 from medadv.store.layout import ShardContent, Stored
 
 CHUNK_CACHE = 4 << 20
@@ -34,17 +36,40 @@ def dataset_names(file: Any) -> list[str]:
 
 
 def read_content(path: Path) -> ShardContent:
-    """All arrays of a shard in memory, decoded and checked by HDF5's filters; attributes of the root."""
+    """All arrays of a shard that this program has just written, decoded and checked by HDF5's filters; attributes of the root."""
     with h5py.File(path, "r") as file:
         arrays = {name: np.asarray(file[name][...]) for name in dataset_names(file)}
         return ShardContent({"/": dict(file.attrs)}, arrays)
 
 
 @contextmanager
-def open_shard(path: Path) -> Iterator[Any]:
-    """An open h5py file, read-only."""
-    with h5py.File(path, "r") as file:
+def open_shard(path: Path, *, check: bool = True) -> Iterator[Any]:
+    """An open h5py file, read-only, whoever wrote it: `hold` says what is taken for a shard.
+
+    check: have another process open it first, since HDF5 may hang or crash on a damaged one; once a file and program.
+    Raises ShardError where it is no shard, FileNotFoundError where there is none.
+    """
+    with _opened(path, check) as file:
         yield file
+
+
+def _opened(path: Path, check: bool, **options: Any) -> Any:
+    if check:
+        # Its process holds the file against the layout, too.
+        examine(path)
+    try:
+        file = h5py.File(path, "r", **options)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        raise ShardError(f"{path}: HDF5 cannot open it; run `medadv verify`") from None
+    if not check:
+        try:
+            hold(file)
+        except ShardError as error:
+            file.close()
+            raise ShardError(f"{path}: {error}") from None
+    return file
 
 
 def sample_blocks(dataset: Any, index: int) -> Iterator[Array]:
@@ -67,7 +92,7 @@ def adversarial_image(image: Array, perturbation: Array) -> Array:
 
 def read_small(path: Path) -> dict[str, Array]:
     """Everything of a shard but the arrays on the image grid: ids, labels and predictions that are no masks, scores."""
-    with h5py.File(path, "r") as file:
+    with open_shard(path) as file:
         names = [n for n in dataset_names(file) if file[n].ndim < max(3, file["image"].ndim - 1)]
         return {name: np.asarray(file[name][...]) for name in names}
 
@@ -79,14 +104,15 @@ def spacing_of(affine: Array | None, axes: int) -> tuple[float, ...] | None:
 
 def read_texts(path: Path, name: str) -> list[str]:
     """A shard's array of ids."""
-    with h5py.File(path, "r") as file:
+    with open_shard(path) as file:
         return [bytes(value).decode() for value in file[name][...]]
 
 
-def open_files(path: Path) -> Any:
+def open_files(path: Path, *, check: bool = True) -> Any:
     """An open shard for random access, kept open in this process as long as the path leads to the same file.
 
-    A forked child opens its own. FileNotFoundError where there is no such file, OSError where it is no shard.
+    A forked child opens its own.  check: as in `open_shard`. FileNotFoundError where there is no such file, ShardError where it is no
+    shard.
     """
     identity = file_identity(path)
     with _opening:
@@ -95,7 +121,7 @@ def open_files(path: Path) -> Any:
             # The former file goes first: HDF5 takes one that was overwritten in place for the one that it holds open.
             file = None
             # Readers of patches come back to a brick; 3D shards have bricks of 256 KiB at most.
-            file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+            file = _opened(path, check, rdcc_nbytes=CHUNK_CACHE)
         _handles[path] = identity, file
         if len(_handles) > OPEN_FILES:
             _handles.pop(next(iter(_handles)))

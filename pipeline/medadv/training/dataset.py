@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Subset
 
 from medadv.common.hashing import hash_file, seed_of
 from medadv.corpus.folder import corpus_folder
+from medadv.corpus.opening import reading
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.patches import Window, crop_boxes, moved_affine, read_label, read_window
@@ -72,6 +73,8 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         weights: str | Path | None = None,
         seed: int = 0,
         seed_hook: Callable[[int], object] | None = None,
+        check: bool = True,
+        links: bool = False,
     ) -> None:
         """
         Args:
@@ -87,14 +90,17 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             weights: file of the model in training; warns when the corpus was made for other weights.
             seed: of all draws.
             seed_hook: called before each transform with a seed, 0 to 2**32 - 1, for generators that cannot be reached from `transform`.
+            check: have another process open every shard first, some milliseconds each, since a damaged one may hang or crash HDF5; shards
+                that are fetched later are opened so when they are first read. False for a corpus that is known to be whole.
+            links: follow files of the corpus that are symbolic links (git-annex, DVC, a hub's cache).
 
         Raises:
-            IntegrityError: no readable manifest.
+            IntegrityError: no readable manifest, a link without `links`, or a file that is no shard of this corpus.
             SpecError: the corpus needs hdf5plugin.
             ValueError: no such attack or mode, or settings out of range.
         """
         self.root = corpus_folder(corpus)
-        self.manifest = read_corpus_manifest(self.root)
+        self.manifest = read_corpus_manifest(self.root, links=links, check=check)
         require_codec(self.manifest.execution.codec)
         known = list(self.manifest.attacks)
         self.attacks = known[:1] if attack is None else [attack] if isinstance(attack, str) else list(attack)
@@ -107,7 +113,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
         self.patch = None if patch is None else tuple(int(length) for length in patch)
         self.transform, self.seed_hook = transform, seed_hook
-        self.shards = HeldShards(self.root, self.manifest)
+        self.shards = HeldShards(self.root, self.manifest, links=links, check=check)
         self.paths, self.ends = self.shards.paths, self.shards.ends
         # In shared memory, so that workers that live on see the next epoch. Below 0: nobody has set one.
         self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()
@@ -126,7 +132,9 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         if isinstance(index, Sequence) or np.ndim(index):
             return Subset(self, [self._place(part) for part in index])
         place = self._place(index)
-        item = self._read(*self.locate(place), place)
+        shard, row = self.locate(place)
+        with reading(shard, OSError, KeyError):
+            item = self._read(shard, row, place)
         return item if self.transform is None else self._transformed(item, place)
 
     @property

@@ -7,6 +7,8 @@ from typing import Any
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import FileIdentity, file_identity
 from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import ADVICE, promises
+from medadv.store.hold import ShardError, hold
 from medadv.store.reader import open_files
 
 
@@ -16,9 +18,13 @@ class HeldShards:
     A corpus made anew at the same path has other shards under the same names. One that grew has more of them, and is read on.
     """
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
-        """root: the corpus's folder, absolute.  manifest: as read when the reader was made."""
+    def __init__(self, root: Path, manifest: Manifest, *, links: bool = False, check: bool = True) -> None:
+        """root: the corpus's folder, absolute.  manifest: as `open_corpus` read it, with these `links` and `check`."""
         self.root, self.entries = root, {root / entry.path: entry for entry in manifest.shards}
+        self.links, self.check = links, check
+        self.promises = dict(promises(root, manifest))
+        # Looked at when the manifest was read: a worker that was spawned need not do it again.
+        self.examined = {path: found for path in self.entries if check and (found := _identity(path)) is not None}
         self.paths = list(self.entries)
         self.ends = list(accumulate(entry.samples for entry in self.entries.values()))
         self.plans = [generation.plan for generation in manifest.generations]
@@ -30,7 +36,9 @@ class HeldShards:
         Raises IntegrityError where it is not the one that the manifest lists, FileNotFoundError where there is none.
         """
         identity = file_identity(path)
-        file = open_files(path)
+        if self.seen.get(path) != identity and not self.links and path.is_symlink():
+            raise IntegrityError(f"{path} is a link: {ADVICE}")
+        file = open_files(path, check=self.check and self.examined.get(path) != identity)
         if self.seen.get(path) != identity:
             self._check(path, identity, file)
             self.seen[path] = identity
@@ -38,6 +46,10 @@ class HeldShards:
 
     def _check(self, path: Path, identity: FileIdentity, file: Any) -> None:
         entry = self.entries[path]
+        try:
+            hold(file, self.promises[path])
+        except ShardError as error:
+            raise IntegrityError(f"{path}: {error}; run `medadv verify`") from None
         plan = self.plans[entry.generation]
         # A plan's hash covers settings, samples and labels, so that the size is left to tell what another machine made of it.
         if file.attrs["plan"] != plan or entry.bytes != identity[2]:
@@ -45,3 +57,10 @@ class HeldShards:
                 f"{path}: not the file that this reader's manifest lists: the corpus was made anew or damaged since; "
                 "make the reader again, or run `medadv verify`"
             )
+
+
+def _identity(path: Path) -> FileIdentity | None:
+    try:
+        return file_identity(path)
+    except OSError:
+        return None

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from medadv.common.errors import IntegrityError
 from medadv.corpus.folder import MANIFEST, Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import Manifest
+from medadv.corpus.opening import open_corpus
 
 SHARD_SUFFIX = ".h5#"
 
 
-def read_corpus_manifest(root: Path) -> Manifest:
-    """The manifest of a corpus folder. Raises IntegrityError where there is none."""
-    try:
-        return read_manifest(Workspace(root))
-    except IntegrityError:
-        raise IntegrityError(f"{root}: no readable {MANIFEST}; not a corpus, or its run is not finished") from None
+def read_corpus_manifest(root: Path, *, links: bool, check: bool) -> Manifest:
+    """The manifest of a corpus folder whose shards may be read, see `open_corpus`. Raises IntegrityError."""
+    if not Workspace(root).manifest.is_file():
+        raise IntegrityError(f"{root}: no readable {MANIFEST}; not a corpus, or its run is not finished")
+    return open_corpus(root, links=links, check=check)
 
 
 def is_address(name: str) -> bool:

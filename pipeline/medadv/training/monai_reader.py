@@ -9,13 +9,17 @@ import numpy as np
 from monai.data.image_reader import ImageReader
 from monai.utils.enums import MetaKeys, SpaceKeys
 
+from medadv.common.errors import IntegrityError
 from medadv.common.hashing import FileIdentity, file_identity
 from medadv.corpus.folder import corpus_folder
+from medadv.corpus.opening import ADVICE, reading
 from medadv.datasets.labels import Array, Boxes
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_files, read_answer
 from medadv.training.held import HeldShards
 from medadv.training.location import is_address, read_corpus_manifest, split_address
+
+Items = list[dict[str, Any]]
 
 
 class CorpusReader(ImageReader):
@@ -26,8 +30,13 @@ class CorpusReader(ImageReader):
     image, or `clean`, `label` or `region`. The shorter SHARD.h5#SAMPLE (clean) and SHARD.h5#SAMPLE/WHAT are read too. Images come as
     stored, (C, *spatial) in stored units; masks (1, *spatial), or (K, *spatial) where each class has its own, with the affine of their
     image. 2D images and masks of one channel come without that axis, as from MONAI's own readers, since SaveImage writes only such:
-    `ensure_channel_first=True` gives (1, *spatial).
+    `ensure_channel_first=True` gives (1, *spatial). A shard that is a symbolic link is read with `links=True`.
     """
+
+    def __init__(self, *, links: bool = False) -> None:
+        """links: follow shards that are symbolic links."""
+        super().__init__()
+        self.links = links
 
     def verify_suffix(self, filename: Any) -> bool:
         """Whether every name is one of a corpus."""
@@ -43,7 +52,7 @@ class CorpusReader(ImageReader):
 
         Raises FileNotFoundError or ValueError where there is no such shard, sample or attack, or the name means two things.
         """
-        img = [_read(name) for name in img]
+        img = [_read(name, self.links) for name in img]
         arrays = [array for array, _, _ in img]
         affine = img[0][1]
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -56,7 +65,7 @@ class CorpusReader(ImageReader):
         return array, meta
 
 
-def datalist(corpus: str | Path, attack: str | None = None, *, relative_to: str | Path | None = None) -> list[dict[str, Any]]:
+def datalist(corpus: str | Path, attack: str | None = None, *, relative_to: str | Path | None = None, links: bool = False) -> Items:
     """Every sample as a dictionary of names and plain values, for CacheDataset, PersistentDataset and other MONAI datasets.
 
     Keys: `image`, `adversarial` (names for CorpusReader), `label` (int, list, or a name for masks) or `boxes`, `classes` (lists) and
@@ -64,17 +73,17 @@ def datalist(corpus: str | Path, attack: str | None = None, *, relative_to: str 
     a corpus is not taken for one made anew there).
 
     corpus: folder that holds manifest.json.  attack: whose examples to name; the corpus's first when None.  relative_to: folder that the
-    names start from; absolute names, which hold wherever they are read, when None.
+    names start from; absolute names, which hold wherever they are read, when None.  links: follow files that are links.
     Raises IntegrityError, ValueError.
     """
     root = corpus_folder(corpus)
-    manifest = read_corpus_manifest(root)
+    manifest = read_corpus_manifest(root, links=links, check=True)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
     name = known[0] if attack is None else attack
     if name not in known:
         raise ValueError(f"attack {name!r} is not in this corpus; there are {', '.join(known)}")
-    shards = HeldShards(root, manifest)
+    shards = HeldShards(root, manifest, links=links)
     items = []
     for path, entry in shards.entries.items():
         file = shards.open(path)
@@ -96,8 +105,15 @@ def _label(file: Any, row: int, address: str) -> dict[str, Any]:
     return {"label": label.tolist()}
 
 
-def _read(name: str) -> tuple[Array, Array | None, str]:
+def _read(name: str, links: bool) -> tuple[Array, Array | None, str]:
     path, sample, what, words = split_address(name)
+    if not links and (path.is_symlink() or path.parent.is_symlink()):
+        raise IntegrityError(f"{path} is a link: {ADVICE}")
+    with reading(path, OSError, KeyError):
+        return _read_part(name, path, sample, what, words)
+
+
+def _read_part(name: str, path: Path, sample: str, what: str, words: tuple[str, ...]) -> tuple[Array, Array | None, str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such shard; where a corpus was moved, its names are made anew by medadv.datalist")
     file = open_files(path)
