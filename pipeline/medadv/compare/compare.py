@@ -56,11 +56,11 @@ def compare(
     device = torch.device(resolve_device(spec.execution.device))
     torch.set_num_threads(spec.execution.threads)
     samples = read_samples(spec, base, limit, trust_code)
-    shape = samples[0][1].image.shape
-    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(device, shape)
+    shape, x_first = samples[0][1].image.shape, samples[0][1].x_first
+    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first).load(device, shape)
     second = None
     if spec.second_victim is not None:
-        second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code).load(device, shape).scored
+        second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored
     batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
     bench = Bench(victim, second, batches, spec.execution.seed)
     progress(spec.name, 0, len(spec.attacks) + 1, "")

@@ -1,17 +1,14 @@
 """Do spec, inputs and victim fit each other? Said before any work."""
 
-from pathlib import Path
-
 import torch
 
 from medadv.common.errors import SpecError
-from medadv.prepare.settings import resolve_device
+from medadv.prepare.plausible import check_head, check_settings
 from medadv.prepare.survey import Survey
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
-from medadv.victims.speed import Profile, exact_profile
 from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Identity, Victim
+from medadv.victims.victim import Victim
 
 
 def check_kernels(spec: RunSpec, seen: Survey) -> None:
@@ -29,17 +26,23 @@ def check_kernels(spec: RunSpec, seen: Survey) -> None:
                     )
 
 
-def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile, int]:
-    """Load the victim once, so that what does not fit is said before any work; also tells its fp32 profile and its masks' highest class."""
-    request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
+def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: bool) -> Victim:
+    """Load the victim once on the CPU, so that what does not fit is said before any work.
+
+    first: whether this is for a first plan, so that what can never be right is refused.
+    """
+    if first:
+        check_settings(spec, seen.found[0].shape)
     victim = request.load(torch.device("cpu"), seen.found[0].shape.shape)
+    if first:
+        check_head(spec, victim)
     if spec.data.task == "classification" and not spec.data.unlabelled:
         for item in seen.found:
             try:
                 victim.scored.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return victim.identity, exact_profile(victim.scored.module, resolve_device(spec.execution.device)), highest_class(victim)
+    return victim
 
 
 def highest_class(victim: Victim) -> int:
