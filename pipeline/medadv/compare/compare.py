@@ -74,6 +74,7 @@ def compare(
         "unit": bench.lattice.unit,
         "metric": metric,
         "samples": len(samples),
+        "attackable": int(bench.attackable.sum()),
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medadv.common.progress import SILENT, Progress
 from medadv.corpus.manifest import Manifest, ShardEntry
-from medadv.evidence.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
+from medadv.evidence.check_manifest import check_files, check_quarantine, check_success, check_totals, first_crossing, load_manifest
 from medadv.evidence.check_shard import ShardReport, check_shard
 from medadv.evidence.finding import Finding
 from medadv.store.codecs import require_codec
@@ -59,10 +59,23 @@ def find_damage(root: Path, progress: Progress = SILENT, workers: int | None = N
     readable = [report for report in ordered if report.ids]
     if len(readable) == len(ordered):
         # Sums say nothing where a receipt, already named, could not be read.
-        successes = {name: sum(report.successes.get(name, 0) for report in ordered) for name in manifest.attacks}
-        findings += check_totals(root, manifest, sum(report.ids for report in ordered), successes)
+        samples = sum(report.ids for report in ordered)
+        findings += check_totals(root, manifest, samples)
+        findings += check_success(manifest, samples, _totals(manifest, ordered))
         findings += _repeated(root, entries, ordered)
     return findings
+
+
+def _totals(manifest: Manifest, reports: list[ShardReport]) -> dict[str, tuple[int, int]]:
+    """By attack: samples that its success is counted over, and successes; attacks of which a shard cannot tell are left out."""
+    found: dict[str, tuple[int, int]] = {}
+    for name in manifest.attacks:
+        metrics = manifest.metrics.get(name)
+        if metrics is None or metrics.attackable is None:
+            found[name] = sum(report.ids for report in reports), sum(report.successes.get(name, 0) for report in reports)
+        elif None not in (counts := [report.attacked for report in reports]):
+            found[name] = (sum(each[name][0] for each in counts if each), sum(each[name][1] for each in counts if each))
+    return found
 
 
 def _processes(workers: int | None, entries: list[ShardEntry]) -> int:
@@ -106,7 +119,7 @@ def _checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
 
 
 def _lost(entry: ShardEntry, what: str) -> ShardReport:
-    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {})
+    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {}, None)
 
 
 def _repeated(root: Path, entries: list[ShardEntry], reports: list[ShardReport]) -> Iterator[Finding]:

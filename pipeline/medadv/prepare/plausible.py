@@ -1,4 +1,7 @@
-"""Can this victim be right about these images at all? What cannot is refused before a first plan, with the fix; a corpus that exists goes on."""
+"""Can this victim be right about these images at all? What cannot is refused before a first plan, with the fix.
+
+A corpus that exists goes on.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -38,16 +41,16 @@ def _check_normalize(key: str, normalize: NormalizeSettings, shape: Shape) -> No
     if window is not None:
         if shape.unit == "level8" and (window[0] < 0 or window[1] > 255):
             raise SpecError(
-                f"{key}.window={list(window)} is in HU, but the images are 8-bit pictures of 0 to 255: give mean and std of values in 0 to 1, "
-                "or window: [0, 255]"
+                f"{key}.window={list(window)} is in HU, but the images are 8-bit pictures of 0 to 255: give mean and std of values in "
+                "0 to 1, or window: [0, 255]"
             )
         return
     assert mean is not None
     assert std is not None
     if shape.unit == "hu" and all(0 < value < 1 for value in (*mean, *std)):
         raise SpecError(
-            f"{key}: mean={mean} and std={std} are those of pictures in 0 to 1, but the images are in HU: give window: [low, high] in HU as in "
-            f"training, such as window: [-1000, 400] or {MEDIASTINUM}"
+            f"{key}: mean={mean} and std={std} are those of pictures in 0 to 1, but the images are in HU: give window: [low, high] in HU "
+            f"as in training, such as window: [-1000, 400] or {MEDIASTINUM}"
         )
     if shape.unit == "level8" and max(mean) > 1:
         scaled = [[round(value / 255, 4) for value in values] for values in (mean, std)]
@@ -58,7 +61,8 @@ def _check_normalize(key: str, normalize: NormalizeSettings, shape: Shape) -> No
     # One channel is given to each of several means: grey images to a network of three channels.
     if shape.shape[0] not in (1, len(mean)):
         raise SpecError(
-            f"{key}: {len(mean)} means for a network of {shape.shape[0]} channels: give mean and std one value a channel, {shape.shape[0]} each"
+            f"{key}: {len(mean)} means for a network of {shape.shape[0]} channels: give mean and std one value a channel, "
+            f"{shape.shape[0]} each"
         )
 
 
@@ -73,9 +77,10 @@ def check_head(spec: RunSpec, victim: Victim) -> None:
     """Softmax over a single value is always 1.  Raises SpecError."""
     judge = victim.scored
     if isinstance(judge, Classifier | Segmenter) and judge.head == "softmax" and judge.classes == 1:
+        place = "an image" if spec.data.task == "classification" else "a voxel"
         raise SpecError(
-            f"victim.head=softmax: the network answers one value {'an image' if spec.data.task == 'classification' else 'a voxel'}, which a "
-            "softmax makes 1 whatever it is: set victim.head: sigmoid, or take a network of two outputs"
+            f"victim.head=softmax: the network answers one value {place}, which a softmax makes 1 whatever it is: set victim.head: "
+            "sigmoid, or take a network of two outputs"
         )
 
 
@@ -98,8 +103,8 @@ def check_outputs(victim: Victim, shards: Sequence[PlannedShard], reader: Reader
             return []
     if seen and sums:
         raise SpecError(
-            f"victim: the network answers probabilities (its {judge.classes} outputs lie within 0 and 1 and sum to 1), and medadv needs logits, "
-            "what goes into the softmax: take the network's last softmax out"
+            f"victim: the network answers probabilities (its {judge.classes} outputs lie within 0 and 1 and sum to 1), and medadv needs "
+            "logits, what goes into the softmax: take the network's last softmax out"
         )
     if not seen:
         return []

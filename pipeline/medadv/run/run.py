@@ -53,6 +53,7 @@ class Result:
             "new_shards": self.new_shards,
             "notes": self.notes,
             "attacks": {name: metrics.model_dump(exclude={"all"}) for name, metrics in self.manifest.metrics.items()},
+            "baseline": self.manifest.baseline and self.manifest.baseline.model_dump(),
         }
 
 

@@ -37,8 +37,8 @@ class VictimRequest:
     """Which model is asked for, and what it may do.
 
     settings: as the spec names it.  task: classification, segmentation or detection.  base: folder that relative paths start from.
-    trust_code: whether a `python:` factory may be imported.  x_first: whether stored images are (C, x, y[, z]), as CT in HU is, and pictures
-    are not.
+    trust_code: whether a `python:` factory may be imported.  x_first: whether stored images are (C, x, y[, z]), as CT in HU is; pictures
+    are (C, y, x).
     """
 
     settings: VictimSettings
