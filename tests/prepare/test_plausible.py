@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.conftest import CLASSIFIER, Said, draw_pictures, plainly, quiet, save_victim, tiny_spec
 from torch import Tensor, nn
 
 from medadv.common.errors import SpecError
+from medadv.compare.compare import read_samples
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Shape
 from medadv.datasets.source import Source
@@ -71,6 +74,16 @@ def test_a_normalisation_of_another_unit_or_width_is_refused(tmp_path: Path, nor
 )
 def test_what_may_be_right_is_not_refused(tmp_path: Path, normalize: dict[str, Any], shape: Shape) -> None:
     check_settings(spec_of(tmp_path, normalize), shape)
+
+
+def test_no_field_of_view_is_looked_for_on_ct(tmp_path: Path) -> None:
+    for shape, normalize in ((GREY, {"mean": [0.5], "std": [0.25]}), (HU, {"window": [-1000, 400]})):
+        for asked in ("crop", "region"):
+            spec = load_spec(tiny_spec(tmp_path, data__modality="ct", victim__normalize=normalize, preprocess={asked: True}))
+            with pytest.raises(SpecError, match=rf"preprocess\.{asked}: CT images have no field of view"):
+                check_settings(spec, shape)
+    fundus = load_spec(tiny_spec(tmp_path, preprocess={"size": [32, 32], "crop": True, "region": True}))
+    check_settings(fundus, COLOUR)
 
 
 def test_arguments_beside_a_program_are_refused(tmp_path: Path) -> None:
@@ -171,3 +184,12 @@ def test_what_planning_says_is_in_the_machine_readable_result(tmp_path: Path, mo
     assert "warning: odd outputs" in said
     assert run(spec, Options(), quiet).as_dict()["notes"] == ["warning: odd outputs"]
     assert run(spec, Options(), quiet).as_dict()["notes"] == []
+
+
+def test_compare_refuses_the_same(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,grade\na.png,0\n")
+    changes: dict[str, Any] = {"data__modality": "ct", "data__path": "labels.csv", "preprocess": {"crop": True}}
+    spec = load_spec(tiny_spec(tmp_path, **changes, victim__normalize={"mean": [0.5], "std": [0.25]}))
+    with pytest.raises(SpecError, match="leave crop out"):
+        read_samples(spec, tmp_path, 1)

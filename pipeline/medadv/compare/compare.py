@@ -19,6 +19,7 @@ from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.prepare.fit import highest_class
+from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
@@ -88,6 +89,7 @@ def compare(
 def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> list[tuple[str, Sample]]:
     """Id and content of the first samples that can be read."""
     seen = survey(spec, base, FileHashes(None), b"compare")
+    check_settings(spec, seen.found[0].shape)
     if spec.data.task == "segmentation":
         victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(torch.device("cpu"), seen.found[0].shape.shape)
         seen, _ = settle_masks(seen, spec, highest_class(victim))

@@ -15,6 +15,7 @@ from medadv.datasets.blame import raise_unless_input
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Shape
 from medadv.plan.model import PlannedShard
+from medadv.spec.modality import MODALITIES
 from medadv.spec.run_spec import RunSpec
 from medadv.spec.victim import NormalizeSettings, VictimSettings
 from medadv.victims.loading import is_program
@@ -22,6 +23,7 @@ from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv.victims.victim import Victim
 from medadv_transforms import InputError
+from medadv_transforms.colour import PICTURE_RULES
 
 SUM_TOLERANCE = 1e-3
 """Probabilities of all classes sum to 1 but for rounding in half precision."""
@@ -29,11 +31,24 @@ MEDIASTINUM = "[-160, 240]"
 
 
 def check_settings(spec: RunSpec, shape: Shape) -> None:
-    """Hold normalisation and arguments of both victims against the images.  shape: of a stored image.  Raises SpecError."""
+    """Hold preprocessing, and normalisation and arguments of both victims, against the images.  Raises SpecError.
+
+    shape: of a stored image.
+    """
+    _check_field(spec, shape)
     for key, settings in (("victim", spec.victim), ("second_victim", spec.second_victim)):
         if settings is not None:
             _check_normalize(f"{key}.normalize", settings.normalize, shape)
             _check_arguments(key, settings)
+
+
+def _check_field(spec: RunSpec, shape: Shape) -> None:
+    asked = [key for key in ("crop", "region") if getattr(spec.preprocess, key)]
+    if asked and (shape.unit == "hu" or PICTURE_RULES[spec.data.modality].find_field is None):
+        raise SpecError(
+            f"preprocess.{asked[0]}: {MODALITIES[spec.data.modality].title} images have no field of view that is looked for: leave "
+            f"{' and '.join(asked)} out"
+        )
 
 
 def _check_normalize(key: str, normalize: NormalizeSettings, shape: Shape) -> None:
