@@ -6,8 +6,6 @@ from typing import Annotated, get_args
 import typer
 
 from medadv.common.errors import SpecError, first_line
-from medadv.datasets.guess import guess
-from medadv.spec.data import Layout
 from medadv.spec.modality import MODALITIES
 
 *_MOST, _LAST = MODALITIES
@@ -24,6 +22,8 @@ def init(
     """
     from medadv.common.files import writable_file
     from medadv.datasets.first_spec import spec_text, way_between
+    from medadv.datasets.guess import guess
+    from medadv.spec.data import Layout
     from medadv.spec.reading import load_spec
 
     if not folder.is_dir():
