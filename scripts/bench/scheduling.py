@@ -50,7 +50,7 @@ SPEC = {
 
 def empty(job: Job) -> ShardMade:
     """A shard without work."""
-    return ShardMade(job.name, 1, 0, {}, 0.0)
+    return ShardMade(job.name, 1, 0, {}, {}, 0.0)
 
 
 def plan(folder: Path, samples: int) -> None:

@@ -3,22 +3,29 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from monai.metrics.rocauc import compute_roc_auc
+from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 from torch import from_numpy
 
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import SanityReport, read_manifest
+from medadv.corpus.quarantine import read_quarantine
+from medadv.evidence.verify import verify
+from medadv.prepare.request import Options
 from medadv.report import checks, words
 from medadv.report.columns import read_columns
 from medadv.report.estimates import auc, metrics
 from medadv.report.page import write_report
 from medadv.report.paint import signed
 from medadv.report.view import Placing
+from medadv.run.extend import extended
+from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
 
 
@@ -150,3 +157,26 @@ def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
     )
     cited = "\n".join(words.citations({"a": settings}))
     assert all(number in cited for number in ("2103.05232", "1710.06081", "1904.02884"))
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_sample_lost_while_its_shard_was_made_is_in_the_report(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 3)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    lost = tmp_path / "data" / "001.png"
+    spec, whole = tiny_spec(tmp_path, sanity_samples=0), lost.read_bytes()
+
+    def damaged(*arguments: Any) -> Any:
+        plans = extended(*arguments)
+        lost.write_bytes(whole[:-20])
+        return plans
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medadv.run.run.extended", damaged)
+        result = run(spec, Options(), quiet)
+    assert (result.exit_code, result.manifest.samples, result.manifest.quarantined) == (3, 2, 1)
+    (record,) = read_quarantine(Workspace(result.corpus))
+    assert record.source is None
+    page = write_report(result.corpus).read_text()
+    assert f"<code>{record.sample}</code></td><td>{record.code}</td>" in page
+    assert verify(result.corpus) == []

@@ -25,6 +25,7 @@ from medadv.run.forget import forget
 from medadv.run.part import run_part
 from medadv.run.run import run
 from medadv.spec.reading import load_spec
+from medadv.victims.loading import VictimRequest
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -66,11 +67,12 @@ def test_estimated_time_counts_voxels_and_workers(corpus: Path, monkeypatch: pyt
     monkeypatch.setattr(estimate, "_timed", lambda action: (action(), 2.0)[1])
     spec, (made,) = load_spec(corpus.parent / "spec.yaml"), generations(Workspace(corpus).plans)
     settings = made.settings.execution.model_copy(update={"profile": None})
+    request = VictimRequest(spec.victim, spec.data.task, corpus.parent)
     first, *_ = made.lines()
     twice = replace(first, shape=(first.shape[0], 2 * first.shape[1], first.shape[2]))
 
     def seconds(shards: list[PlannedShard], workers: int) -> float:
-        found = estimate.seconds_to_make(spec, settings, shards, corpus.parent, corpus.parent / "data", workers, False)
+        found = estimate.seconds_to_make(spec, settings, shards, request, corpus.parent / "data", workers)
         assert found is not None
         return found
 

@@ -221,15 +221,16 @@ def test_monai_detector_on_a_volume() -> None:
     assert victim.predict(images)[0].answer.boxes.shape[1] == 6
 
 
-@pytest.mark.parametrize("window", [None, [-1000, 400]])
-def test_loading_a_monai_detector(tmp_path: Path, window: list[int] | None) -> None:
+@pytest.mark.parametrize(("window", "x_first"), [(None, False), ([-1000, 400], True), ([0, 255], False), (None, True)])
+def test_loading_a_monai_detector(tmp_path: Path, window: list[int] | None, x_first: bool) -> None:
     arguments = {"spatial_dims": 2, "in_channels": 3, "num_classes": 1, "base_anchor_shapes": [[16, 16], [32, 24]], "backbone": "resnet10"}
     save_file(retinanet(**arguments).state_dict(), tmp_path / "w.safetensors")
     normalize = {"window": window} if window else {"mean": [0.5] * 3, "std": [0.2] * 3}
     spec = {"network": "monai:retinanet", "arguments": arguments, "weights": "w.safetensors", "normalize": normalize}
-    victim = VictimRequest(VictimSettings.model_validate(spec), "detection", tmp_path).load(torch.device("cpu")).scored
+    victim = VictimRequest(VictimSettings.model_validate(spec), "detection", tmp_path, x_first=x_first).load(torch.device("cpu")).scored
     assert isinstance(victim, MonaiDetector)
-    assert (victim.classes, victim.reverse) == (2, window is None)
+    # How images are stored says how boxes count axes; the normalisation does not.
+    assert (victim.classes, victim.reverse) == (2, not x_first)
     settings = VictimSettings.model_validate({**spec, "window": [32, 32]})
     with pytest.raises(SpecError, match="task detection takes whole images"):
         VictimRequest(settings, "detection", tmp_path).load(torch.device("cpu"))

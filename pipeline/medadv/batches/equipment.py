@@ -57,7 +57,7 @@ def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("the plan was made for a GPU, and this worker sees none")
     shape = next(plan.lines()).shape
-    request = VictimRequest(spec.victim, spec.data.task, Path(plan.base), trust_code)
+    request = VictimRequest(spec.victim, spec.data.task, Path(plan.base), trust_code, plan.settings.data.x_first)
     victim = request.load(torch.device(device), shape, Profile.of(plan.settings.execution.profile))
     if victim.identity.weights_sha256 != plan.settings.victim.weights_sha256:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")

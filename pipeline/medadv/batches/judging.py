@@ -62,6 +62,11 @@ def successes(judge: TaskModel, clean: Sequence[Prediction], adversarial: Sequen
     return np.array([judge.succeeded(c, a, y) for c, a, y in zip(clean, adversarial, labels, strict=True)], bool)
 
 
+def attackable(judge: TaskModel, clean: Sequence[Prediction], labels: Sequence[Label]) -> Array:
+    """Whether there is anything right about each clean answer that an attack could destroy, (n,) bool."""
+    return np.array([judge.vulnerable(c, y) for c, y in zip(clean, labels, strict=True)], bool)
+
+
 def scores(judge: TaskModel, answers: Sequence[Prediction], labels: Sequence[Label]) -> Array:
     """How right each answer is, (n,) float64."""
     return np.array([judge.score(answer, label) for answer, label in zip(answers, labels, strict=True)], np.float64)

@@ -74,9 +74,23 @@ def tell_result(result: dict[str, Any]) -> None:
     for name, attack in result["attacks"].items():
         tell(
             f"  {name}: {attack['metric']} {_number(attack['clean'])} clean, {_number(attack['adversarial'])} adversarial "
-            f"(re-read), success {attack['success']:.0%}"
+            f"(re-read), {_success(attack)}"
         )
     tell(f"  content root {result['content_root']}")
+    if baseline := result["baseline"]:
+        tell(
+            f"  clean {baseline['metric']} {_number(baseline['clean'])}, an answer that ignores the image has "
+            f"{_number(baseline['ignoring_image'])} ({baseline['answer']})"
+        )
+        if baseline["warning"]:
+            tell(f"  WARNING: {baseline['warning']}")
+
+
+def _success(attack: dict[str, Any]) -> str:
+    able = attack["attackable"]
+    if able is None:
+        return f"success {attack['success']:.0%}"
+    return f"success {attack['success']:.0%} of {able} that could be attacked" if able else "none could be attacked: no success rate"
 
 
 def _number(value: float | None) -> str:

@@ -1,12 +1,11 @@
 """`medadv init`: guess a run spec from a folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from medadv.common.errors import SpecError
-from medadv.datasets.guess import guess
+from medadv.common.errors import SpecError, first_line
 from medadv.spec.modality import MODALITIES
 
 *_MOST, _LAST = MODALITIES
@@ -23,6 +22,8 @@ def init(
     """
     from medadv.common.files import writable_file, write_file
     from medadv.datasets.first_spec import spec_text, way_between
+    from medadv.datasets.guess import guess
+    from medadv.spec.data import Layout
     from medadv.spec.reading import load_spec
 
     if not folder.is_dir():
@@ -33,9 +34,13 @@ def init(
         raise SpecError(f"--modality {modality}: take {', '.join(MODALITIES)}")
     found = guess(folder, modality)
     if found is None:
-        raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: csv, decathlon, coco, yolo, folders, dicom")
-    base = way_between(out.resolve().parent, folder.resolve())
-    write_file(writable_file(out), spec_text(found, base, out.stem).encode())
-    load_spec(out)
+        raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: {', '.join(get_args(Layout))}")
+    text = spec_text(found, way_between(out.resolve().parent, folder.resolve()), out.stem)
+    try:
+        write_file(writable_file(out), text.encode())
+        load_spec(out)
+    except (SpecError, OSError, UnicodeError) as error:
+        out.unlink(missing_ok=True)
+        raise SpecError(f"{folder}: no spec can be written for what its files seem to be ({first_line(error)})") from None
     print(f"{out}: {found.layout} layout, {found.modality}, {found.task}")
     print(f"Set the lines marked with `<-`, then: medadv plan {out}")

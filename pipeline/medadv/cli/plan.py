@@ -35,5 +35,6 @@ def plan(
     if as_json:
         print(json.dumps(facts))
     else:
-        for key, value in facts.items():
+        # Its notes were shown while it was made.
+        for key, value in ((key, value) for key, value in facts.items() if key != "notes"):
             print(f"{key.replace('_', ' ')}: {value}")

@@ -20,6 +20,7 @@ from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.prepare.fit import highest_class
+from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
@@ -57,11 +58,11 @@ def compare(
     device = torch.device(resolve_device(spec.execution.device))
     set_threads(spec.execution.threads)
     samples = read_samples(spec, base, limit, trust_code)
-    shape = samples[0][1].image.shape
-    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(device, shape)
+    shape, x_first = samples[0][1].image.shape, samples[0][1].x_first
+    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first).load(device, shape)
     second = None
     if spec.second_victim is not None:
-        second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code).load(device, shape).scored
+        second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored
     batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
     bench = Bench(victim, second, batches, spec.execution.seed)
     progress(spec.name, 0, len(spec.attacks) + 1, "")
@@ -75,6 +76,7 @@ def compare(
         "unit": bench.lattice.unit,
         "metric": metric,
         "samples": len(samples),
+        "attackable": int(bench.attackable.sum()),
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
     }
@@ -88,6 +90,7 @@ def compare(
 def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> list[tuple[str, Sample]]:
     """Id and content of the first samples that can be read."""
     seen = survey(spec, base, FileHashes(None), b"compare")
+    check_settings(spec, seen.found[0].shape)
     if spec.data.task == "segmentation":
         victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(torch.device("cpu"), seen.found[0].shape.shape)
         seen, _ = settle_masks(seen, spec, highest_class(victim))

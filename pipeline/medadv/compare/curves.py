@@ -9,7 +9,7 @@ from torch import Tensor
 from medadv.attacks.smoothing import axis_kernels, smooth
 from medadv.attacks.untouched import untouched
 from medadv.batches.batch import Batch
-from medadv.batches.judging import successes
+from medadv.batches.judging import attackable, successes
 from medadv.compare.table import Bench
 from medadv.spec.attack import AttackSettings
 
@@ -24,18 +24,20 @@ class Curve:
     attack: str
     deviation: list[float]
     divergence: list[float]
-    flipped: list[float]
+    flipped: list[float | None]
+    """Of the samples that could be attacked; None without any."""
 
 
 def curve(bench: Bench, name: str, settings: AttackSettings) -> Curve:
     """Follow an attack on every batch of the bench."""
-    parts = [_of_batch(bench, batch, name, settings) for batch in bench.batches]
-    sizes = np.array([len(batch.labels) for batch in bench.batches], float)
-    mean = np.average(np.stack(parts), axis=0, weights=sizes)
-    return Curve(name, mean[:, 0].tolist(), mean[:, 1].tolist(), mean[:, 2].tolist())
+    sums = np.sum([_of_batch(bench, batch, name, settings) for batch in bench.batches], axis=0)
+    samples, able = sum(len(batch.labels) for batch in bench.batches), int(bench.attackable.sum())
+    flipped = [float(count) / able if able else None for count in sums[:, 2]]
+    return Curve(name, (sums[:, 0] / samples).tolist(), (sums[:, 1] / samples).tolist(), flipped)
 
 
 def _of_batch(bench: Bench, batch: Batch, name: str, settings: AttackSettings) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Sums over the batch's samples, a row an iterate; flips among those that could be attacked."""
     iterates: list[Tensor] = []
 
     def keep(_: int, delta: Tensor, __: Tensor, ___: Tensor | None) -> None:
@@ -44,12 +46,13 @@ def _of_batch(bench: Bench, batch: Batch, name: str, settings: AttackSettings) -
     final = bench.attack_batch(batch, name, settings, watch=keep)
     judge = bench.victim.scored
     clean = judge.predict(batch.images)
+    able = attackable(judge, clean, batch.labels)
     rows = []
     for delta in [*iterates, final.to(batch.images)]:
         deviation, divergence = _terms(bench, batch, delta, settings)
         answers = judge.predict(batch.images + delta.round())
-        flips = successes(judge, clean, answers, batch.labels)
-        rows.append([float(deviation.mean()), float(divergence.mean()), float(np.mean(flips))])
+        flips = successes(judge, clean, answers, batch.labels) & able
+        rows.append([float(deviation.sum()), float(divergence.sum()), float(flips.sum())])
     return np.array(rows)
 
 

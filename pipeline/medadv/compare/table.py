@@ -13,7 +13,7 @@ from medadv.attacks.cost import passes
 from medadv.attacks.engine import Watch
 from medadv.batches.attacking import attack_batch, start_seeds
 from medadv.batches.batch import Batch
-from medadv.batches.judging import successes
+from medadv.batches.judging import attackable, successes
 from medadv.compare.degrade import degradations
 from medadv.compare.scores import Scores
 from medadv.datasets.labels import Array, Prediction
@@ -37,8 +37,11 @@ class Row:
     metrics: dict[str, Interval] = field(default_factory=dict)
     """By condition: the headline metric; lower is a stronger attack."""
     further: dict[str, float] = field(default_factory=dict)
-    sizes: dict[str, Interval] = field(default_factory=dict)
-    """success, linf, l2 (stored units), ssim, cosine and variance (stored units squared) between random starts."""
+    attackable: int | None = None
+    """How many samples success is counted over."""
+    sizes: dict[str, Interval | None] = field(default_factory=dict)
+    """success (of the samples that could be attacked; None without any), linf, l2 (stored units), ssim, cosine and variance (stored units
+    squared) between random starts."""
 
 
 class Bench:
@@ -50,6 +53,7 @@ class Bench:
         self.labels = [label for batch in self.batches for label in batch.labels]
         self.conditions = degradations(self.lattice)
         self.clean = self.answers(self._unchanged(), "as_is")
+        self.attackable = attackable(victim.scored, self.clean, self.labels)
 
     def attack(self, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> list[Tensor]:
         """Perturbations of every batch, int16, from the random start number `restart`."""
@@ -83,7 +87,8 @@ class Bench:
                 row.further = row.scores[condition].further(judge)
                 if settings is not None:
                     success = successes(judge, self.clean, answers, self.labels).astype(float)
-                    row.sizes["success"] = mean_interval(success)
+                    able = success[self.attackable]
+                    row.sizes["success"], row.attackable = mean_interval(able) if len(able) else None, len(able)
         if settings is not None:
             row.sizes |= self._sizes(deltas) | self._starts(name, settings, deltas)
         return row

@@ -16,7 +16,7 @@ from medadv.compare.table import Row
 
 PANEL = (4.2, 3.4)
 DPI = 120
-CURVES = {"deviation": "loss deviation", "divergence": "KL, example to smoothed example", "flipped": "share of samples flipped"}
+CURVES = {"deviation": "loss deviation", "divergence": "KL, example to smoothed example", "flipped": "share of attackable samples flipped"}
 
 
 def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -25,7 +25,9 @@ def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for row in rows:
         record: dict[str, Any] = {"attack": row.attack, "forwards": row.passes[0], "backwards": row.passes[1]}
         for name, value in {**row.metrics, **row.sizes}.items():
-            record |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+            ends = (None, None, None) if value is None else (value.value, value.low, value.high)
+            record |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        record["attackable"] = row.attackable
         records.append(record | {f"all_{name}": value for name, value in row.further.items()})
     return records
 
@@ -82,10 +84,10 @@ def write_png(path: Path, rows: Sequence[Row], curves: Sequence[Curve], title: s
 def as_text(rows: Sequence[Row]) -> str:
     """The table for a terminal: figures only, no intervals."""
     names = list(dict.fromkeys(name for row in rows for name in [*row.metrics, *row.sizes]))
-    lines = [["attack", "forward", "backward", *names]]
+    lines = [["attack", "forward", "backward", *names, "attackable"]]
     for row in rows:
         values = {**row.metrics, **row.sizes}
-        figures = [f"{values[name].value:.3f}" if name in values else "" for name in names]
-        lines.append([row.attack, *map(str, row.passes), *figures])
+        figures = ["" if name not in values else "n/a" if (value := values[name]) is None else f"{value.value:.3f}" for name in names]
+        lines.append([row.attack, *map(str, row.passes), *figures, "" if row.attackable is None else str(row.attackable)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -1,10 +1,13 @@
 """The corpus's record: built from the frozen plans and the receipts, and nothing else but the times of the run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+
+import numpy as np
 
 from medadv.common.files import write_file
 from medadv.common.hashing import hash_file, hash_value, keyed_hash
+from medadv.corpus.baseline import baseline
 from medadv.corpus.croissant import croissant
 from medadv.corpus.environment import environment, tool
 from medadv.corpus.folder import Workspace, shard_name
@@ -13,6 +16,7 @@ from medadv.corpus.quarantine import QuarantineRecord, quarantine_line
 from medadv.corpus.receipt import Receipt, read_receipt
 from medadv.datasets.labels import Array, Label
 from medadv.plan.frozen import FrozenPlan, live
+from medadv.scoring.attackable import answer_to_lose, dice_to_lose
 from medadv.scoring.metrics import corpus_metrics, headline
 from medadv.store.layout import FORMAT_VERSION, answer_at
 from medadv.store.reader import read_small
@@ -32,16 +36,35 @@ def planned_names(plans: Iterable[FrozenPlan]) -> Iterator[tuple[FrozenPlan, str
         yield plan, shard_name(index)
 
 
-def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable[str]) -> dict[str, Metrics]:
-    """Metrics per attack over what the shards hold."""
-    shards = [read_small(workspace.shard(name)) for name in names]
+def attackable_rows(arrays: dict[str, Array], attack: str, task: str, threshold: float) -> Array:
+    """Which samples of a shard could be attacked, (n,) bool.
+
+    arrays: the shard's small ones.  threshold: score from which a detection counts.
+    """
+    prefix = f"attacks/{attack}"
+    scores = arrays[f"{prefix}/score_clean"]
+    if task == "segmentation":
+        return dice_to_lose(scores)
+    answers = (_answers(arrays, prefix, "clean", index) for index in range(len(scores)))
+    return np.array([answer_to_lose(clean, truth, threshold) for truth, clean in answers], bool)
+
+
+def attacked(arrays: dict[str, Array], attack: str, task: str, threshold: float) -> tuple[int, int]:
+    """How many samples of a shard could be attacked, and on how many of these the attack succeeds; arguments as above."""
+    able = attackable_rows(arrays, attack, task, threshold)
+    return int(able.sum()), int(arrays[f"attacks/{attack}/success"][able].sum())
+
+
+def measure(shards: Sequence[dict[str, Array]], task: str, attacks: Iterable[str], threshold: float) -> dict[str, Metrics]:
+    """Metrics per attack over the small arrays of all shards; threshold as above."""
     found: dict[str, Metrics] = {}
     for attack in attacks:
         pairs: dict[str, list[tuple[Label, Label, float]]] = {"clean": [], "adversarial": []}
-        success: list[float] = []
+        able = successes = 0
         for arrays in shards:
             prefix = f"attacks/{attack}"
-            success += arrays[f"{prefix}/success"].tolist()
+            more = attacked(arrays, attack, task, threshold)
+            able, successes = able + more[0], successes + more[1]
             for index in range(len(arrays["sample_id"])):
                 for which, rows in pairs.items():
                     score = float(arrays[f"{prefix}/score_{which}"][index])
@@ -55,7 +78,8 @@ def measure(workspace: Workspace, task: str, names: list[str], attacks: Iterable
             clean=clean.get(name),
             adversarial=adversarial.get(name),
             all={key: {"clean": clean[key], "adversarial": adversarial[key]} for key in clean},
-            success=sum(success) / max(1, len(success)),
+            success=successes / able if able else None,
+            attackable=able,
         )
     return found
 
@@ -117,7 +141,10 @@ def build_manifest(
             # A shard that lost every sample has no file of its own, but its receipt counts.
             files[f"shards/{name}.json"] = hash_file(workspace.receipt(name))
     write_file(workspace.quarantine, b"".join(quarantine_line(record) + b"\n" for record in quarantined))
-    names = [shard.path.removeprefix("shards/").removesuffix(".h5") for shard in shards]
+    paths = [workspace.root / shard.path for shard in shards]
+    small = [read_small(path) for path in paths]
+    metrics = measure(small, settings.data.task, settings.attacks, settings.victim.score_threshold)
+    first = next(iter(metrics.values()))
     manifest = Manifest(
         format="medadv",
         format_version=FORMAT_VERSION,
@@ -134,7 +161,8 @@ def build_manifest(
         attacks=settings.attacks,
         execution=settings.execution,
         tuning=list(plans[0].tuning),
-        metrics=measure(workspace, settings.data.task, names, settings.attacks),
+        metrics=metrics,
+        baseline=baseline(settings.data, first, list(zip(paths, small, strict=True))) if shards else None,
         determinism=determinism,
         environment=environment(),
         tool=tool(),

@@ -58,7 +58,20 @@ class Metrics(Closed):
     clean: float | None
     adversarial: float | None
     all: dict[str, dict[str, float | None]]
-    success: float
+    success: float | None = Field(description="share of the attackable samples; null where there are none")
+    attackable: Count | None = Field(
+        None, description="samples whose clean answer was right enough to be attacked; without it, success counts over all samples"
+    )
+
+
+class Baseline(Closed):
+    """The clean metric beside that of an answer that ignores the image: where it is no better, the victim cannot be right."""
+
+    metric: str
+    clean: float | None
+    ignoring_image: float | None = Field(description="null where nothing is known: no truth, or a single mask")
+    answer: str = Field(description="what ignores the image, in words")
+    warning: str | None
 
 
 class Rung(Closed):
@@ -167,12 +180,19 @@ class Manifest(Open):
     execution: ExecutionFacts
     tuning: list[TuningRecord] = Field(default_factory=list)
     metrics: dict[str, Metrics]
+    baseline: Baseline | None = None
     sanity: SanityReport | None = None
     determinism: Determinism
     environment: EnvironmentFacts
     tool: ToolFacts
     privacy: PrivacyFacts
     run: RunFacts
+
+    @property
+    def x_first(self) -> bool:
+        """Whether the victim was shown images (C, x, y[, z]), which says how its boxes count axes."""
+        # Before there was a baseline a HU window decided, also for 8-bit pictures: such a corpus is reproduced as it was made.
+        return self.data.x_first if "baseline" in self.model_fields_set else self.victim.normalize.window is not None
 
 
 def read_manifest(workspace: Workspace) -> Manifest:

@@ -29,6 +29,11 @@ class Sample:
     region: npt.NDArray[np.bool_] | None
     facts: dict[str, Any]
 
+    @property
+    def x_first(self) -> bool:
+        """Whether x comes before y."""
+        return self.spatial_axes.startswith("x")
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -37,6 +42,11 @@ class Shape:
     shape: tuple[int, ...]
     unit: str
     spatial_axes: str
+
+    @property
+    def x_first(self) -> bool:
+        """Whether x comes before y."""
+        return self.spatial_axes.startswith("x")
 
 
 def spacing_of(image: LoadedImage) -> tuple[float, ...] | None:

@@ -67,7 +67,10 @@ def _list_pairs(path: Path, data: DataSettings) -> Listing:
     listing = Listing(folder_at(path))
     stems: list[str] = []
     named: set[str] = set()
-    for name, stem in _fitting(listing.root, data.image):
+    fitting = _fitting(listing.root, data.image)
+    # Beside `{id}.png`, `{id}_mask.png` looks like an image: what is the mask of another one is none.
+    drawn = {mask.replace(ID, stem) for name, stem in fitting for mask in masks if mask.replace(ID, stem) != name}
+    for name, stem in (pair for pair in fitting if pair[0] not in drawn):
         stems.append(stem)
         labels = [mask.replace(ID, stem) for mask in masks]
         named.update((name, *labels))

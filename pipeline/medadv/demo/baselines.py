@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from monai.data.box_utils import box_iou
 
 from medadv.datasets.labels import Boxes, Label, Prediction
-from medadv.scoring.boxes import MATCH_IOU
+from medadv.scoring.constant import constant_boxes
 
 
 def constant_answers(task: str, training: Sequence[Label], count: int) -> list[Prediction]:
@@ -16,9 +15,7 @@ def constant_answers(task: str, training: Sequence[Label], count: int) -> list[P
     detection: the box that overlaps most training boxes.
     """
     if task == "detection":
-        pool = np.concatenate([label.boxes for label in training if isinstance(label, Boxes)])
-        best = int((np.asarray(box_iou(pool, pool)) >= MATCH_IOU).sum(axis=1).argmax())
-        return [Prediction(Boxes.of(pool[best], [1], [1.0]))] * count
+        return [Prediction(constant_boxes([label for label in training if isinstance(label, Boxes)]))] * count
     labels = np.stack([np.asarray(label) for label in training])
     if task == "segmentation":
         return [Prediction((labels.mean(axis=0) >= 0.5).astype(np.uint8))] * count

@@ -8,6 +8,7 @@ from typing import Any
 
 from medadv.common.record import RecordError, parse, plain
 from medadv.corpus.assembling import determinism_of, measure
+from medadv.corpus.baseline import baseline
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Manifest, SanityReport
 from medadv.corpus.opening import UNREADABLE
@@ -15,6 +16,7 @@ from medadv.corpus.quarantine import read_quarantine
 from medadv.corpus.receipt import Receipt
 from medadv.evidence.attack_strength import warnings_of
 from medadv.evidence.finding import Finding
+from medadv.store.reader import read_small
 
 NAME = "manifest.json"
 CLOSE = 1e-6
@@ -35,13 +37,23 @@ def _metrics(root: Path, manifest: Manifest) -> Iterator[Finding]:
     """By the function that wrote them. Keys that an older version did not write are not asked for."""
     if manifest.metrics.keys() != manifest.attacks.keys():
         yield Finding(NAME, f"metrics of {sorted(manifest.metrics)}, but the attacks are {sorted(manifest.attacks)}")
-    names = [Path(entry.path).stem for entry in manifest.shards]
-    if not names:
+    if not manifest.shards:
         return
-    for attack, found in measure(Workspace(root), manifest.data.task, names, manifest.attacks).items():
-        if attack in manifest.metrics:
-            for key, said, follows in _different(plain(manifest.metrics[attack]), plain(found), f"metrics.{attack}"):
-                yield Finding(NAME, f"{key} is {said}, from the shards follows {follows}")
+    paths = [root / entry.path for entry in manifest.shards]
+    small = [read_small(path) for path in paths]
+    found = measure(small, manifest.data.task, manifest.attacks, manifest.victim.score_threshold)
+    wrong = []
+    for attack in manifest.attacks.keys() & manifest.metrics.keys():
+        said = plain(manifest.metrics[attack])
+        if manifest.metrics[attack].attackable is None:
+            # Success was counted over all samples then, and is held against the receipts.
+            said.pop("success")
+        wrong += _different(said, plain(found[attack]), f"metrics.{attack}")
+    if manifest.baseline is not None:
+        follows = baseline(manifest.data, next(iter(found.values())), list(zip(paths, small, strict=True)))
+        wrong += _different(plain(manifest.baseline), plain(follows), "baseline")
+    for key, stated, worked_out in wrong:
+        yield Finding(NAME, f"{key} is {stated}, from the shards follows {worked_out}")
 
 
 def _different(said: Any, follows: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

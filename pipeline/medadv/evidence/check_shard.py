@@ -15,6 +15,7 @@ from pathlib import Path
 
 from medadv.common.hashing import hash_file
 from medadv.common.record import plain
+from medadv.corpus.assembling import attacked
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.receipt import Receipt, content_root
@@ -23,7 +24,7 @@ from medadv.evidence.finding import Finding
 from medadv.store.examine import BYTES_A_SECOND
 from medadv.store.extents import damaged_pieces
 from medadv.store.hold import ShardError
-from medadv.store.reader import open_shard
+from medadv.store.reader import open_shard, read_small
 
 PROBE_SECONDS = 20
 """And one more for every `BYTES_A_SECOND` of the file."""
@@ -42,6 +43,8 @@ class ShardReport:
     first: str
     last: str
     successes: dict[str, int]
+    attacked: dict[str, tuple[int, int]] | None
+    """By attack: samples that could be attacked, and successes among them; None where the shard could not be read."""
 
 
 def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardReport:
@@ -49,6 +52,7 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
     findings: list[Finding] = []
     receipt = _receipt(root, entry, findings)
     path, name = root / entry.path, entry.path
+    counts = None
     whole = _same_bytes(path, entry)
     if receipt is not None:
         findings += list(_agreement(entry, receipt, manifest))
@@ -62,7 +66,17 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
                 findings += list(check_content(name, file, receipt, manifest))
         except ShardError as error:
             findings.append(Finding(name, str(error).removeprefix(f"{path}: ")))
-    return _report(findings, receipt, manifest)
+        counts = _attacked(path, manifest)
+    return _report(findings, receipt, manifest, counts)
+
+
+def _attacked(path: Path, manifest: Manifest) -> dict[str, tuple[int, int]] | None:
+    try:
+        arrays = read_small(path)
+        task, threshold = manifest.data.task, manifest.victim.score_threshold
+        return {attack: attacked(arrays, attack, task, threshold) for attack in manifest.attacks}
+    except UNREADABLE:
+        return None
 
 
 def checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
@@ -75,7 +89,7 @@ def checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
 
 def lost(entry: ShardEntry, what: str) -> ShardReport:
     """Of a shard that was not checked."""
-    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {})
+    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {}, None)
 
 
 def _receipt(root: Path, entry: ShardEntry, findings: list[Finding]) -> Receipt | None:
@@ -148,7 +162,9 @@ def _probed(path: Path, name: str, receipt: Receipt, manifest: Manifest) -> list
     return found or [Finding(name, "every array still decodes to what its receipt says: the damage lies in the file's structure")]
 
 
-def _report(findings: list[Finding], receipt: Receipt | None, manifest: Manifest) -> ShardReport:
+def _report(
+    findings: list[Finding], receipt: Receipt | None, manifest: Manifest, counts: dict[str, tuple[int, int]] | None
+) -> ShardReport:
     if len(findings) > SHOWN:
         findings = [*findings[:SHOWN], Finding(findings[0].file, f"and {len(findings) - SHOWN} findings more")]
     records = receipt.records if receipt else []
@@ -158,4 +174,4 @@ def _report(findings: list[Finding], receipt: Receipt | None, manifest: Manifest
     except UNREADABLE:
         successes = {}
     rising = all(a < b for a, b in pairwise(ids))
-    return ShardReport(findings, len(ids), rising, ids[0] if ids else "", ids[-1] if ids else "", successes)
+    return ShardReport(findings, len(ids), rising, ids[0] if ids else "", ids[-1] if ids else "", successes, counts)

@@ -69,7 +69,7 @@ def load_published_victim(
         _hold(base / (planned.weights or planned.network), facts.weights_sha256)
     task, device = manifest.data.task, torch.device(device_of(manifest))
     profile = Profile.of(manifest.execution.profile)
-    return VictimRequest(VictimSettings(**settings), task, base, trust_code).load(device, shape, profile)
+    return VictimRequest(VictimSettings(**settings), task, base, trust_code, manifest.x_first).load(device, shape, profile)
 
 
 def _hold(path: Path, expected: str) -> None:

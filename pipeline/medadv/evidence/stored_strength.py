@@ -94,7 +94,8 @@ def _measured(
     device = torch.device(device_of(manifest))
     second = None
     if plan.spec.second_victim is not None:
-        second = VictimRequest(plan.spec.second_victim, victim.task, Path(plan.base), trust_code).load(device, shape).scored
+        request = VictimRequest(plan.spec.second_victim, victim.task, Path(plan.base), trust_code, manifest.x_first)
+        second = request.load(device, shape).scored
     return sanity(
         victim,
         batch.on(device),

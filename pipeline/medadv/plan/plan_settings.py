@@ -29,6 +29,11 @@ class DataFacts(Closed):
     offset: int | None = Field(None, description="added to CT integers without a rescale, HU")
     mask_255: Literal["foreground", "ignore"] | None = Field(None, description="what 255 means in mask pictures without a label map")
 
+    @property
+    def x_first(self) -> bool:
+        """Whether images are stored (C, x, y[, z]), as CT grids are; pictures have y first."""
+        return self.unit == "hu"
+
 
 class VictimFacts(Closed):
     """The model under attack: with its weights, enough to load it again."""

@@ -32,12 +32,12 @@ def as_planned(spec: RunSpec, execution: ExecutionFacts, before: ExecutionFacts)
 
 
 def measured(
-    spec: RunSpec, execution: ExecutionFacts, exact: Profile, fresh: Fresh, base: Path, root: Path, trust_code: bool, tell: Tell
+    spec: RunSpec, execution: ExecutionFacts, exact: Profile, fresh: Fresh, request: VictimRequest, root: Path, tell: Tell
 ) -> tuple[ExecutionFacts, list[TuningRecord]]:
     """Frozen execution settings with everything that is `auto` resolved, and the record of the profiles tried.
 
     spec: of a corpus without a plan.  execution: its settings so far.  exact: its fp32 profile.  fresh: shape and sample of all that is to
-    be planned.  base, root: folders of the spec and of the data.  tell: receives a line for each profile that is dropped.
+    be planned.  request: for the victim.  root: folder of the data.  tell: receives a line for each profile that is dropped.
     """
     wanted = spec.execution
     execution = execution.model_copy(update={"profile": exact.facts()})
@@ -47,9 +47,6 @@ def measured(
     threads = torch.get_num_threads()
     set_threads(wanted.threads)
     reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
-
-    request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
-
     try:
         if wanted.batch_size == "auto":
             largest = max(cut(fresh, wanted), key=lambda shard: math.prod(shard.shape))

@@ -20,7 +20,9 @@ from medadv.store.layout import perturbation_dtype
 from medadv_transforms.units import LATTICES
 
 
-def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> dict[str, str | int | float | None]:
+def describe(
+    spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None
+) -> dict[str, str | int | float | list[str] | None]:
     """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
     spec, base = load_spec(spec_path, options.overrides), spec_path.resolve().parent
     workspace = locate(spec, spec_path, options.out)
@@ -31,7 +33,7 @@ def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop |
     missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
     execution, to_make = prepared.settings.execution, missing + prepared.new
     workers = default_workers(spec.execution.threads, execution.device) if spec.execution.workers == "auto" else spec.execution.workers
-    seconds = seconds_to_make(spec, execution, to_make, base, prepared.survey.root, workers, options.trust_code) if to_make else 0.0
+    seconds = seconds_to_make(spec, execution, to_make, prepared.request, prepared.survey.root, workers) if to_make else 0.0
     return {
         "corpus": str(workspace.root),
         "samples": len(prepared.survey.found),
@@ -43,5 +45,6 @@ def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop |
         "forward_passes_per_sample": forward,
         "backward_passes_per_sample": backward,
         "workers": workers,
+        "notes": prepared.notes,
         "estimated_seconds": None if seconds is None else float(f"{seconds:.2g}"),  # a guess deserves two digits
     }

@@ -22,18 +22,17 @@ from medadv.victims.speed import Profile
 
 
 def seconds_to_make(
-    spec: RunSpec, execution: ExecutionFacts, shards: Sequence[PlannedShard], base: Path, root: Path, workers: int, trust_code: bool
+    spec: RunSpec, execution: ExecutionFacts, shards: Sequence[PlannedShard], request: VictimRequest, root: Path, workers: int
 ) -> float | None:
     """Seconds until `shards` are made by so many workers of this machine, start-up not counted; None if nothing of the first can be read.
 
-    execution: the plan's settings, as far as they are known.  base, root: folders of the spec and of the data.
+    execution: the plan's settings, as far as they are known.  request: for the victim.  root: folder of the data.
     """
     first = shards[0]
     device = torch.device(execution.device)
     threads = torch.get_num_threads()
     set_threads(spec.execution.threads)
     try:
-        request = VictimRequest(spec.victim, spec.data.task, base, trust_code)
         victim = request.load(device, first.shape, Profile.of(execution.profile))
         reader = Reader(root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
         began = time.perf_counter()

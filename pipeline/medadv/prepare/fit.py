@@ -2,19 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from medadv.common.errors import SpecError
-from medadv.prepare.settings import resolve_device
+from medadv.prepare.plausible import check_head, check_settings
 from medadv.prepare.survey import Survey
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
-from medadv.victims.speed import Profile, exact_profile
 from medadv.victims.tasks.segmentation import Segmenter
-from medadv.victims.victim import Identity, Victim
+from medadv.victims.victim import Victim
 
 ABSOLUTE = re.compile(r"(file:|[A-Za-z]:)?[/\\]|~")
 """What leads to a place whoever reads it: from a root, a drive, a share or a home."""
@@ -57,14 +56,19 @@ def check_kernels(spec: RunSpec, seen: Survey) -> None:
                     )
 
 
-def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> tuple[Identity, Profile, int]:
-    """Load the victims once, so that what does not fit, or is not trusted, is said before any work; also tells the first one's fp32 profile
-    and its masks' highest class."""
-    shape = seen.found[0].shape.shape
-    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(torch.device("cpu"), shape)
+def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: bool) -> Victim:
+    """Load the victims once on the CPU, so that what does not fit, or is not trusted, is said before any work.
+
+    first: whether this is for a first plan, so that what can never be right is refused.
+    """
+    if first:
+        check_settings(spec, seen.found[0].shape)
+    victim = request.load(torch.device("cpu"), seen.found[0].shape.shape)
+    if first:
+        check_head(spec, victim)
     if spec.second_victim is not None:
         try:
-            VictimRequest(spec.second_victim, spec.data.task, base, trust_code).load(torch.device("cpu"), shape)
+            replace(request, settings=spec.second_victim).load(torch.device("cpu"), seen.found[0].shape.shape)
         except SpecError as error:
             raise SpecError(f"second_victim: {error}") from None
     if spec.data.task == "classification" and not spec.data.unlabelled:
@@ -73,7 +77,7 @@ def check_victim(spec: RunSpec, base: Path, seen: Survey, trust_code: bool) -> t
                 victim.scored.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return victim.identity, exact_profile(victim.scored.module, resolve_device(spec.execution.device)), highest_class(victim)
+    return victim
 
 
 def highest_class(victim: Victim) -> int:

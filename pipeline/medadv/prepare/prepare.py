@@ -17,18 +17,22 @@ from medadv.corpus.private import KEY_BYTES, forgotten_groups, known_sources
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.layouts import list_samples
+from medadv.datasets.reader import Reader
 from medadv.plan.cut import cut
 from medadv.plan.frozen import FrozenPlan, differences, generations, next_shard, refuse_change, refuse_other_meaning, retired, whole
 from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
-from medadv.prepare.fit import check_kernels, check_victim, refuse_paths
+from medadv.prepare.fit import check_kernels, check_victim, highest_class, refuse_paths
+from medadv.prepare.plausible import check_outputs
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.prepare.survey import Survey, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
+from medadv.victims.loading import VictimRequest
+from medadv.victims.speed import exact_profile
 from medadv_transforms import InputError
 
 
@@ -48,6 +52,9 @@ class Prepared:
     hashes: FileHashes
     tuning: list[TuningRecord]
     """The execution profiles that were tried for a first plan."""
+    request: VictimRequest
+    notes: list[str]
+    """What was shown while it was prepared: what was passed over, and warnings."""
 
     def problems(self, key: bytes) -> tuple[list[QuarantineRecord], dict[str, str]]:
         """Quarantine records of inputs, and the private path (or what happened) behind each record's public name.
@@ -108,15 +115,22 @@ def prepare(
             raise vanished from None
         raise
     check_kernels(spec, seen)
-    for note in seen.notes:
-        progress.message(note)
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        progress.message(text)
+
+    for text in seen.notes:
+        note(text)
     stand = retired(plans)
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
-    identity, exact, highest = check_victim(spec, base, seen, options.trust_code)
+    request = VictimRequest(spec.victim, spec.data.task, base, options.trust_code, seen.found[0].shape.x_first)
+    victim = check_victim(spec, request, seen, first=not plans)
     mask_255 = plans[0].settings.data.mask_255 if plans else None
     if spec.data.task == "segmentation":
-        seen, mask_255 = settle_masks(seen, spec, highest, samples.keys(), mask_255)
-    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes, mask_255)
+        seen, mask_255 = settle_masks(seen, spec, highest_class(victim), samples.keys(), mask_255)
+    settings = frozen_settings(spec, victim.identity, seen.found[0].shape.unit, seen.classes, mask_255)
     if plans:
         settings = _executed(settings, resolve.as_planned(spec, settings.execution, plans[0].settings.execution))
         refuse_change(plain(plans[0].settings), plain(settings), workspace.root)
@@ -132,15 +146,18 @@ def prepare(
     gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
     fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in samples]
     tuning: list[TuningRecord] = []
-    if not plans and not measure:
-        settings = _executed(settings, settings.execution.model_copy(update={"profile": exact.facts()}))
-    elif not plans:
-        execution, tuning = resolve.measured(
-            spec, settings.execution, exact, fresh, base, seen.root, options.trust_code, progress.message
-        )
+    if not plans:
+        reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
+        for warning in check_outputs(victim, cut(fresh, spec.execution.model_copy(update={"batch_size": spec.execution.batch})), reader):
+            note(f"warning: {warning}")
+        exact = exact_profile(victim.scored.module, settings.execution.device)
+        if measure:
+            execution, tuning = resolve.measured(spec, settings.execution, exact, fresh, request, seen.root, progress.message)
+        else:
+            execution = settings.execution.model_copy(update={"profile": exact.facts()})
         settings = _executed(settings, execution)
     new = cut(fresh, spec.execution.model_copy(update={"batch_size": settings.execution.batch_size}), first_index=next_shard(plans))
-    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning)
+    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning, request, notes)
 
 
 def _executed(settings: PlanSettings, execution: ExecutionFacts) -> PlanSettings:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medadv.corpus.assembling import attackable_rows
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array, Label
 from medadv.store.layout import RESULTS, answer_at
@@ -14,8 +15,10 @@ from medadv.store.reader import read_small
 
 @dataclass
 class AttackColumns:
-    """One attack's results, (n,) each: success, linf, l2 (stored units), score_clean, score_adversarial; answers where they are small."""
+    """One attack's results, (n,) each: attackable and success, linf, l2 (stored units), score_clean, score_adversarial; answers where they
+    are small."""
 
+    attackable: Array
     success: Array
     linf: Array
     l2: Array
@@ -60,12 +63,14 @@ def read_columns(corpus: Path, manifest: Manifest) -> Columns:
             prefix = f"attacks/{name}"
             for key in RESULTS:
                 found.setdefault(key, []).append(arrays[f"{prefix}/{key}"].astype(np.float64))
+            found.setdefault("attackable", []).append(attackable_rows(arrays, name, task, manifest.victim.score_threshold))
             for which, rows in zip(("clean", "adversarial"), answers[name], strict=True):
                 if small:
                     rows += [answer_at(arrays, f"{prefix}/prediction_{which}", index) for index in range(count)]
     for name, found in parts.items():
         success, linf, l2, clean, adversarial = (np.concatenate(found[key]) for key in RESULTS)
-        columns.attacks[name] = AttackColumns(success, linf, l2, clean, adversarial, *answers[name])
+        able = np.concatenate(found["attackable"])
+        columns.attacks[name] = AttackColumns(able, success, linf, l2, clean, adversarial, *answers[name])
     return columns
 
 

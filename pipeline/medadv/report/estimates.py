@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from scipy.stats import rankdata
@@ -9,7 +10,7 @@ from scipy.stats import rankdata
 from medadv.datasets.labels import Array, Boxes, Label
 from medadv.report.columns import AttackColumns, Columns
 from medadv.scoring.boxes import AveragePrecision
-from medadv.scoring.intervals import Interval, bootstrap, resamples_for
+from medadv.scoring.intervals import Interval, bootstrap, mean_interval, resamples_for
 from medadv.scoring.metrics import corpus_metrics
 
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "Dice", "ap50": "AP at IoU 0.5", "ap": "AP, IoU 0.5 to 0.95", "success": "success"}
@@ -27,8 +28,9 @@ def metrics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[s
 
 
 def success(attack: AttackColumns) -> Interval:
-    """Share of the samples on which the attack succeeds."""
-    return bootstrap(lambda chosen: float(attack.success[chosen].mean()), len(attack.success), resamples_for("", len(attack.success)))
+    """Share of the samples that could be attacked on which the attack succeeds; NaN without any."""
+    able = attack.success[attack.attackable]
+    return mean_interval(able) if len(able) else Interval(nan, nan, nan)
 
 
 def _statistics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[str, Callable[[Array], float]]:

@@ -91,6 +91,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
                 "settings": settings,
                 "metrics": [(NAMES[key], clean[key], value) for key, value in adversarial.items()],
                 "success": success(found),
+                "attackable": int(found.attackable.sum()),
                 "plot": charts.intervals(
                     [line for key in clean for line in _lines(NAMES[key], clean[key], adversarial[key])], f"Metrics of {name}"
                 ),
@@ -111,6 +112,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(here / "style.css").read_text(encoding="utf-8"),
         manifest=manifest,
+        names=NAMES,
         # Volumes and slices are a choice where there are volumes, and without a size nothing is fitted.
         preprocess={
             key: value

@@ -43,11 +43,15 @@ class Job:
 
 @dataclass(frozen=True)
 class ShardMade:
-    """A shard is committed: what the run shows of its receipt. success: successes per attack."""
+    """A shard is committed: what the run shows of it.
+
+    attackable, success: by attack, samples that could be attacked, and successes among them.
+    """
 
     shard: str
     samples: int
     quarantined: int
+    attackable: dict[str, int]
     success: dict[str, int]
     seconds: float
 

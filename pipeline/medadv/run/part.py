@@ -48,6 +48,8 @@ class PartResult:
     shards: int
     samples: int
     quarantined: int
+    notes: list[str]
+    """What planning showed, where this part planned."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -60,7 +62,7 @@ class PartResult:
         what = f"{self.shards} new shards, {self.samples} samples, {self.quarantined} quarantined" if self.shards else "nothing new"
         return f"{self.corpus}: part {self.part}: {what}; `medadv run` without --part merges the parts"
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> dict[str, str | int | list[str]]:
         """The machine-readable result."""
         return {
             "corpus": str(self.corpus),
@@ -68,6 +70,7 @@ class PartResult:
             "new_shards": self.shards,
             "samples": self.samples,
             "quarantined": self.quarantined,
+            "notes": self.notes,
         }
 
 
@@ -98,14 +101,14 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                 planning.enter_context(private.taken_back(workspace))
                 workspace.parts.mkdir(exist_ok=True)
                 _refuse_other_cut(workspace, count)
-                plans = generations(workspace.plans)
+                plans, notes = generations(workspace.plans), []
                 if plans:
                     _refuse_other_spec(plans[-1], spec, workspace.root)
                 else:
                     private.ensure_key(workspace)
                     prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
                     stop.check("nothing was changed")
-                    plans = extended(prepared, Log(workspace.log, part=part))
+                    plans, notes = extended(prepared, Log(workspace.log, part=part)), prepared.notes
                 hold = stack.enter_context(held(workspace.parts / f"{index}-of-{count}.lock", "part"))
             stack.enter_context(writing_in(hold.folder))
             stack.enter_context(_obeying(hold, stop, options.grace_s))
@@ -136,7 +139,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                 _make(job, workspace, watch)
             stop.check(f"{watch.done} of {len(mine)} shards of this part were made and are kept; run again to go on")
             watch.log("finished", shards=watch.done, samples=watch.made_samples)
-            return PartResult(workspace.root, part, watch.done, watch.made_samples, watch.quarantined)
+            return PartResult(workspace.root, part, watch.done, watch.made_samples, watch.quarantined, notes)
     except (OSError, MemoryError, RuntimeError) as error:
         raise explain(error, workspace.root) or error from None
 

@@ -1,7 +1,7 @@
 """Make a corpus: survey the inputs, freeze the plan, make the shards that are missing, write the manifest. Running again resumes."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class Result:
     manifest: Manifest
     new_shards: int
     newly_quarantined: int
+    notes: list[str] = field(default_factory=list)
+    """What planning showed: what was passed over, and warnings."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -50,7 +52,9 @@ class Result:
             "quarantined": self.manifest.quarantined,
             "content_root": self.manifest.content_root,
             "new_shards": self.new_shards,
+            "notes": self.notes,
             "attacks": {name: metrics.model_dump(exclude={"all"}) for name, metrics in self.manifest.metrics.items()},
+            "baseline": self.manifest.baseline and self.manifest.baseline.model_dump(),
         }
 
 
@@ -87,7 +91,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
             work.progress.message(f"inputs since they were planned: {counts}")
         if not missing and up_to_date(workspace, plans, problems, left_out):
             work.log("finished", new_shards=0, nothing_new=True)
-            return Result(workspace.root, read_manifest(workspace), 0, 0)
+            return Result(workspace.root, read_manifest(workspace), 0, 0, prepared.notes)
         make_missing(work, plans, missing, spec.execution)
         manifest = finish(work, plans, problems)
         if not manifest.samples and not prepared.plans:
@@ -95,7 +99,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
             raise NothingFoundError(f"no usable sample ({manifest.quarantined} cannot be used: {first.message} {first.advice})")
         newly = remember_quarantine(workspace, paths)
         work.log("finished", new_shards=len(missing), samples=manifest.samples, content_root=manifest.content_root)
-        return Result(workspace.root, manifest, len(missing), newly)
+        return Result(workspace.root, manifest, len(missing), newly, prepared.notes)
 
 
 def _as_it_is(work: Work, spec: RunSpec, base: Path, plans: list[FrozenPlan]) -> Result:
@@ -105,6 +109,7 @@ def _as_it_is(work: Work, spec: RunSpec, base: Path, plans: list[FrozenPlan]) ->
     if missing or not workspace.manifest.exists() or read_manifest(workspace).run.status != "complete":
         refuse_other_meaning(plans, workspace.root)
     refuse_more_of_another_meaning(spec, base, workspace, plans)
-    work.progress.message(f"made with meaning version {meaning_of(plans)}, now {MEANING_VERSION}: the corpus stays as it is")
+    note = f"made with meaning version {meaning_of(plans)}, now {MEANING_VERSION}: the corpus stays as it is"
+    work.progress.message(note)
     work.log("finished", new_shards=0, nothing_new=True)
-    return Result(workspace.root, read_manifest(workspace), 0, 0)
+    return Result(workspace.root, read_manifest(workspace), 0, 0, [note])

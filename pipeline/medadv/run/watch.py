@@ -18,6 +18,7 @@ class Watch:
         self.progress, self.log = progress, log
         self.shards, self.samples = shards, samples
         self.done = self.made_samples = self.quarantined = 0
+        self.attackable: Counter[str] = Counter()
         self.success: Counter[str] = Counter()
         self.began = self.ticked = time.monotonic()
 
@@ -31,6 +32,7 @@ class Watch:
         self.done += 1
         self.made_samples += shard.samples
         self.quarantined += shard.quarantined
+        self.attackable.update(shard.attackable)
         self.success.update(shard.success)
         self.log("shard", **asdict(shard))
         self.progress("shards", self.done, self.shards, self.text())
@@ -49,9 +51,8 @@ class Watch:
         rate = handled / max(1e-9, time.monotonic() - self.began)
         left = round((self.samples - handled) / rate)
         parts = [f"{rate:.3g} samples/s", f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"]
-        if self.made_samples:
-            rates = ", ".join(f"{name} {count / self.made_samples:.0%}" for name, count in sorted(self.success.items()))
-            parts.append(f"success {rates}")
+        if rates := [f"{name} {self.success[name] / able:.0%}" for name, able in sorted(self.attackable.items()) if able]:
+            parts.append(f"success {', '.join(rates)}")
         if self.quarantined:
             parts.append(f"{self.quarantined} quarantined")
         return ", ".join(parts)

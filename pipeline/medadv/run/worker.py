@@ -8,12 +8,14 @@ from pathlib import Path
 from medadv.batches.equipment import equip
 from medadv.common.failures import explain, passing
 from medadv.common.files import writing_in
+from medadv.corpus.assembling import attacked
 from medadv.corpus.folder import Workspace
 from medadv.corpus.receipt import Receipt, committed
 from medadv.run import journal
 from medadv.run.job import Job, NotWantedError, ShardMade, SuspectedError
 from medadv.run.lock import state_of, writing_folder
 from medadv.run.shard import make_shard
+from medadv.store.reader import read_small
 
 TRIES = 3
 """How often a shard is begun when disks or networks fail for a moment; the waits double from one second."""
@@ -47,12 +49,20 @@ def make(job: Job) -> ShardMade:
             raise explain(error, workspace.root) or error from None
         finally:
             journal.end(workspace, job.name)
-        successes: dict[str, int] = {
-            name: sum(record.attacks[name].success for record in receipt.records)
-            for name in (receipt.records[0].attacks if receipt.records else ())
-        }
+        attackable, successes = _counted(workspace, job, receipt)
         seconds = round(time.monotonic() - began, 3)
-        return ShardMade(receipt.shard, receipt.samples, len(receipt.quarantined), successes, seconds)
+        return ShardMade(receipt.shard, receipt.samples, len(receipt.quarantined), attackable, successes, seconds)
+
+
+def _counted(workspace: Workspace, job: Job, receipt: Receipt) -> tuple[dict[str, int], dict[str, int]]:
+    """By attack: samples that could be attacked, and successes among them."""
+    if not receipt.records:
+        return {}, {}
+    equipment = equip(workspace.root, job.generation, job.shard.shape, job.trust_code)
+    arrays = read_small(workspace.shard(job.name))
+    task, threshold = equipment.victim.task, equipment.settings.score_threshold
+    counts = {name: attacked(arrays, name, task, threshold) for name in receipt.records[0].attacks}
+    return {name: able for name, (able, _) in counts.items()}, {name: count for name, (_, count) in counts.items()}
 
 
 def _make(workspace: Workspace, job: Job) -> Receipt:

@@ -36,13 +36,15 @@ class VictimRequest:
     """Which model is asked for, and what it may do.
 
     settings: as the spec names it.  task: classification, segmentation or detection.  base: folder that relative paths start from.
-    trust_code: whether a `python:` factory may be imported, and a program may do more than compute.
+    trust_code: whether a `python:` factory may be imported, and a program may do more than compute.  x_first: whether stored images are
+    (C, x, y[, z]), as CT in HU is; pictures are (C, y, x).
     """
 
     settings: VictimSettings
     task: str
     base: Path
     trust_code: bool = False
+    x_first: bool = False
 
     def load(self, device: torch.device, shape: tuple[int, ...] | None = None, profile: Profile | None = None) -> Victim:
         """Build the network, load its weights and wrap both for the task.
@@ -74,8 +76,7 @@ class VictimRequest:
     def _wrapped(self, module: Normalized, shape: tuple[int, ...] | None, device: torch.device) -> TaskModel:
         settings = self.settings
         if self.task == "detection":
-            # CT grids, which alone take a HU window, are stored x first, photographs y first.
-            return detector_of(module, settings.score_threshold, x_first=settings.normalize.window is not None)
+            return detector_of(module, settings.score_threshold, x_first=self.x_first)
         if shape is None:
             raise ValueError("the shape of an image is needed to learn how many classes the network answers")
         classes = classes_for(module, settings, self.task, shape, device)
@@ -84,12 +85,17 @@ class VictimRequest:
         return Segmenter(module, settings.head, classes, len(shape) - 1)
 
 
+def is_program(name: str) -> bool:
+    """Whether a spec's `network` names a file that is the network itself."""
+    return not name.startswith(("python:", "monai:", "torchvision:")) and Path(name).suffix in PROGRAMS
+
+
 def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, str | None]:
     """The network, and the hash of the file it came from when that is a program."""
     name = settings.network
     if name.startswith("python:"):
         return from_factory(name, settings, trust_code), None
-    if not name.startswith(("monai:", "torchvision:")) and Path(name).suffix in PROGRAMS:
+    if is_program(name):
         path = base / name
         if not path.is_file():
             raise SpecError(f"victim.network: no such file {path}")
@@ -131,8 +137,10 @@ def classes_for(module: nn.Module, settings: VictimSettings, task: str, stored: 
         with torch.no_grad():
             outputs: Any = module(torch.zeros(1, *shape, device=device))
     except Exception as error:  # whatever the network raises, the user learns that image and network do not fit
+        means = settings.normalize.mean
+        odd = f" (victim.normalize has {len(means)} means for {shape[0]} channels)" if means and len(means) != shape[0] else ""
         raise SpecError(
-            f"victim: the network does not take an image of shape {list(shape)} (channels first): "
+            f"victim: the network does not take an image of shape {list(shape)} (channels first){odd}: "
             f"{first_line(error)}"
         ) from None
     expected = f"(n, K) for an image of shape {list(shape)}" if task == "classification" else f"(n, K, {', '.join(map(str, shape[1:]))})"

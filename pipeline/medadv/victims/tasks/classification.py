@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
+from medadv.scoring.attackable import some_class_right
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.divergence import prediction_divergence
@@ -105,4 +106,4 @@ class Classifier(ModelParts):
 
     def vulnerable(self, clean: Prediction, label: Label) -> bool:
         """A wrong answer is only driven further from the truth; of several labels one right suffices."""
-        return bool((np.asarray(clean.answer) == np.asarray(label)).any())
+        return some_class_right(clean.answer, label)

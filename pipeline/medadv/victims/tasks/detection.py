@@ -14,6 +14,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
+from medadv.scoring.attackable import box_to_lose
 from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
@@ -190,9 +191,9 @@ class Detector(ModelParts):
 
     def vulnerable(self, clean: Prediction, label: Label) -> bool:
         """A box found, or none invented where there is none."""
+        assert isinstance(clean.answer, Boxes)
         assert isinstance(label, Boxes)
-        before = self.confident(clean)
-        return bool(found(before, label).any()) if len(label.boxes) else not len(before.boxes)
+        return box_to_lose(clean.answer, label, self.score_threshold)
 
     def confident(self, prediction: Prediction) -> Boxes:
         """The detections that count as found."""

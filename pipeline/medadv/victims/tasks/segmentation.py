@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
+from medadv.scoring.attackable import DICE_DROP, dice_to_lose
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
@@ -21,8 +22,6 @@ from medadv.victims.victim import two_halves
 
 IGNORE = 255
 """Mask value of voxels that belong to no class: they count in no loss and no metric."""
-DICE_DROP = 0.1
-"""An attack succeeds when it lowers the mean Dice by this much."""
 
 
 @dataclass(frozen=True)
@@ -144,4 +143,4 @@ class Segmenter(ModelParts):
 
     def vulnerable(self, clean: Prediction, label: Label) -> bool:
         """A Dice from which the drop that counts is possible."""
-        return self.score(clean, label) >= DICE_DROP
+        return bool(dice_to_lose(np.asarray(self.score(clean, label))))
