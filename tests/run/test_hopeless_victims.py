@@ -180,7 +180,11 @@ def test_volumes_of_several_shapes_meet_on_one_grid(tmp_path: Path) -> None:
     metrics = Metrics(metric="dice", clean=0.2, adversarial=0.1, all={}, success=None, attackable=0)
     found = baseline(manifest.data, metrics, shards)
     assert found.ignoring_image is not None
-    assert 0 <= found.ignoring_image <= 1
+    assert 0 < found.ignoring_image < 1
+    # At the constant answer's own Dice it is warned of, above it is not.
+    for clean, warned in ((found.ignoring_image, True), (found.ignoring_image + 1e-6, False), (None, False)):
+        again = baseline(manifest.data, metrics.model_copy(update={"clean": clean}), shards)
+        assert (again.warning is not None) == warned
     # A single mask is its own commonest one, which says nothing.
     alone = [shards[0]] if len(shards[0][1]["sample_id"]) == 1 else []
     assert all(baseline(manifest.data, metrics, [each]).ignoring_image is None for each in alone)

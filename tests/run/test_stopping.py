@@ -210,7 +210,8 @@ def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monk
     real = inputs.Reader.read
 
     def read(self: inputs.Reader, source: Any) -> object:
-        if failures_left:
+        # While shards are made: whoever plans looks at a few images too, and does not try again.
+        if failures_left and Workspace(tmp_path / "corpus").planned:
             try:
                 raise OSError(failures_left.pop(), "disk")
             except OSError:
@@ -219,6 +220,7 @@ def test_failing_disks_are_tried_again_and_condemn_no_input(tmp_path: Path, monk
 
     monkeypatch.setattr(inputs.Reader, "read", read)
     result = run(spec, Options(), quiet)
+    assert not failures_left
     assert (result.exit_code, result.manifest.samples, result.manifest.quarantined) == (0, 4, 0)
 
 

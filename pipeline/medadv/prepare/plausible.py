@@ -11,7 +11,6 @@ from torch import Tensor
 
 from medadv.attacks.untouched import untouched
 from medadv.common.errors import SpecError
-from medadv.datasets.blame import raise_unless_input
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Shape
 from medadv.plan.model import PlannedShard
@@ -133,8 +132,8 @@ def _first_batch(shards: Sequence[PlannedShard], reader: Reader) -> Iterator[Ten
         for planned in batch:
             try:
                 image = reader.read(planned.source).image
-            except InputError as error:
-                raise_unless_input(error)
+            except (InputError, OSError):
+                # Bad inputs are set aside, and failing disks tried again, by those who make the shards.
                 continue
             some = True
             yield torch.from_numpy(image[None].astype(np.float32))
