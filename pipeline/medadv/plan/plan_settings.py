@@ -43,6 +43,7 @@ class VictimFacts(Closed):
     weights_sha256: Sha256
     program_sha256: Sha256 | None
     parameters: Count
+    weights_key: str | None = None
 
 
 class ProfileFacts(Closed):

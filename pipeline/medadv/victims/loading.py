@@ -58,7 +58,8 @@ class VictimRequest:
             ValueError, RuntimeError: the network does not bear the profile.
         """
         network, program = _network(self.settings, self.base, self.trust_code)
-        weights = load_weights(network, self.settings, self.base) if self.settings.weights else program
+        loaded = load_weights(network, self.settings, self.base) if self.settings.weights else None
+        weights = loaded.sha256 if loaded else program
         if weights is None:
             raise SpecError("victim.weights is missing: an untrained network is no victim")
         parameters = sum(p.numel() for p in network.parameters())
@@ -70,7 +71,7 @@ class VictimRequest:
             if shape is None:
                 raise ValueError("a profile is tried on an image of a shape, and none was given")
             attacked = with_profile(model, profile, shape)
-        return Victim(model, attacked, Identity(weights, program, parameters))
+        return Victim(model, attacked, Identity(weights, program, parameters), (loaded.note,) if loaded and loaded.note else ())
 
     def _wrapped(self, module: Normalized, shape: tuple[int, ...] | None, device: torch.device) -> TaskModel:
         settings = self.settings
