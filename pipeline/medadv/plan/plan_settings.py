@@ -44,6 +44,7 @@ class VictimFacts(Closed):
     program_sha256: Sha256 | None
     parameters: Count
     weights_key: str | None = None
+    output: int | str | None = None
 
 
 class ProfileFacts(Closed):
