@@ -15,7 +15,7 @@ from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
 from medadv.plan.recipe import Recipe, reader_of, recipe_of
 from medadv.spec.victim import VictimSettings
-from medadv.victims.loading import VictimRequest, classes_for
+from medadv.victims.loading import VictimRequest, try_shape
 from medadv.victims.speed import Profile
 from medadv.victims.victim import Victim
 
@@ -41,7 +41,7 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
     if shape not in equipment.shapes:
         victim, device = equipment.victim, torch.device(equipment.recipe.device)
         if victim.task != "detection":  # detectors scale images of every shape
-            classes_for(victim.attacked.module, equipment.settings, victim.task, shape, device)
+            try_shape(victim, equipment.settings, shape, device)
         equipment.shapes.add(shape)
     return equipment
 

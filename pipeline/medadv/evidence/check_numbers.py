@@ -42,7 +42,7 @@ def _metrics(root: Path, manifest: Manifest) -> Iterator[Finding]:
     paths = [root / entry.path for entry in manifest.shards]
     small = [read_small(path) for path in paths]
     found = measure(small, manifest.data.task, manifest.attacks, manifest.victim.score_threshold)
-    wrong = []
+    wrong: list[tuple[str, Any, Any]] = []
     for attack in manifest.attacks.keys() & manifest.metrics.keys():
         said = plain(manifest.metrics[attack])
         if manifest.metrics[attack].attackable is None:

@@ -50,6 +50,8 @@ class VictimFacts(Closed):
     weights_sha256: Sha256
     program_sha256: Sha256 | None
     parameters: Count
+    weights_key: str | None = None
+    output: int | str | None = None
 
 
 class ProfileFacts(Closed):

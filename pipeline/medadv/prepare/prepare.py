@@ -127,6 +127,8 @@ def prepare(
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
     request = VictimRequest(spec.victim, spec.data.task, base, options.trust_code, seen.found[0].shape.x_first)
     victim = check_victim(spec, request, seen, first=not plans)
+    for text in victim.notes:
+        note(f"victim: {text}")
     mask_255 = plans[0].settings.data.mask_255 if plans else None
     if spec.data.task == "segmentation":
         seen, mask_255 = settle_masks(seen, spec, highest_class(victim), samples.keys(), mask_255)

@@ -1,6 +1,6 @@
 """The model under attack, as the spec names it."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,9 +30,13 @@ class NormalizeSettings(Settings):
 class VictimSettings(Settings):
     """Network, weights and what its outputs mean."""
 
-    network: str = Field(min_length=1, description="monai:NAME, torchvision:NAME, a program file, python:package.module:factory")
+    ADDED: ClassVar[frozenset[str]] = frozenset({"weights_key", "output"})
+
+    network: str = Field(min_length=1, description="monai:, torchvision:, timm: or smp:NAME, a program file, python:package.module:factory")
     arguments: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = Field(None, description="safetensors or state dict, relative to the spec")
+    weights: str | None = Field(None, description="safetensors or checkpoint, relative to the spec")
+    weights_key: str | None = Field(None, description="dictionary of the checkpoint that holds them; the one that fits best otherwise")
+    output: int | str | None = Field(None, description="which of several outputs holds the logits; found where only one can")
     head: Literal["softmax", "sigmoid"] = "softmax"
     normalize: NormalizeSettings
     window: tuple[int, ...] | None = Field(None, description="sliding window of the deployed inference, in voxels")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
-from torch import nn
+from torch import Tensor, nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
@@ -22,6 +22,7 @@ from medadv.victims.sources.program import from_program
 from medadv.victims.sources.registry import build_network
 from medadv.victims.sources.weights import load_weights
 from medadv.victims.speed import Profile, with_profile
+from medadv.victims.tasks.answer import Answer, entry, is_coarser, key_of
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.detection import Detector
 from medadv.victims.tasks.detection_monai import MonaiDetector
@@ -59,27 +60,34 @@ class VictimRequest:
             ValueError, RuntimeError: the network does not bear the profile.
         """
         network, program = _network(self.settings, self.base, self.trust_code)
-        weights = load_weights(network, self.settings, self.base) if self.settings.weights else program
+        loaded = load_weights(network, self.settings, self.base) if self.settings.weights else None
+        weights = loaded.sha256 if loaded else program
         if weights is None:
             raise SpecError("victim.weights is missing: an untrained network is no victim")
         parameters = sum(p.numel() for p in network.parameters())
+        set_evaluation(network)
+        notes = [loaded.note] if loaded and loaded.note else []
+        classes = 0
+        if self.task != "detection":
+            if shape is None:
+                raise ValueError("the shape of an image is needed to learn how many classes the network answers")
+            network, classes, told = answering(network.to(device), self.settings, self.task, shape, device)
+            notes += told
         module = Normalized(normalization(self.settings), windowed(network, self.settings, self.task)).to(device)
         set_evaluation(module)
-        model = self._wrapped(module, shape, device)
+        model = self._wrapped(module, classes, shape)
         attacked = model
         if profile is not None:
             if shape is None:
                 raise ValueError("a profile is tried on an image of a shape, and none was given")
             attacked = with_profile(model, profile, shape)
-        return Victim(model, attacked, Identity(weights, program, parameters))
+        return Victim(model, attacked, Identity(weights, program, parameters), tuple(notes))
 
-    def _wrapped(self, module: Normalized, shape: tuple[int, ...] | None, device: torch.device) -> TaskModel:
+    def _wrapped(self, module: Normalized, classes: int, shape: tuple[int, ...] | None) -> TaskModel:
         settings = self.settings
         if self.task == "detection":
             return detector_of(module, settings.score_threshold, x_first=self.x_first)
-        if shape is None:
-            raise ValueError("the shape of an image is needed to learn how many classes the network answers")
-        classes = classes_for(module, settings, self.task, shape, device)
+        assert shape is not None
         if self.task == "classification":
             return Classifier(module, settings.head, classes)
         return Segmenter(module, settings.head, classes, len(shape) - 1)
@@ -124,18 +132,48 @@ def _detector_classes(network: nn.Module) -> int:
     raise SpecError("victim.network is no detector of torchvision or MONAI: task detection needs one that answers boxes, labels and scores")
 
 
-def classes_for(module: nn.Module, settings: VictimSettings, task: str, stored: tuple[int, ...], device: torch.device) -> int:
-    """Number of outputs of a classifier or segmenter, from one forward pass over an image of a stored shape (C, *spatial).
+def answering(
+    network: nn.Module, settings: VictimSettings, task: str, stored: tuple[int, ...], device: torch.device
+) -> tuple[nn.Module, int, list[str]]:
+    """A classifier or segmenter as a network of one output, its classes, and what was understood, from a forward pass over an empty image.
 
-    Raises SpecError where network and shape do not fit.
+    stored: shape of an image, (C, *spatial).  Raises SpecError where network and shape do not fit.
     """
-    # A window's worth tells the classes of a whole volume.
+    shape, outputs = _tried(Normalized(normalization(settings), network).to(device), settings, stored, device)
+    key = settings.output
+    try:
+        key = key_of(outputs, shape[1:], task) if key is None else key
+        logits = entry(outputs, key)
+    except KeyError:
+        raise SpecError(f"victim.output={key!r}: the network answers no such thing, but a {type(outputs).__name__}") from None
+    except ValueError as error:
+        raise SpecError(f"victim: {error}") from None
+    notes = [] if key is None or settings.output is not None else [f"output {key!r} of the network is taken for its logits"]
+    coarser = task == "segmentation" and isinstance(logits, Tensor) and is_coarser(logits, shape[1:])
+    if coarser:
+        notes.append(f"logits of {list(logits.shape[2:])} are brought to the image's {list(shape[1:])} linearly")
+    if key is not None or coarser:
+        network = Answer(network, key, to_grid=coarser)
+    if not isinstance(logits, Tensor) or logits.ndim != (2 if task == "classification" else len(shape) + 1):
+        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        form = f"(n, K) for an image of shape {list(shape)}" if task == "classification" else f"(n, K, {', '.join(map(str, shape[1:]))})"
+        raise SpecError(f"victim: the network answers {got}; task {task} needs logits {form}")
+    return network, int(logits.shape[1]), notes
+
+
+def try_shape(victim: Victim, settings: VictimSettings, stored: tuple[int, ...], device: torch.device) -> None:
+    """Whether a victim takes images of another shape, (C, *spatial), than it was loaded for.  Raises SpecError where it does not."""
+    _tried(victim.attacked.module, settings, stored, device)
+
+
+def _tried(module: nn.Module, settings: VictimSettings, stored: tuple[int, ...], device: torch.device) -> tuple[tuple[int, ...], Any]:
+    """Shape and outputs of an empty image, or of a window's worth of it, which tells the classes of a whole volume."""
     shape = stored if settings.window is None else (stored[0], *settings.window)
     if len(shape) != len(stored):
         raise SpecError(f"victim.window={list(shape[1:])} has {len(shape) - 1} lengths for images of {len(stored) - 1} axes")
     try:
         with torch.no_grad():
-            outputs: Any = module(torch.zeros(1, *shape, device=device))
+            return shape, module(torch.zeros(1, *shape, device=device))
     except Exception as error:  # whatever the network raises, the user learns that image and network do not fit
         means = settings.normalize.mean
         odd = f" (victim.normalize has {len(means)} means for {shape[0]} channels)" if means and len(means) != shape[0] else ""
@@ -143,9 +181,3 @@ def classes_for(module: nn.Module, settings: VictimSettings, task: str, stored: 
             f"victim: the network does not take an image of shape {list(shape)} (channels first){odd}: "
             f"{first_line(error)}"
         ) from None
-    expected = f"(n, K) for an image of shape {list(shape)}" if task == "classification" else f"(n, K, {', '.join(map(str, shape[1:]))})"
-    fits = isinstance(outputs, torch.Tensor) and (outputs.ndim == 2 if task == "classification" else outputs.shape[2:] == shape[1:])
-    if not fits:
-        got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise SpecError(f"victim: the network answers {got}; task {task} needs logits {expected}")
-    return int(outputs.shape[1])

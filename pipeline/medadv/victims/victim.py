@@ -85,6 +85,7 @@ class Identity:
     program_sha256: str | None
     parameters: int
 
+
 @dataclass(frozen=True)
 class Victim:
     """A model under attack: who judges, always in fp32, and what the attack differentiates, which may run in another profile."""
@@ -92,6 +93,8 @@ class Victim:
     scored: TaskModel
     attacked: TaskModel
     identity: Identity
+    notes: tuple[str, ...] = ()
+    """What its source was understood as, a line each, where that was not plain."""
 
     @property
     def task(self) -> str:

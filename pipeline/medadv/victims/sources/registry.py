@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import monai.networks.nets as monai_nets
 import torchvision
 from torch import nn
 from torchvision.models.detection import FCOS, RetinaNet
@@ -19,9 +18,11 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from medadv.common.errors import SpecError
-from medadv.victims.sources.retinanet import retinanet
+from medadv.victims.sources.monai_networks import MONAI_NETWORKS
+from medadv.victims.sources.other_libraries import smp_network, timm_network
 
-DOWNLOADS = frozenset({"pretrained", "weights", "weights_backbone"})
+Build = Callable[..., nn.Module]
+DOWNLOADS = frozenset({"pretrained", "weights", "weights_backbone", "encoder_weights"})
 RESNET10_BLOCKS, RESNET18_BLOCKS = (1, 1, 1, 1), (2, 2, 2, 2)
 BACKBONE_GROUPS = 8
 HEAD_GROUPS = 32
@@ -34,27 +35,24 @@ ANCHOR_SIZES = (16.0, 32.0, 64.0, 128.0, 256.0)
 def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """An untrained network.
 
-    name: `monai:NAME` for a network of monai.networks.nets, `torchvision:NAME` for a model of torchvision or one of the small
-    detectors of this module.  arguments: its keyword arguments, JSON values only.  Raises SpecError for an unknown name or
-    arguments that the network does not take.
+    name: `monai:NAME` for a network of monai.networks.nets, in its own spelling or in lower case; `torchvision:NAME` for a model of
+    torchvision or one of the small detectors of this module; `timm:NAME`; `smp:NAME` for an architecture of segmentation-models-pytorch.
+    arguments: its keyword arguments, JSON values only.
+
+    Raises SpecError for an unknown name, a package that is not installed, or arguments that the network does not take.
     """
-    if downloads := sorted(DOWNLOADS & arguments.keys()):
+    if downloads := sorted(key for key in DOWNLOADS & arguments.keys() if arguments[key]):
         raise SpecError(f"network {name!r}: argument {downloads[0]!r} would download weights; give a file as victim.weights instead")
+    given = {key: value for key, value in arguments.items() if key not in DOWNLOADS}
     family, _, short = name.partition(":")
-    if family == "monai" and short in MONAI_NETWORKS:
-        build: Callable[..., nn.Module] = MONAI_NETWORKS[short]
-    elif family == "torchvision" and short in SMALL_DETECTORS:
-        build = SMALL_DETECTORS[short]
-    elif family == "torchvision" and short in torchvision.models.list_models():
-        build = partial(_torchvision_model, short)
-    else:
-        known = ", ".join(f"monai:{key}" for key in MONAI_NETWORKS)
+    build = FAMILIES[family](short) if family in FAMILIES else None
+    if build is None:
         raise SpecError(
-            f"unknown network {name!r}; known are {known}, {', '.join(f'torchvision:{key}' for key in SMALL_DETECTORS)} and "
-            "torchvision:NAME for every model of torchvision"
+            f"unknown network {name!r}; known are {', '.join(f'monai:{key}' for key in MONAI_NETWORKS)}, "
+            f"{', '.join(f'torchvision:{key}' for key in SMALL_DETECTORS)} and every model of torchvision, timm and smp by its name there"
         )
     try:
-        return build(**arguments)
+        return build(**given)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
         raise SpecError(f"network {name!r} does not take the arguments {dict(arguments)!r}: {error}") from error
 
@@ -119,6 +117,12 @@ def _resnet_fpn_gn(channels: int, blocks: Sequence[int]) -> BackboneWithFPN:
     )
 
 
+def _torchvision(name: str) -> Build | None:
+    if name in SMALL_DETECTORS:
+        return SMALL_DETECTORS[name]
+    return partial(_torchvision_model, name) if name in torchvision.models.list_models() else None
+
+
 def _torchvision_model(name: str, **arguments: Any) -> nn.Module:
     without_weights: dict[str, None] = {"weights": None}
     if name in torchvision.models.list_models(module=torchvision.models.detection) or name in torchvision.models.list_models(
@@ -133,22 +137,9 @@ SMALL_DETECTORS: dict[str, Callable[..., nn.Module]] = {
     "fcos_resnet18_fpn_gn": fcos_resnet18_fpn_gn,
     "retinanet_resnet18_fpn_gn": retinanet_resnet18_fpn_gn,
 }
-MONAI_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "attentionunet": monai_nets.AttentionUnet,
-    "basicunet": monai_nets.BasicUNet,
-    "densenet121": monai_nets.DenseNet121,
-    "densenet169": monai_nets.DenseNet169,
-    "dynunet": monai_nets.DynUNet,
-    "efficientnet": monai_nets.EfficientNet,
-    "resnet10": monai_nets.resnet10,
-    "resnet18": monai_nets.resnet18,
-    "resnet34": monai_nets.resnet34,
-    "resnet50": monai_nets.resnet50,
-    "retinanet": retinanet,
-    "segresnet": monai_nets.SegResNet,
-    "swinunetr": monai_nets.SwinUNETR,
-    "unet": monai_nets.UNet,
-    "unetr": monai_nets.UNETR,
-    "vit": monai_nets.ViT,
-    "vnet": monai_nets.VNet,
+FAMILIES: dict[str, Callable[[str], Build | None]] = {
+    "monai": lambda name: MONAI_NETWORKS.get(name.lower()),
+    "torchvision": _torchvision,
+    "timm": timm_network,
+    "smp": smp_network,
 }

@@ -1,44 +1,55 @@
-"""Weights from safetensors or a state dict, held against the network."""
+"""Weights from safetensors or a checkpoint, held against the network."""
 
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from medadv.common.errors import SpecError, first_line
 from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
-
-NESTED = ("state_dict", "model", "model_state_dict", "network")
-SHOWN = 3
+from medadv.victims.sources.matching import match
 
 
-def load_weights(network: nn.Module, settings: VictimSettings, base: Path) -> str:
+@dataclass(frozen=True)
+class Weights:
+    """What was loaded.  sha256: of the file.  note: how the network's tensors were found in it, where their names are not its own."""
+
+    sha256: str
+    note: str | None
+
+
+def load_weights(network: nn.Module, settings: VictimSettings, base: Path) -> Weights:
+    """Load `settings.weights` into the network. Raises SpecError where the file is none, or does not fit."""
     path = base / str(settings.weights)
     if not path.is_file():
         raise SpecError(f"victim.weights: no such file {path}")
     try:
+        found = match(network.state_dict(), _read(path), settings.weights_key)
+    except ValueError as error:
+        raise SpecError(f"victim: {path} does not fit {settings.network} with these arguments: tensors {error}") from None
+    if broken := [name for name, value in found.tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise SpecError(f"victim: {path} holds values that are no numbers, in {broken[0]}" + (", …" if len(broken) > 1 else ""))
+    # What `match` let pass as missing are counters, which no answer depends on.
+    network.load_state_dict(found.tensors, strict=False)
+    return Weights(hash_file(path), found.note)
+
+
+def _read(path: Path) -> Any:
+    try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-            state = next((loaded[key] for key in NESTED if isinstance(loaded.get(key), dict)), loaded)
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error):
+            raise SpecError(f"victim.weights: {path} cannot be read as weights (it is no checkpoint, or damaged)") from None
+        raise SpecError(
+            f"victim.weights: {path} holds Python objects beside its tensors, such as a whole pickled module, and reading them would run "
+            "code. Where you trust it, save the tensors alone: torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW)"
+        ) from None
     except Exception as error:  # safetensors and torch raise types of their own for damaged files
         raise SpecError(f"victim.weights: {path} cannot be read as weights ({first_line(error)})") from None
-    _fit(network, state, settings, path)
-    return hash_file(path)
-
-
-def _fit(network: nn.Module, state: dict[str, Tensor], settings: VictimSettings, path: Path) -> None:
-    own = network.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [f"{k} {list(state[k].shape)} for {list(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
-    if missing or extra or shapes:
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
-            for what, names in (("missing", missing), ("not known to the network", extra), ("of another shape", shapes))
-            if names
-        ]
-        raise SpecError(f"victim: {path} does not fit {settings.network} with these arguments: tensors {'; '.join(parts)}")
-    network.load_state_dict(state)

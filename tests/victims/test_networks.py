@@ -1,0 +1,159 @@
+"""Networks by name, and outputs that are not one tensor: what is taken for the logits, and what is asked for."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from monai.networks import nets
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medadv.common.errors import SpecError
+from medadv.spec.victim import VictimSettings
+from medadv.victims.loading import VictimRequest, answering
+from medadv.victims.sources.monai_networks import CLASSIFICATION, SEGMENTATION
+from medadv.victims.sources.registry import build_network
+
+CPU = torch.device("cpu")
+IN_OUT_2D = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+RATIOS = {"encoder_expansion_ratio": [2], "decoder_expansion_ratio": [2], "bottleneck_expansion_ratio": 2}
+MEDNEXT = {**IN_OUT_2D, "init_filters": 4, "blocks_down": [1], "blocks_up": [1], "blocks_bottleneck": 1, **RATIOS}
+VAE = {"input_image_size": [32, 32], "init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
+VIT = {"patch_size": 16, "hidden_size": 24, "mlp_dim": 32, "num_layers": 1, "num_heads": 2, "classification": True, "num_classes": 3}
+SEGRES = {**IN_OUT_2D, "init_filters": 8, "blocks_down": [1, 1]}
+RESNETS = {"spatial_dims": 2, "n_input_channels": 1, "num_classes": 3}
+
+SMALL: dict[str, tuple[dict[str, Any], str, int]] = {
+    "BasicUNetPlusPlus": ({**IN_OUT_2D, "features": [8, 8, 8, 8, 8, 8]}, "segmentation", 32),
+    "FlexibleUNet": ({**IN_OUT_2D, "backbone": "efficientnet-b0", "decoder_channels": [16, 8, 8, 8, 8]}, "segmentation", 32),
+    "HighResNet": ({**IN_OUT_2D}, "segmentation", 16),
+    "MedNeXt": (MEDNEXT, "segmentation", 32),
+    "SegResNetDS": (SEGRES, "segmentation", 32),
+    "SegResNetVAE": ({**IN_OUT_2D, **VAE}, "segmentation", 32),
+    "ViT": ({"in_channels": 1, "img_size": 32, "spatial_dims": 2, **VIT}, "classification", 32),
+    "EfficientNetBN": ({"model_name": "efficientnet-b0", "spatial_dims": 2, "in_channels": 1, "num_classes": 3}, "classification", 32),
+    "ResNet": ({**RESNETS, "block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 4, 4]}, "classification", 32),
+}
+
+
+def test_every_network_that_is_listed_exists() -> None:
+    assert all(callable(getattr(nets, name)) for name in (*SEGMENTATION, *CLASSIFICATION))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_of_monai_answer_their_task(name: str) -> None:
+    arguments, task, side = SMALL[name]
+    network = build_network(f"monai:{name}", arguments).eval()
+    answered, classes, _ = answering(network, settings(), task, (1, side, side), CPU)
+    assert classes == 3
+    with torch.no_grad():
+        assert answered(torch.zeros(2, 1, side, side)).shape == ((2, 3) if task == "classification" else (2, 3, side, side))
+
+
+def test_either_spelling_builds_the_same() -> None:
+    arguments = {**IN_OUT_2D, "channels": [4, 8], "strides": [2]}
+    one, other = build_network("monai:UNet", arguments), build_network("monai:unet", arguments)
+    assert type(one) is type(other)
+    assert [*one.state_dict()] == [*other.state_dict()]
+
+
+def test_no_download_is_none() -> None:
+    given = {"pretrained": False, "weights": None, "weights_backbone": None}
+    assert build_network("torchvision:resnet18", {**given, "num_classes": 3})
+    assert build_network("monai:densenet121", {**given, "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "block_config": [1, 1]})
+    with pytest.raises(SpecError, match="argument 'weights' would download weights"):
+        build_network("torchvision:resnet18", {"weights": "DEFAULT"})
+
+
+def settings(**more: Any) -> VictimSettings:
+    return VictimSettings.model_validate({"network": "monai:unet", "weights": "w", "normalize": {"window": [0, 1]}, **more})
+
+
+class Several(nn.Module):
+    """A convolution whose logits lie somewhere in what is answered."""
+
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.wrap = wrap
+
+    def forward(self, images: Tensor) -> Any:
+        return self.wrap(self.conv(images))
+
+
+def half(logits: Tensor) -> Tensor:
+    return functional.avg_pool2d(logits, 2)
+
+
+OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], int | str | None]] = {
+    "a tensor": (lambda y: y, None),
+    "torchvision's dictionary": (lambda y: {"out": y, "aux": y + 1}, "out"),
+    "an object with logits": (lambda y: SimpleNamespace(loss=None, logits=y), "logits"),
+    "deep supervision, finest first": (lambda y: [y, half(y), half(half(y))], 0),
+    "logits and features": (lambda y: (y.mean((2, 3)), y), 1),
+    "a dictionary with one that fits": (lambda y: {"embedding": y.mean((2, 3)), "mask": y}, "mask"),
+}
+
+
+@pytest.mark.parametrize("form", OUTPUTS)
+def test_the_only_output_that_fits_is_taken_and_said(form: str) -> None:
+    wrap, key = OUTPUTS[form]
+    network = Several(wrap).eval()
+    answered, classes, notes = answering(network, settings(), "segmentation", (1, 8, 8), CPU)
+    images = torch.rand(2, 1, 8, 8)
+    assert classes == 3
+    assert torch.equal(answered(images), network.conv(images))
+    assert notes == ([] if key is None else [f"output {key!r} of the network is taken for its logits"])
+
+
+def test_where_several_fit_it_is_asked_for() -> None:
+    network = Several(lambda y: [y, y + 1]).eval()
+    with pytest.raises(SpecError, match=re.escape("answers a list (0: [1, 3, 8, 8]; 1: [1, 3, 8, 8]): say which by victim.output")):
+        answering(network, settings(), "segmentation", (1, 8, 8), CPU)
+    answered, _, notes = answering(network, settings(output=1), "segmentation", (1, 8, 8), CPU)
+    images = torch.rand(1, 1, 8, 8)
+    assert torch.equal(answered(images), network.conv(images) + 1)
+    assert notes == []
+    for missing in (2, "out"):
+        with pytest.raises(SpecError, match=f"victim.output={missing!r}: the network answers no such thing, but a list"):
+            answering(network, settings(output=missing), "segmentation", (1, 8, 8), CPU)
+
+
+def test_coarser_logits_come_to_the_images_grid() -> None:
+    network = Several(half).eval()
+    answered, _, notes = answering(network, settings(), "segmentation", (1, 8, 6), CPU)
+    images = torch.rand(2, 1, 8, 6)
+    expected = functional.interpolate(network(images), (8, 6), mode="bilinear", align_corners=False)
+    assert torch.equal(answered(images), expected)
+    assert notes == ["logits of [4, 3] are brought to the image's [8, 6] linearly"]
+
+
+def test_a_victim_of_several_outputs_in_windows(tmp_path: Path) -> None:
+    arguments = {**IN_OUT_2D, "features": [8, 8, 8, 8, 8, 8]}
+    network = build_network("monai:basicunetplusplus", arguments).eval()
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    given = settings(network="monai:BasicUNetPlusPlus", arguments=arguments, weights="w.safetensors", window=[32, 32])
+    victim = VictimRequest(given, "segmentation", tmp_path).load(CPU, (1, 32, 32))
+    image = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(victim.scored.module(image), network(image)[0])
+    assert victim.notes == ("output 0 of the network is taken for its logits",)
+
+
+def test_other_libraries() -> None:
+    pytest.importorskip("timm", reason="pip install 'medadv[networks]'")
+    pytest.importorskip("segmentation_models_pytorch", reason="pip install 'medadv[networks]'")
+    network = build_network("timm:resnet10t", {"num_classes": 3, "in_chans": 1}).eval()
+    assert answering(network, settings(), "classification", (1, 64, 64), CPU)[1:] == (3, [])
+    arguments = {"encoder_name": "resnet18", "encoder_weights": None, "in_channels": 1, "classes": 3}
+    network = build_network("smp:Unet", arguments).eval()
+    assert answering(network, settings(), "segmentation", (1, 32, 32), CPU)[1:] == (3, [])
+    with pytest.raises(SpecError, match="argument 'encoder_weights' would download weights"):
+        build_network("smp:Unet", {**arguments, "encoder_weights": "imagenet"})
+    with pytest.raises(SpecError, match="unknown network 'timm:no_such_model'"):
+        build_network("timm:no_such_model", {})

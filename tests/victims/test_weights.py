@@ -1,0 +1,141 @@
+"""Checkpoints as people hold them: nested, prefixed, with counters and other things beside, or not the network's at all."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from medadv.common.errors import SpecError
+from medadv.spec.victim import VictimSettings
+from medadv.victims.sources.weights import Weights, load_weights
+
+
+class Head(nn.Module):
+    """Names that end like others: `conv.weight` is also the end of `stem.conv.weight`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.stem = nn.ModuleDict({"conv": nn.Conv2d(1, 2, 3)})
+        self.norm = nn.BatchNorm2d(2)
+
+
+def network(seed: int = 0) -> Head:
+    torch.manual_seed(seed)
+    return Head()
+
+
+STATE = network(1).state_dict()
+AVERAGE = {name: value + 1 if value.is_floating_point() else value for name, value in STATE.items()}
+
+
+def prefixed(prefix: str, state: dict[str, Tensor] = STATE) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def loaded(tmp_path: Path, content: Any, **settings: Any) -> tuple[Head, Weights]:
+    torch.save(content, tmp_path / "weights.pt")
+    given = VictimSettings.model_validate(
+        {"network": "monai:unet", "weights": "weights.pt", "normalize": {"mean": [0], "std": [1]}, **settings}
+    )
+    fresh = network()
+    return fresh, load_weights(fresh, given, tmp_path)
+
+
+def holds(module: nn.Module, state: dict[str, Tensor]) -> bool:
+    own = module.state_dict()
+    return all(own[name].equal(value) for name, value in state.items() if "num_batches" not in name)
+
+
+CHECKPOINTS: dict[str, tuple[Any, str | None]] = {
+    "plain": (STATE, None),
+    "nested as many do": ({"model_state_dict": STATE, "epoch": 3, "loss": 0.1}, None),
+    "DataParallel": (prefixed("module."), "weights taken with the prefix 'module.'"),
+    "compiled": (prefixed("_orig_mod."), "weights taken with the prefix '_orig_mod.'"),
+    "Lightning": (
+        {"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(2)}, "hyper_parameters": {}},
+        "weights taken with the prefix 'model.', 1 tensors beside it left out",
+    ),
+    "wrapped twice": ({"state_dict": prefixed("net._orig_mod.")}, "weights taken with the prefix 'net._orig_mod.'"),
+    "of another name": ({"network_weights": STATE, "optimizer_state": {"m": torch.ones(3)}}, "weights taken from 'network_weights'"),
+    "deeper": ({"run": {"ema": {"module": STATE}}}, "weights taken from 'run.ema.module'"),
+    "with its average": ({"state_dict_ema": AVERAGE, "state_dict": STATE}, "weights taken 'state_dict_ema' would fit as well"),
+    "with its average under a prefix": (
+        {"state_dict": {**prefixed("ema_model.", AVERAGE), **prefixed("model.")}},
+        "weights taken with the prefix 'model.', 9 tensors beside it left out, 'state_dict.ema_model' would fit as well",
+    ),
+    "counted by a profiler": ({**STATE, "total_ops": torch.ones(1), "conv.total_params": torch.ones(1)}, None),
+    "without counters": ({name: value for name, value in STATE.items() if "num_batches" not in name}, None),
+    "beside other networks": ({"generator": {"a.weight": torch.ones(9)}, "segmenter": STATE}, "weights taken from 'segmenter'"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_what_fits_best_is_found_and_said(name: str, tmp_path: Path) -> None:
+    content, note = CHECKPOINTS[name]
+    module, weights = loaded(tmp_path, content)
+    assert holds(module, STATE)
+    assert weights.note == note
+
+
+def test_the_average_can_be_asked_for(tmp_path: Path) -> None:
+    module, weights = loaded(tmp_path, {"state_dict": STATE, "state_dict_ema": AVERAGE}, weights_key="state_dict_ema")
+    assert holds(module, AVERAGE)
+    assert weights.note == "weights taken from 'state_dict_ema'"
+    both = {"state_dict": {**prefixed("ema_model.", AVERAGE), **prefixed("model.")}}
+    assert holds(loaded(tmp_path, both, weights_key="state_dict.ema_model")[0], AVERAGE)
+    with pytest.raises(SpecError, match=re.escape("no dictionary of tensors called 'ema'; there are state_dict, state_dict_ema")):
+        loaded(tmp_path, {"state_dict": STATE, "state_dict_ema": AVERAGE}, weights_key="ema")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_fp32(dtype: torch.dtype, tmp_path: Path) -> None:
+    stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in STATE.items()}
+    module, _ = loaded(tmp_path, stored)
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert holds(module, {name: value.float() for name, value in stored.items()})
+
+
+def test_safetensors_with_a_prefix(tmp_path: Path) -> None:
+    save_file(prefixed("module."), tmp_path / "weights.safetensors")
+    settings = {"network": "monai:unet", "weights": "weights.safetensors", "normalize": {"mean": [0], "std": [1]}}
+    module = network()
+    assert load_weights(module, VictimSettings.model_validate(settings), tmp_path).note == "weights taken with the prefix 'module.'"
+    assert holds(module, STATE)
+
+
+RENAMED = {name.replace("stem.conv", "stem.convolution"): value for name, value in STATE.items()}
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "another name": (RENAMED, "2 missing (stem.conv.bias, stem.conv.weight); 2 not known to the network (stem.convolution.bias, "
+                     "stem.convolution.weight); stem.conv.bias is near stem.convolution.bias"),
+    "something missing": (prefixed("module.", {k: v for k, v in STATE.items() if k != "conv.bias"}), "1 missing (conv.bias)"),
+    "something more, under the prefix": (
+        prefixed("module.", {**STATE, "head.weight": torch.ones(2)}),
+        "1 not known to the network (head.weight)",
+    ),
+    "another shape": ({**STATE, "conv.bias": torch.ones(5)}, "1 of another shape (conv.bias [5] for [2])"),
+    "no tensors": ({"epoch": 3}, "it holds no tensors"),
+    "no dictionary": ([STATE], "it holds no tensors"),
+    "no numbers": ({**STATE, "conv.bias": torch.tensor([1.0, float("nan")])}, "holds values that are no numbers, in conv.bias"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_left_over_is_refused_with_the_nearest_names(name: str, tmp_path: Path) -> None:
+    content, message = REFUSED[name]
+    with pytest.raises(SpecError, match=re.escape(message)):
+        loaded(tmp_path, content)
+
+
+def test_a_pickled_module_is_told_how_to_save_its_state(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"holds Python objects beside its tensors.*state_dict\(\)"):
+        loaded(tmp_path, network())
+    (tmp_path / "weights.pt").write_bytes(b"no checkpoint at all")
+    settings = {"network": "monai:unet", "weights": "weights.pt", "normalize": {"mean": [0], "std": [1]}}
+    with pytest.raises(SpecError, match="cannot be read as weights"):
+        load_weights(network(), VictimSettings.model_validate(settings), tmp_path)
