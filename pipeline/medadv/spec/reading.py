@@ -14,6 +14,8 @@ from medadv.spec.run_spec import RunSpec
 from medadv.spec.safe_yaml import read_yaml
 
 MAX_SPEC_BYTES = 1 << 20
+SHOWN = 80
+"""Characters of a setting that an error repeats."""
 
 
 def load_spec(path: Path, overrides: list[str] | None = None) -> RunSpec:
@@ -58,18 +60,19 @@ def parse_spec(data: dict[str, Any], origin: str) -> RunSpec:
 
 def _override(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
+    shown = override if len(override) <= SHOWN else f"{override[:SHOWN]}…"
     if not equals or not key:
-        raise SpecError(f"--set {override}: write key=value, such as --set execution.batch_size=4")
+        raise SpecError(f"--set {shown}: write key=value, such as --set execution.batch_size=4")
     *parents, last = key.split(".")
     place: Any = data
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise SpecError(f"--set {override}: {parent} holds no settings")
+            raise SpecError(f"--set {shown}: {parent} holds no settings")
     try:
         place[last] = read_yaml(value)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise SpecError(f"--set {override}: the value is not valid YAML") from None
+        raise SpecError(f"--set {shown}: the value is not valid YAML") from None
 
 
 def _describe(error: ValidationError) -> str:
