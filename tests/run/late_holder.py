@@ -1,9 +1,9 @@
 """A holder that is stopped in the middle, loses its lock to a run that thinks it dead, and then goes on. Run by test_late_holder.py.
 
-    python -m tests.run.late_holder SOURCE FOLDER finish|forget [EVERY]
+    python -m tests.run.late_holder SOURCE FOLDER finish:EVERY forget:EVERY
 
 SOURCE holds a corpus with its inputs and spec. The holder is a forked process; it is stopped before its first file operation after the
-beginning of what is tried, in a fresh copy before its second (or EVERY operations later), and so on until it ends by itself. Prints a
+beginning of what is tried, in a fresh copy before its second (EVERY: 1) or a later one, and so on until it ends by itself. Prints a
 JSON line a stop.
 """
 
@@ -129,16 +129,17 @@ def tried(source: Path, folder: Path, what: str, group: str, number: int) -> dic
 
 def main() -> None:
     """Stop before each operation in turn."""
-    source, folder, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    source, folder, *asked = sys.argv[1:]
     torch.set_num_threads(1)
     cluster.connect = lambda *_, **__: Inline()  # type: ignore[assignment]
-    with h5py.File(source / "corpus" / "shards" / "shard-00000.h5") as file:
+    with h5py.File(Path(source) / "corpus" / "shards" / "shard-00000.h5") as file:
         group = file["group_id"][0].decode()
-    number, every = 1, int(sys.argv[4]) if len(sys.argv) > 4 else 1
-    while (found := tried(source, folder / str(number), what, group, number)) is not None:
-        print(json.dumps(found), flush=True)
-        shutil.rmtree(folder / str(number))
-        number += every
+    for what, every in (words.split(":") for words in asked):
+        number = 1
+        while (found := tried(Path(source), Path(folder) / f"{what}{number}", what, group, number)) is not None:
+            print(json.dumps({"what": what, **found}), flush=True)
+            shutil.rmtree(Path(folder) / f"{what}{number}")
+            number += int(every)
 
 
 if __name__ == "__main__":
