@@ -18,6 +18,7 @@ from medadv.spec.victim import VictimSettings
 from medadv.victims.loading import VictimRequest, answering
 from medadv.victims.sources.monai_networks import CLASSIFICATION, SEGMENTATION
 from medadv.victims.sources.registry import build_network
+from medadv.victims.tasks.answer import is_coarser
 
 CPU = torch.device("cpu")
 IN_OUT_2D = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
@@ -131,6 +132,22 @@ def test_coarser_logits_come_to_the_images_grid() -> None:
     expected = functional.interpolate(network(images), (8, 6), mode="bilinear", align_corners=False)
     assert torch.equal(answered(images), expected)
     assert notes == ["logits of [4, 3] are brought to the image's [8, 6] linearly"]
+
+
+@pytest.mark.parametrize(
+    ("found", "spatial", "coarser"),
+    [
+        ((8, 8), (32, 32), True),
+        ((9, 8), (33, 31), True),
+        ((32, 32), (32, 31), False),  # a decoder that rounded up, not a coarser grid
+        ((16, 8), (32, 32), False),
+        ((32, 32), (32, 32), False),
+        ((64, 64), (32, 32), False),
+        ((16, 16, 4), (32, 32, 8), True),
+    ],
+)
+def test_what_is_a_coarser_grid(found: tuple[int, ...], spatial: tuple[int, ...], coarser: bool) -> None:
+    assert is_coarser(torch.zeros(1, 2, *found), spatial) is coarser
 
 
 def test_a_victim_of_several_outputs_in_windows(tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def answering(
         notes.append(f"logits of {list(logits.shape[2:])} are brought to the image's {list(shape[1:])} linearly")
     if key is not None or coarser:
         network = Answer(network, key, to_grid=coarser)
-    if not isinstance(logits, Tensor) or logits.ndim != (2 if task == "classification" else len(shape) + 1):
+    fits = isinstance(logits, Tensor) and (logits.ndim == 2 if task == "classification" else coarser or logits.shape[2:] == shape[1:])
+    if not fits:
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         form = f"(n, K) for an image of shape {list(shape)}" if task == "classification" else f"(n, K, {', '.join(map(str, shape[1:]))})"
         raise SpecError(f"victim: the network answers {got}; task {task} needs logits {form}")

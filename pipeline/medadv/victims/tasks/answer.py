@@ -64,8 +64,11 @@ def key_of(outputs: Any, spatial: Sequence[int], task: str) -> int | str | None:
 
 
 def is_coarser(logits: Tensor, spatial: Sequence[int]) -> bool:
-    """Whether a segmenter's logits (n, K, *spatial) are of another grid with as many axes."""
-    return logits.ndim == len(spatial) + 2 and tuple(logits.shape[2:]) != tuple(spatial)
+    """Whether a segmenter's logits (n, K, *spatial) lie on the image's grid made coarser by a whole number, the same along every axis."""
+    if logits.ndim != len(spatial) + 2 or 0 in logits.shape:
+        return False
+    factor = round(max(full / length for full, length in zip(spatial, logits.shape[2:], strict=True)))
+    return factor > 1 and all(-(-full // factor) == length for full, length in zip(spatial, logits.shape[2:], strict=True))
 
 
 def _entries(outputs: Any) -> Iterator[tuple[int | str, Any]]:
