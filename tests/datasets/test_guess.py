@@ -87,6 +87,8 @@ PAIRED: dict[str, tuple[list[str], str, Any]] = {
         "labelsTr/{id}.nii.gz",
     ),
     "lits": ([*numbered("volume-{}.nii", 0, 1, 9), *numbered("segmentation-{}.nii", 0, 1, 9)], "volume-{id}.nii", "segmentation-{id}.nii"),
+    # What all ids end with is no part of what stands behind them.
+    "digits": ([*numbered("x/{}1_t.png", 0, 1), *numbered("gt/{}1_m.png", 0, 1)], "x/{id}_t.png", "gt/{id}_m.png"),
     "isic": (
         [*numbered("Input/ISIC_{:07d}.jpg", 1, 3), *numbered("Training_GroundTruth/ISIC_{:07d}_segmentation.png", 1, 3)],
         "Input/{id}.jpg",
@@ -198,6 +200,7 @@ def test_folders_that_may_be_classes_are_marked(tmp_path: Path, files: list[str]
 def test_patients_and_masks_by_name() -> None:
     assert look_like_patients(["s0000", "s0001"])
     assert look_like_patients(["sub-01", "sub-02"])
+    assert look_like_patients(["p1", "p2"])
     assert look_like_patients(["1.2.840.113619.2.1", "1.2.840.113619.2.2"])
     assert not look_like_patients(["grade_1", "grade_2"])
     assert not look_like_patients(["benign", "malignant"])
