@@ -119,9 +119,11 @@ def test_nested_json_is_damage_wherever_it_is_read(tmp_path: Path) -> None:
         PlannedShard.of_line(DEEP.encode())
 
 
-@pytest.mark.parametrize("heartbeat", ["soon", None, [1], True, "1e400", time.time() + 10 * 365 * 86400, 1e300])
+@pytest.mark.parametrize("heartbeat", ["soon", None, [1], True, "1e400", 1e300, "ten years ahead"])
 def test_a_heartbeat_that_is_no_time_keeps_nobody_out(tmp_path: Path, heartbeat: object) -> None:
     path = tmp_path / "lock"
+    if heartbeat == "ten years ahead":
+        heartbeat = time.time() + 10 * 365 * 86400
     held = {"token": "a", "host": "elsewhere", "pid": 1, "started": "x"}
     path.write_text(json.dumps({**held, "heartbeat": heartbeat}))
     assert alive_holder(path) is None

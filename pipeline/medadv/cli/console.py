@@ -4,12 +4,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medadv.common.printable import printable
+
+if TYPE_CHECKING:
+    from medadv.corpus.manifest import Metrics
+    from medadv.run.run import Result
 
 LINE_EVERY_S = 10.0
 PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "checking the attack", "verify": "verifying"}
@@ -68,29 +72,30 @@ def reporter() -> Iterator[Reporter]:
         yield Reporter(bar)
 
 
-def tell_result(result: dict[str, Any]) -> None:
-    new = f"{result['new_shards']} new shards" if result["new_shards"] else "nothing new"
-    tell(f"{result['corpus']}: {result['samples']} samples, {result['quarantined']} quarantined, {new}")
-    for name, attack in result["attacks"].items():
+def tell_result(result: "Result") -> None:
+    """What a run made, in lines; what is to be believed least comes last, where it is seen."""
+    manifest = result.manifest
+    new = f"{result.new_shards} new shards" if result.new_shards else "nothing new"
+    tell(f"{result.corpus}: {manifest.samples} samples, {manifest.quarantined} quarantined, {new}")
+    for name, metrics in manifest.metrics.items():
         tell(
-            f"  {name}: {attack['metric']} {_number(attack['clean'])} clean, {_number(attack['adversarial'])} adversarial "
-            f"(re-read), {_success(attack)}"
+            f"  {name}: {metrics.metric} {_number(metrics.clean)} clean, {_number(metrics.adversarial)} adversarial "
+            f"(re-read), {_success(metrics)}"
         )
-    tell(f"  content root {result['content_root']}")
-    if baseline := result["baseline"]:
+    tell(f"  content root {manifest.content_root}")
+    if baseline := manifest.baseline:
         tell(
-            f"  clean {baseline['metric']} {_number(baseline['clean'])}, an answer that ignores the image has "
-            f"{_number(baseline['ignoring_image'])} ({baseline['answer']})"
+            f"  clean {baseline.metric} {_number(baseline.clean)}, an answer that ignores the image has "
+            f"{_number(baseline.ignoring_image)} ({baseline.answer})"
         )
-        if baseline["warning"]:
-            tell(f"  WARNING: {baseline['warning']}")
+        if baseline.warning:
+            tell(f"  WARNING: {baseline.warning}")
 
 
-def _success(attack: dict[str, Any]) -> str:
-    able = attack["attackable"]
-    if able is None:
-        return f"success {attack['success']:.0%}"
-    return f"success {attack['success']:.0%} of {able} that could be attacked" if able else "none could be attacked: no success rate"
+def _success(metrics: "Metrics") -> str:
+    if metrics.success is None:
+        return "none could be attacked: no success rate"
+    return f"success {metrics.success:.0%}" + (f" of {metrics.attackable} that could be attacked" if metrics.attackable else "")
 
 
 def _number(value: float | None) -> str:

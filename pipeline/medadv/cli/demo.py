@@ -24,7 +24,7 @@ def demo(
     with reporter() as show:
         results = make(out.resolve(), show)
     if as_json:
-        print(json.dumps(results))
+        print(json.dumps([result.as_dict() for result in results]))
         return
     table = rows(results)
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
@@ -32,4 +32,4 @@ def demo(
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\nphantoms, victims, specs and corpora: {out}\nreports, to open in a browser:")
     for result in results:
-        print(f"  {result['report']}")
+        print(f"  {result.report}")

@@ -29,5 +29,5 @@ def forget(
     if as_json:
         print(json.dumps(result.as_dict()))
     else:
-        tell_result(result.as_dict())
+        tell_result(result)
     raise typer.Exit(result.exit_code)

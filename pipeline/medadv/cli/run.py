@@ -52,5 +52,5 @@ def run(
     if as_json:
         print(json.dumps(result.as_dict()))
     else:
-        tell_result(result.as_dict())
+        tell_result(result)
     raise typer.Exit(result.exit_code)

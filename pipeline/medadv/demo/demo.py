@@ -1,10 +1,10 @@
 """`medadv demo`: phantoms, victims trained on the spot, three corpora through the same code as any run, their reports, and one table."""
 
-import json
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from medadv.common.errors import IntegrityError
 from medadv.common.files import writable_folder
 from medadv.common.progress import Passing, Progress
+from medadv.common.record import Json
 from medadv.demo.phantoms import write_phantoms
 from medadv.demo.specs import PARTS, Part, samples, stacked, write_spec
 from medadv.demo.training import train_classifier, train_detector, train_segmenter
@@ -22,7 +23,7 @@ from medadv.demo.weights import write_victim
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.report.page import write_report
-from medadv.run.run import run
+from medadv.run.run import Result, run
 
 SEED = 0
 POLL_S = 0.5
@@ -30,9 +31,35 @@ BAR = 100
 """Parts of a bar for what is told as a fraction."""
 
 
-def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
-    """Make the demo under `root`; what is there already is kept. Returns one result per corpus, as `medadv run --json` gives it,
-    with modality, task, epsilon, unit, the trivial baseline, the report's path and seconds added.
+@dataclass(frozen=True)
+class Shown:
+    """One corpus of the demo."""
+
+    result: Result
+    part: Part
+    report: Path
+    seconds: float
+
+    @property
+    def unit(self) -> str:
+        """Of epsilon."""
+        return "HU" if self.part.name == "ct" else "grey levels"
+
+    def as_dict(self) -> dict[str, Json]:
+        """As `medadv run --json` has it, with what the demo adds."""
+        return {
+            **self.result.as_dict(),
+            "modality": self.part.name,
+            "task": self.part.recipe.task,
+            "epsilon": self.part.epsilon,
+            "unit": self.unit,
+            "report": str(self.report),
+            "seconds": self.seconds,
+        }
+
+
+def demo(root: Path, progress: Progress) -> list[Shown]:
+    """Make the demo under `root`; what is there already is kept. Returns one result per corpus.
 
     Raises IntegrityError when a corpus made here does not verify, SpecError when `root` cannot be written to.
     """
@@ -44,29 +71,15 @@ def demo(root: Path, progress: Progress) -> list[dict[str, Any]]:
     return [_corpus(root, part, specs[part.name], progress) for part in PARTS]
 
 
-def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> dict[str, Any]:
+def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> Shown:
     started = time.monotonic()
     show = Passing(progress, f"corpus {part.name}")
     result = run(spec, Options(command="medadv demo"), show)
     if problems := verify(result.corpus):
         raise IntegrityError(f"the demo's corpus does not verify: {problems[0]}")
     show("report", BAR, BAR, "writing the report")
-    return {
-        **result.as_dict(),
-        "modality": part.name,
-        "task": part.recipe.task,
-        "epsilon": part.epsilon,
-        "unit": "HU" if part.name == "ct" else "grey levels",
-        "baseline": _baseline(root, part),
-        "report": str(write_report(result.corpus)),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-
-
-def _baseline(root: Path, part: Part) -> dict[str, float]:
-    """What answers that ignore the image reach, from the victim's card."""
-    card = json.loads((root / "victims" / f"{part.recipe.name}.json").read_text())
-    return {key.removeprefix("baseline_"): value for key, value in card["metrics"].items() if key.startswith("baseline_")}
+    report = write_report(result.corpus)
+    return Shown(result, part, report, round(time.monotonic() - started, 1))
 
 
 def _train(root: Path, specs: dict[str, Path], progress: Progress) -> None:
@@ -113,24 +126,15 @@ def train_part(root: str, part: Part, spec: str, told: Any) -> None:
     write_victim(Path(root) / "victims", part.recipe, state, metrics, trained_on=len(images), held_out=len(unseen), seed=SEED)
 
 
-def rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def rows(shown: list[Shown]) -> list[tuple[str, ...]]:
     """The table: one row per corpus and attack, the header first."""
     head = ("modality", "task", "samples", "epsilon", "attack", "metric", "trivial", "clean", "adversarial (re-read)")
     table: list[tuple[str, ...]] = [head]
-    for result in results:
-        for name, attack in result["attacks"].items():
-            trivial = result["baseline"].get(attack["metric"])
-            table.append(
-                (
-                    result["modality"],
-                    result["task"],
-                    str(result["samples"]),
-                    f"{result['epsilon']} {result['unit']}",
-                    name,
-                    attack["metric"],
-                    "n/a" if trivial is None else f"{trivial:.3f}",
-                    f"{attack['clean']:.3f}",
-                    f"{attack['adversarial']:.3f}",
-                )
-            )
+    for each in shown:
+        manifest, part = each.result.manifest, each.part
+        for name, metrics in manifest.metrics.items():
+            values = (manifest.baseline and manifest.baseline.ignoring_image, metrics.clean, metrics.adversarial)
+            numbers = ("n/a" if value is None else f"{value:.3f}" for value in values)
+            epsilon = f"{part.epsilon} {each.unit}"
+            table.append((part.name, part.recipe.task, str(manifest.samples), epsilon, name, metrics.metric, *numbers))
     return table
