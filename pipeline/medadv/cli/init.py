@@ -1,5 +1,6 @@
 """`medadv init`: guess a run spec from a folder."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -36,11 +37,13 @@ def init(
     if found is None:
         raise SpecError(f"{folder}: no images or label files that medadv knows; layouts: {', '.join(get_args(Layout))}")
     text = spec_text(found, way_between(out.resolve().parent, folder.resolve()), out.stem)
+    writable_file(out)
     try:
-        write_file(writable_file(out), text.encode())
+        write_file(out, text.encode())
         load_spec(out)
     except (SpecError, OSError, UnicodeError) as error:
-        out.unlink(missing_ok=True)
+        with suppress(OSError):
+            out.unlink(missing_ok=True)
         raise SpecError(f"{folder}: no spec can be written for what its files seem to be ({first_line(error)})") from None
     print(f"{out}: {found.layout} layout, {found.modality}, {found.task}")
     print(f"Set the lines marked with `<-`, then: medadv plan {out}")

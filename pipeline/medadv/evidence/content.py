@@ -1,14 +1,12 @@
 """Hold an open shard against its receipt: array hashes, bounds on the lattice, results, attributes. Memory holds one piece of a sample."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from medadv.common.hashing import ArrayHash, hash_array
-from medadv.common.record import parse
+from medadv.common.record import NoJsonError, RecordError, parse
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.receipt import Receipt, SampleRecord
@@ -66,10 +64,11 @@ def _attributes(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> I
 
 def same_settings(attributes: Any, settings: AttackSettings) -> bool:
     """Whether an attack's group in a shard states the settings that the manifest does. ValueError where it states no JSON."""
-    stored = json.loads(str(attributes["parameters"]))
     try:
-        return AttackSettings.model_validate(stored) == settings
-    except ValidationError:
+        return parse(AttackSettings, str(attributes["parameters"])) == settings
+    except NoJsonError:
+        raise
+    except RecordError:
         return False
 
 
