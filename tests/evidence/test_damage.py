@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,8 @@ from medadv.evidence.verify import find_damage, verify
 from medadv.store import codecs
 from medadv.training.dataset import CorpusDataset
 
-DAMAGES = 1000
+DAMAGES = int(os.environ.get("MEDADV_DAMAGES", "200"))
+"""`.ci/run` asks for a thousand."""
 PERTURBATION = "attacks/pgd-8/perturbation"
 
 
@@ -47,7 +49,7 @@ def chunk_owners(path: Path) -> list[tuple[int, int, str | None, str]]:
     return owners
 
 
-def test_a_thousand_flips_and_truncations_are_all_found(copy: Path) -> None:
+def test_flips_and_truncations_are_all_found(copy: Path) -> None:
     generator = np.random.default_rng(20261122)
     files = published(copy)
     owners = {path: chunk_owners(path) for path in files if path.suffix == ".h5"}
@@ -81,7 +83,7 @@ def test_a_thousand_flips_and_truncations_are_all_found(copy: Path) -> None:
             missed.append((name, place, bit))
     assert missed == []
     assert kinds["flipped"] + kinds["truncated"] == DAMAGES
-    assert kinds["in an array"] > 100
+    assert kinds["in an array"] > DAMAGES // 10
     assert verify(copy) == []
 
 

@@ -74,11 +74,11 @@ def test_a_victim_that_is_always_wrong_is_said_everywhere(wrong: Result, capsys:
         assert cause in manifest.baseline.warning
     for metrics in manifest.metrics.values():
         assert (metrics.attackable, metrics.success) == (0, None)
-    tell_result(wrong.as_dict())
+    tell_result(wrong)
     *_, beside, last = capsys.readouterr().out.splitlines()
     assert "an answer that ignores the image has" in beside
     assert last == f"  WARNING: {manifest.baseline.warning}"
-    tell_result(json.loads(json.dumps(wrong.as_dict())))
+    tell_result(wrong)
     assert capsys.readouterr().out.count("none could be attacked: no success rate") == 2
     stored = json.loads((wrong.corpus / "manifest.json").read_text())
     assert stored["baseline"] == wrong.as_dict()["baseline"]
@@ -102,7 +102,7 @@ def test_success_counts_what_could_be_attacked(tmp_path: Path, answers: list[int
     metrics = result.manifest.metrics["pgd-8"]
     assert (metrics.attackable, metrics.success) == (4, rows["won"] / 4)
     assert rows["able"] == 4
-    tell_result(result.as_dict())
+    tell_result(result)
     assert f"success {rows['won'] / 4:.0%} of 4 that could be attacked" in capsys.readouterr().out
     assert verify(result.corpus) == []
     # A rate that the shards do not give is found, and so is another number.
@@ -139,7 +139,7 @@ def test_a_corpus_without_the_keys_is_read_as_it_was_made(tiny_corpus: Path, tmp
     assert "ignores the image" not in write_report(corpus).read_text()
     again = run(corpus.parent / "spec.yaml", Options(), quiet)
     assert (again.new_shards, again.as_dict()["baseline"], again.as_dict()["attacks"]["pgd-8"]["attackable"]) == (0, None, None)
-    tell_result(again.as_dict())
+    tell_result(again)
     assert (corpus / "manifest.json").read_bytes() == before
     # What decided the axes of boxes then still does.
     manifest = read_manifest(Workspace(corpus))

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
@@ -17,6 +18,7 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.prepare.request import Options
 from medadv.report.page import write_report
+from medadv.run import finish
 from medadv.run.run import run
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -83,14 +85,22 @@ def test_a_private_folder_that_is_a_link_is_refused_and_nothing_is_written_throu
     assert mode(elsewhere) == 0o755
 
 
-def test_neither_folders_nor_the_specs_file_name_nor_error_texts_are_published(tmp_path: Path) -> None:
-    """The second victim of the checks is missing, and its loader says where it was looked for."""
+def test_neither_folders_nor_the_specs_file_name_nor_error_texts_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second victim vanishes before the checks, and its loader says where it was looked for."""
     home = tmp_path / "janedoe-home"
     draw_pictures(home / "data", 8)
     save_victim(home / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     normalize = {"mean": [0.5] * 3, "std": [0.25] * 3}
     second = {"network": "monai:densenet121", "arguments": CLASSIFIER, "weights": "janedoe-second.safetensors", "normalize": normalize}
     spec = tiny_spec(home, second_victim=second).rename(home / "janedoe-spec.yaml")
+    weights = save_victim(home / "janedoe-second.safetensors", "monai:densenet121", CLASSIFIER)
+    real = finish.corpus_sanity
+
+    def without_weights(*arguments: Any, **settings: Any) -> Any:
+        weights.unlink()
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(finish, "corpus_sanity", without_weights)
     done = CliRunner().invoke(app, ["run", str(spec)])
     assert done.exit_code == 0, done.output
     manifest = (home / "corpus" / "manifest.json").read_text()

@@ -1,6 +1,7 @@
 """What a transform draws follows from (seed, epoch, index), whatever runs it; generators are left as they were found."""
 
 import hashlib
+import os
 import pickle
 import random
 from functools import partial
@@ -106,7 +107,10 @@ def expected(corpus: Path) -> list[list[str]]:
 LOADERS = {"torch": partial(DataLoader, collate_fn=collate), "MONAI": MonaiLoader}
 
 
-WORKERS = [(n, context, keep) for context in ("fork", "spawn") for n in (1, 2, 4) for keep in (False, True)]
+EVERY = [(n, context, keep) for context in ("fork", "spawn") for n in (1, 2, 4) for keep in (False, True)]
+FEW = [(n, context, keep) for n, context, keep in EVERY if context == "fork" or (n, keep) in ((1, False), (2, True))]
+WORKERS = EVERY if os.environ.get("MEDADV_EVERY_LOADER") else FEW
+"""Spawned workers take seconds to start, three epochs over: `scripts/check_augmentation` tries all of them."""
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")

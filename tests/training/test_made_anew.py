@@ -120,9 +120,9 @@ def test_relative_paths_are_fixed_when_the_reader_is_made(tmp_path: Path, monkey
         load = LoadImaged(["image", "adversarial"], reader=CorpusReader)
         assert [largest(dataset[0]) for dataset in datasets] == [2, 4]
         assert [largest(load(items[0])) for items in lists] == [2, 4]
-        for dataset, epsilon in zip(datasets, (2, 4), strict=True):
-            loader = DataLoader(dataset, batch_size=4, num_workers=1, collate_fn=collate, multiprocessing_context="spawn")
-            assert [largest(batch) for batch in loader] == [epsilon]
+    for dataset, epsilon in zip(datasets, (2, 4), strict=True):
+        loader = DataLoader(dataset, batch_size=4, num_workers=1, collate_fn=collate, multiprocessing_context="spawn")
+        assert [largest(batch) for batch in loader] == [epsilon]
 
 
 def test_a_datalist_is_relative_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

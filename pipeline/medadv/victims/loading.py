@@ -16,7 +16,7 @@ from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
-from medadv.victims.inputs.pipeline import normalization, windowed
+from medadv.victims.inputs.pipeline import normalization, refuse_windows, windowed
 from medadv.victims.sources.factory import from_factory
 from medadv.victims.sources.program import from_program
 from medadv.victims.sources.registry import build_network
@@ -59,6 +59,7 @@ class VictimRequest:
             SpecError: unknown network, weights that do not fit, outputs that are not what the task needs.
             ValueError, RuntimeError: the network does not bear the profile.
         """
+        refuse_windows(self.settings, self.task)
         network, program = _network(self.settings, self.base, self.trust_code)
         loaded = load_weights(network, self.settings, self.base) if self.settings.weights else None
         weights = loaded.sha256 if loaded else program
@@ -73,7 +74,7 @@ class VictimRequest:
                 raise ValueError("the shape of an image is needed to learn how many classes the network answers")
             network, classes, told = answering(network.to(device), self.settings, self.task, shape, device)
             notes += told
-        module = Normalized(normalization(self.settings), windowed(network, self.settings, self.task)).to(device)
+        module = Normalized(normalization(self.settings), windowed(network, self.settings)).to(device)
         set_evaluation(module)
         model = self._wrapped(module, classes, shape)
         attacked = model

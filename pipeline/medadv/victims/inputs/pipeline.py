@@ -17,9 +17,13 @@ def normalization(settings: VictimSettings) -> nn.Module:
     return Normalize(normalize.mean, normalize.std)
 
 
-def windowed(network: nn.Module, settings: VictimSettings, task: str) -> nn.Module:
+def refuse_windows(settings: VictimSettings, task: str) -> None:
+    """Raise SpecError where windows are asked for and there is nothing to stitch."""
+    if settings.window is not None and task != "segmentation":
+        raise SpecError(f"victim.window: sliding windows stitch voxel-wise answers; task {task} takes whole images, leave it out")
+
+
+def windowed(network: nn.Module, settings: VictimSettings) -> nn.Module:
     if settings.window is None:
         return network
-    if task != "segmentation":
-        raise SpecError(f"victim.window: sliding windows stitch voxel-wise answers; task {task} takes whole images, leave it out")
     return SlidingWindow(network, settings.window, settings.overlap, settings.window_mode, settings.window_batch)
