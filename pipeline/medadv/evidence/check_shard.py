@@ -75,7 +75,9 @@ def _attacked(path: Path, manifest: Manifest) -> dict[str, tuple[int, int]] | No
         arrays = read_small(path)
         task, threshold = manifest.data.task, manifest.victim.score_threshold
         return {attack: attacked(arrays, attack, task, threshold) for attack in manifest.attacks}
-    except (ShardError, *UNREADABLE):
+    except ShardError:
+        return None
+    except UNREADABLE:
         return None
 
 
