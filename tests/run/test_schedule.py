@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,15 @@ def test_nightly_turns_exit_codes_into_one_line(tmp_path: Path, code: int, ends:
     assert (tmp_path / "called").read_text() == "run spec with space.yaml --json\n"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal: what a shell starts in the background ignores SIGINT, and so does all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 @pytest.mark.parametrize(("name", "code"), [("TERM", 143), ("INT", 130), ("USR1", 143)])
 def test_nightly_hands_signals_on_and_waits(tmp_path: Path, name: str, code: int, send: Callable[[int, int], None]) -> None:
