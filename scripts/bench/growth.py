@@ -29,6 +29,7 @@ import torch
 from growth_cost import Cost, measured
 from growth_data import CASES, build
 
+from medadv.common.progress import SILENT
 from medadv.evidence.verify import find_damage
 from medadv.prepare.describe import describe
 from medadv.prepare.request import Options
@@ -50,7 +51,7 @@ AGAIN = 2
 
 def plan(folder: Path) -> None:
     """`medadv plan`, without a corpus."""
-    describe(folder / "spec.yaml", Options(out=folder / "none"), lambda *_: None)
+    describe(folder / "spec.yaml", Options(out=folder / "none"), SILENT)
 
 
 def run(folder: Path) -> None:
@@ -61,7 +62,7 @@ def run(folder: Path) -> None:
 
 def nothing_new(folder: Path) -> None:
     """`medadv run` on a corpus that is complete."""
-    run_spec(folder / "spec.yaml", Options(), lambda *_: None)
+    run_spec(folder / "spec.yaml", Options(), SILENT)
 
 
 def verify(folder: Path) -> None:
