@@ -7,22 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import quiet, save_victim, tiny_spec
+from tests.run.slices import planned_slices
 from tests.run.test_read_once import CSV, DICOM, codes, load, loaded, plan, series, volume
 from tests.transforms.ct_phantoms import ct_slice, write_nifti
 
 from medadv.batches import loading
 from medadv.batches.loading import unchanged
-from medadv.common.stop import Stop
-from medadv.corpus.folder import Workspace
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
-from medadv.prepare.request import Options
 from medadv.run import shard, worker
 from medadv.run.job import Job
 from medadv.run.lock import held as held_lock
-from medadv.run.part import freeze_plan
 from medadv_transforms import held
 
 Rewrite = Callable[[], None]
@@ -119,19 +115,7 @@ def test_the_file_of_a_slice_is_what_was_hashed(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("change", "left"), [("touched", [4, 4]), ("rewritten", [0, 0])])
 def test_a_shard_whose_series_changes_is_made_again(change: str, left: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = series(tmp_path / "data", 8)
-    arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
-    save_victim(tmp_path / "victim.safetensors", "monai:unet", arguments)
-    spec = tiny_spec(
-        tmp_path,
-        data={"modality": "ct", "task": "segmentation", "layout": "dicom", "path": "data", "label": "none"},
-        preprocess={"as": "slices"},
-        victim__network="monai:unet",
-        victim__arguments=arguments,
-        victim__normalize={"window": [-1000, 400]},
-        attacks={"fgsm-4": {"attack": "fgsm", "epsilon": 4}},
-    )
-    freeze_plan(spec, Options(), quiet, Stop())
-    workspace = Workspace(tmp_path / "corpus")
+    workspace = planned_slices(tmp_path)
     verified: list[Path] = []
     plain = shard._verify
 

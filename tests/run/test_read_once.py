@@ -16,14 +16,13 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from tests.conftest import draw_pictures, quiet, save_victim, tiny_spec
+from tests.conftest import draw_pictures
+from tests.run.slices import planned_slices
 from tests.transforms.ct_phantoms import ct_slice, enhanced, segmentation, stored_values, write_nifti, write_series
 
 from medadv.batches import equipment
 from medadv.batches.loading import LoadedBatch, batches
 from medadv.common.errors import NothingFoundError
-from medadv.common.stop import Stop
-from medadv.corpus.folder import Workspace
 from medadv.datasets import file_hashes as files
 from medadv.datasets import opened
 from medadv.datasets.file_hashes import FileHashes
@@ -33,12 +32,10 @@ from medadv.datasets.source import Source
 from medadv.plan.cut import cut
 from medadv.plan.frozen import thaw
 from medadv.plan.model import PlannedShard
-from medadv.prepare.request import Options
 from medadv.prepare.survey import survey
 from medadv.run import worker
 from medadv.run.job import Job
 from medadv.run.lock import held
-from medadv.run.part import freeze_plan
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.reading import parse_spec
@@ -447,19 +444,7 @@ def test_hashes_without_a_cache_are_bounded(tmp_path: Path, monkeypatch: pytest.
 def test_a_worker_keeps_what_it_read_from_shard_to_shard(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs as a run hands them out, in this process."""
     paths = series(tmp_path / "data", count)
-    arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
-    save_victim(tmp_path / "victim.safetensors", "monai:unet", arguments)
-    spec = tiny_spec(
-        tmp_path,
-        data={"modality": "ct", "task": "segmentation", "layout": "dicom", "path": "data", "label": "none"},
-        preprocess={"as": "slices"},
-        victim__network="monai:unet",
-        victim__arguments=arguments,
-        victim__normalize={"window": [-1000, 400]},
-        attacks={"fgsm-4": {"attack": "fgsm", "epsilon": 4}},
-    )
-    freeze_plan(spec, Options(), quiet, Stop())
-    workspace = Workspace(tmp_path / "corpus")
+    workspace = planned_slices(tmp_path)
     parsed = counted(monkeypatch, pydicom, "dcmread", lambda file, stop_before_pixels: (Path(file.name).name, stop_before_pixels))
     hashed = counted(monkeypatch, files, "hash_file", lambda path: path.name)
     plans = counted(monkeypatch, equipment, "thaw", lambda folder: folder.name)
