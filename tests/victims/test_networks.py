@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from medadv.common.errors import SpecError
 from medadv.spec.victim import VictimSettings
-from medadv.victims.loading import VictimRequest, answering
+from medadv.victims.loading import VictimRequest, answering, is_program
 from medadv.victims.sources.monai_networks import CLASSIFICATION, SEGMENTATION
-from medadv.victims.sources.registry import build_network
+from medadv.victims.sources.registry import FAMILIES, build_network
 from medadv.victims.tasks.answer import is_coarser
 
 CPU = torch.device("cpu")
@@ -61,6 +61,12 @@ def test_either_spelling_builds_the_same() -> None:
     one, other = build_network("monai:UNet", arguments), build_network("monai:unet", arguments)
     assert type(one) is type(other)
     assert [*one.state_dict()] == [*other.state_dict()]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_of_a_library_is_no_program_whatever_its_name_ends_with(family: str) -> None:
+    assert is_program("nets/victim.pt")
+    assert not is_program(f"{family}:victim.pt")
 
 
 def test_no_download_is_none() -> None:

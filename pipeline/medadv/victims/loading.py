@@ -19,7 +19,7 @@ from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import normalization, refuse_windows, windowed
 from medadv.victims.sources.factory import from_factory
 from medadv.victims.sources.program import from_program
-from medadv.victims.sources.registry import build_network
+from medadv.victims.sources.registry import FAMILIES, build_network
 from medadv.victims.sources.weights import load_weights
 from medadv.victims.speed import Profile, with_profile
 from medadv.victims.tasks.answer import Answer, entry, is_coarser, key_of
@@ -96,7 +96,7 @@ class VictimRequest:
 
 def is_program(name: str) -> bool:
     """Whether a spec's `network` names a file that is the network itself."""
-    return not name.startswith(("python:", "monai:", "torchvision:")) and Path(name).suffix in PROGRAMS
+    return name.partition(":")[0] not in ("python", *FAMILIES) and Path(name).suffix in PROGRAMS
 
 
 def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, str | None]:
