@@ -42,7 +42,7 @@ def first_sample(corpus: Path) -> str:
 
 
 def test_a_stranger_makes_every_sample_again_bit_for_bit(published: Path, weights: Path) -> None:
-    found = reproduce(published, None, weights=weights)
+    found = reproduce(published, None, weights=[weights])
     assert len(found.results) == 20
     assert found.equal
     assert found.environment == []
@@ -110,11 +110,11 @@ def test_what_is_missing_is_said(published: Path, weights: Path, tmp_path: Path)
     other = tmp_path / "other.safetensors"
     other.write_bytes(weights.read_bytes()[:-1] + b"\1")
     with pytest.raises(SpecError, match=r"holds other weights \(SHA-256 .*\) than the corpus was made against"):
-        reproduce(published, sample, weights=other)
+        reproduce(published, sample, weights=[other])
     with pytest.raises(SpecError, match="no sample nobody"):
-        reproduce(published, "nobody", weights=weights)
+        reproduce(published, "nobody", weights=[weights])
     with pytest.raises(SpecError, match="needs the maker's plan"):
-        reproduce(published, sample, weights=weights, data=tmp_path)
+        reproduce(published, sample, weights=[weights], data=tmp_path)
 
 
 def as_made_elsewhere(corpus: Path, **changes: object) -> None:
@@ -128,7 +128,7 @@ def test_on_another_machine_the_share_of_differing_voxels_stays_within_the_toler
     """Other convolution kernels round otherwise, as another processor would."""
     as_made_elsewhere(published, processor="another one")
     with torch.backends.mkldnn.flags(enabled=False):
-        found = reproduce(published, None, weights=weights)
+        found = reproduce(published, None, weights=[weights])
     assert found.environment[0].startswith("processor: another one there")
     assert found.accepted
     assert max(result.share for result in found.results) <= TOLERANCE
@@ -138,13 +138,13 @@ def test_a_difference_on_the_same_machine_is_not_accepted(published: Path, weigh
     manifest = json.loads((published / "manifest.json").read_text())
     manifest["execution"]["seed"] = 1
     (published / "manifest.json").write_bytes(canonical_json(manifest))
-    found = reproduce(published, first_sample(published), weights=weights)
+    found = reproduce(published, first_sample(published), weights=[weights])
     assert not found.equal
     assert not found.accepted
 
 
 def test_deep_verification_agrees_with_what_was_stored(published: Path, weights: Path) -> None:
-    assert rescore(published, weights, False, quiet) == []
+    assert rescore(published, [weights], False, quiet) == []
 
 
 def test_deep_verification_names_a_score_that_nobody_could_have_measured(published: Path, weights: Path) -> None:
@@ -155,7 +155,7 @@ def test_deep_verification_names_a_score_that_nobody_could_have_measured(publish
     manifest = json.loads((published / "manifest.json").read_text())
     manifest["shards"][1]["receipt_sha256"] = hash_file(path)
     (published / "manifest.json").write_bytes(canonical_json(manifest))
-    findings = rescore(published, weights, False, quiet)
+    findings = rescore(published, [weights], False, quiet)
     assert [(f.sample, f.array) for f in findings] == [(first_sample(published), "attacks/smia-8")]
 
 
@@ -211,7 +211,7 @@ def test_a_program_that_a_stranger_sends_along_runs_nothing(published: Path, tmp
     said = json.loads(manifest.read_text())
     said["victim"] |= {"network": program.name, "weights_sha256": hash_file(program), "program_sha256": hash_file(program)}
     manifest.write_text(json.dumps(said))
-    for look in (lambda: reproduce(published, None, weights=program), lambda: rescore(published, program, False, SILENT)):
+    for look in (lambda: reproduce(published, None, weights=[program]), lambda: rescore(published, [program], False, SILENT)):
         with pytest.raises(SpecError, match=r"may do more than compute .*--trust-code"):
             look()
     assert not mark.exists()

@@ -67,7 +67,7 @@ def test_a_window_on_pictures_turns_no_boxes(tmp_path: Path, normalize: dict[str
     assert stored[:, 2].max() > 32
     assert stored[:, 3].max() <= 32
     assert reproduce(result.corpus, sample).equal
-    assert rescore(result.corpus, None, False, quiet) == []
+    assert rescore(result.corpus, [], False, quiet) == []
 
 
 def test_grids_are_x_first_whatever_normalises_them() -> None:

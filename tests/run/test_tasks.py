@@ -72,7 +72,7 @@ def checked(result: Result) -> Manifest:
     """The manifest of a corpus that verifies, scores again as stored, and is made again from its sources bit for bit."""
     assert result.exit_code == 0
     assert verify(result.corpus) == []
-    assert rescore(result.corpus, None, False, quiet) == []
+    assert rescore(result.corpus, [], False, quiet) == []
     again = reproduce(result.corpus, None, data=result.corpus.parent / "data")
     assert (again.origin, again.equal) == ("sources", True)
     assert len(again.results) == result.manifest.samples * len(result.manifest.attacks)

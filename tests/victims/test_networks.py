@@ -42,6 +42,12 @@ SMALL: dict[str, tuple[dict[str, Any], str, int]] = {
 }
 
 
+def as_loaded(network: nn.Module, *how: Any) -> tuple[nn.Module, int, list[str]]:
+    """The network as a victim has it, its classes, and what was understood."""
+    wrap, classes, notes = answering(network, *how)
+    return wrap(network), classes, notes
+
+
 def test_every_network_that_is_listed_exists() -> None:
     assert all(callable(getattr(nets, name)) for name in (*SEGMENTATION, *CLASSIFICATION))
 
@@ -50,7 +56,7 @@ def test_every_network_that_is_listed_exists() -> None:
 def test_networks_of_monai_answer_their_task(name: str) -> None:
     arguments, task, side = SMALL[name]
     network = build_network(f"monai:{name}", arguments).eval()
-    answered, classes, _ = answering(network, settings(), task, (1, side, side), CPU)
+    answered, classes, _ = as_loaded(network, settings(), task, (1, side, side), CPU)
     assert classes == 3
     with torch.no_grad():
         assert answered(torch.zeros(2, 1, side, side)).shape == ((2, 3) if task == "classification" else (2, 3, side, side))
@@ -111,7 +117,7 @@ OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], int | str | None]] = {
 def test_the_only_output_that_fits_is_taken_and_said(form: str) -> None:
     wrap, key = OUTPUTS[form]
     network = Several(wrap).eval()
-    answered, classes, notes = answering(network, settings(), "segmentation", (1, 8, 8), CPU)
+    answered, classes, notes = as_loaded(network, settings(), "segmentation", (1, 8, 8), CPU)
     images = torch.rand(2, 1, 8, 8)
     assert classes == 3
     assert torch.equal(answered(images), network.conv(images))
@@ -121,19 +127,19 @@ def test_the_only_output_that_fits_is_taken_and_said(form: str) -> None:
 def test_where_several_fit_it_is_asked_for() -> None:
     network = Several(lambda y: [y, y + 1]).eval()
     with pytest.raises(SpecError, match=re.escape("answers a list (0: [1, 3, 8, 8]; 1: [1, 3, 8, 8]): say which by victim.output")):
-        answering(network, settings(), "segmentation", (1, 8, 8), CPU)
-    answered, _, notes = answering(network, settings(output=1), "segmentation", (1, 8, 8), CPU)
+        as_loaded(network, settings(), "segmentation", (1, 8, 8), CPU)
+    answered, _, notes = as_loaded(network, settings(output=1), "segmentation", (1, 8, 8), CPU)
     images = torch.rand(1, 1, 8, 8)
     assert torch.equal(answered(images), network.conv(images) + 1)
     assert notes == []
     for missing in (2, "out"):
         with pytest.raises(SpecError, match=f"victim.output={missing!r}: the network answers no such thing, but a list"):
-            answering(network, settings(output=missing), "segmentation", (1, 8, 8), CPU)
+            as_loaded(network, settings(output=missing), "segmentation", (1, 8, 8), CPU)
 
 
 def test_coarser_logits_come_to_the_images_grid() -> None:
     network = Several(half).eval()
-    answered, _, notes = answering(network, settings(), "segmentation", (1, 8, 6), CPU)
+    answered, _, notes = as_loaded(network, settings(), "segmentation", (1, 8, 6), CPU)
     images = torch.rand(2, 1, 8, 6)
     expected = functional.interpolate(network(images), (8, 6), mode="bilinear", align_corners=False)
     assert torch.equal(answered(images), expected)
@@ -172,10 +178,10 @@ def test_other_libraries() -> None:
     pytest.importorskip("timm", reason="pip install 'medadv[networks]'")
     pytest.importorskip("segmentation_models_pytorch", reason="pip install 'medadv[networks]'")
     network = build_network("timm:resnet10t", {"num_classes": 3, "in_chans": 1}).eval()
-    assert answering(network, settings(), "classification", (1, 64, 64), CPU)[1:] == (3, [])
+    assert as_loaded(network, settings(), "classification", (1, 64, 64), CPU)[1:] == (3, [])
     arguments = {"encoder_name": "resnet18", "encoder_weights": None, "in_channels": 1, "classes": 3}
     network = build_network("smp:Unet", arguments).eval()
-    assert answering(network, settings(), "segmentation", (1, 32, 32), CPU)[1:] == (3, [])
+    assert as_loaded(network, settings(), "segmentation", (1, 32, 32), CPU)[1:] == (3, [])
     with pytest.raises(SpecError, match="argument 'encoder_weights' would download weights"):
         build_network("smp:Unet", {**arguments, "encoder_weights": "imagenet"})
     with pytest.raises(SpecError, match="unknown network 'timm:no_such_model'"):

@@ -43,7 +43,7 @@ def loaded(tmp_path: Path, content: Any, **settings: Any) -> tuple[Head, Weights
         {"network": "monai:unet", "weights": "weights.pt", "normalize": {"mean": [0], "std": [1]}, **settings}
     )
     fresh = network()
-    return fresh, load_weights(fresh, given, tmp_path)
+    return fresh, load_weights(fresh, given, tmp_path / "weights.pt")
 
 
 def holds(module: nn.Module, state: dict[str, Tensor]) -> bool:
@@ -104,7 +104,8 @@ def test_safetensors_with_a_prefix(tmp_path: Path) -> None:
     save_file(prefixed("module."), tmp_path / "weights.safetensors")
     settings = {"network": "monai:unet", "weights": "weights.safetensors", "normalize": {"mean": [0], "std": [1]}}
     module = network()
-    assert load_weights(module, VictimSettings.model_validate(settings), tmp_path).note == "weights taken with the prefix 'module.'"
+    loaded_weights = load_weights(module, VictimSettings.model_validate(settings), tmp_path / "weights.safetensors")
+    assert loaded_weights.note == "weights taken with the prefix 'module.'"
     assert holds(module, STATE)
 
 
@@ -138,4 +139,4 @@ def test_a_pickled_module_is_told_how_to_save_its_state(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"no checkpoint at all")
     settings = {"network": "monai:unet", "weights": "weights.pt", "normalize": {"mean": [0], "std": [1]}}
     with pytest.raises(SpecError, match="cannot be read as weights"):
-        load_weights(network(), VictimSettings.model_validate(settings), tmp_path)
+        load_weights(network(), VictimSettings.model_validate(settings), tmp_path / "weights.pt")

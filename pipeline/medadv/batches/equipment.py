@@ -59,6 +59,8 @@ def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
     shape = next(plan.lines()).shape
     request = VictimRequest(spec.victim, spec.data.task, Path(plan.base), trust_code, plan.settings.data.x_first)
     victim = request.load(torch.device(device), shape, Profile.of(plan.settings.execution.profile))
-    if victim.identity.weights_sha256 != plan.settings.victim.weights_sha256:
+    planned = plan.settings.victim
+    known = [member.weights_sha256 for member in planned.members or ()]
+    if victim.identity.weights_sha256 != planned.weights_sha256 or list(victim.identity.members) != known:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
     return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))

@@ -49,7 +49,9 @@ def export(
     from medadv.export.export import export as write
 
     with reporter() as show:
-        request = Request(kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, weights, trust_code, allow_links)
+        request = Request(
+            kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, tuple(weights or ()), trust_code, allow_links
+        )
         summary = write(corpus, request, show)
     if as_json:
         print(json.dumps({key: value for key, value in asdict(summary).items() if value is not None}))

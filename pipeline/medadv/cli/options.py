@@ -17,4 +17,7 @@ Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are
 AllowLinks = Annotated[
     bool, typer.Option("--allow-links", help="follow files of the corpus that are symbolic links, and say where they lead")
 ]
-Weights = Annotated[Path | None, typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand")]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand; repeat it for each member"),
+]

@@ -30,7 +30,7 @@ def reproduce(
 
     if (sample is None) != every:
         raise SpecError("give either --sample ID or --all")
-    found = remake(corpus, sample, data=data, weights=weights, trust_code=trust_code, links=allow_links, tell=say)
+    found = remake(corpus, sample, data=data, weights=weights or [], trust_code=trust_code, links=allow_links, tell=say)
     if as_json:
         print(json.dumps(found.as_dict()))
     else:

@@ -54,7 +54,7 @@ def verify(
             if deep and not findings:
                 from medadv.evidence.rescore import rescore
 
-                findings = rescore(corpus, weights, trust_code, show, allow_links)
+                findings = rescore(corpus, weights or [], trust_code, show, allow_links)
         count += len(findings)
         answers.append({"corpus": str(corpus), "problems": [finding.as_dict() for finding in findings]})
         if not as_json:

@@ -24,8 +24,8 @@ from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
-from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
+from medadv.victims.importers.resolve import read_spec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
@@ -51,7 +51,9 @@ def compare(
     out: folder for NAME.csv, NAME.json and NAME.png; `comparisons` beside the spec by default.
     Raises SpecError for a wrong spec, one whose inputs cannot be read, or a folder that cannot be written to.
     """
-    spec = load_spec(spec_path, list(overrides))
+    spec, told = read_spec(spec_path, overrides, trust_code)
+    for text in told:
+        progress.message(text)
     refuse_reserved(spec.attacks)
     base = spec_path.resolve().parent
     folder = writable_folder(out or base / "comparisons")

@@ -15,6 +15,7 @@ from medadv.corpus.receipt import Receipt, Repeat, load_receipt
 from medadv.plan.plan_settings import DataFacts, ExecutionFacts, FrozenAttacks, TuningRecord, VictimFacts
 from medadv.spec.base import Name
 from medadv.spec.data import PreprocessSettings
+from medadv.spec.normalize import hu_window
 
 ShardFile = Annotated[str, Field(pattern=r"^shards/shard-[0-9]{5,}\.h5$")]
 # No absolute path and no way out of the corpus, whoever wrote the manifest.
@@ -192,7 +193,7 @@ class Manifest(Open):
     def x_first(self) -> bool:
         """Whether the victim was shown images (C, x, y[, z]), which says how its boxes count axes."""
         # Before there was a baseline a HU window decided, also for 8-bit pictures: such a corpus is reproduced as it was made.
-        return self.data.x_first if "baseline" in self.model_fields_set else self.victim.normalize.window is not None
+        return self.data.x_first if "baseline" in self.model_fields_set else hu_window(self.victim.normalize) is not None
 
 
 def read_manifest(workspace: Workspace) -> Manifest:

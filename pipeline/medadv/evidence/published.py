@@ -1,5 +1,6 @@
 """What a stranger starts from: the published manifest, the victim's weights, and this machine beside the one the corpus was made on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ def device_of(manifest: Manifest) -> str:
 
 
 def load_published_victim(
-    manifest: Manifest, workspace: Workspace, shape: tuple[int, ...], weights: Path | None, trust_code: bool
+    manifest: Manifest, workspace: Workspace, shape: tuple[int, ...], weights: Sequence[Path], trust_code: bool
 ) -> Victim:
     """The victim as the manifest describes it, on the CPU or GPU that the corpus was made on.
 
@@ -44,7 +45,7 @@ def load_published_victim(
         manifest: of the corpus.
         workspace: its folder; only the maker's holds the plan that knows where the weights lie.
         shape: (C, *spatial) of a stored image.
-        weights: the weights file, or the program file of a victim that is one.
+        weights: the weights file, or the program file of a victim that is one; of a victim of several members all files, in any order.
         trust_code: whether a `python:` factory may be imported.
 
     Raises:
@@ -56,25 +57,48 @@ def load_published_victim(
     # Thread counts change bits, so the manifest sets them.
     torch.set_num_threads(manifest.execution.threads)
     base = Path()
-    if weights is not None:
-        expected = program if program == facts.weights_sha256 else facts.weights_sha256
-        _hold(weights, expected)
-        settings["network" if program == facts.weights_sha256 else "weights"] = str(weights.resolve())
+    wanted = [member.weights_sha256 for member in facts.members] if facts.members else [facts.weights_sha256]
+    if weights:
+        found = [str(path.resolve()) for path in _found(wanted, weights)]
+        settings |= {"network": found[0]} if program == facts.weights_sha256 else {"weights": found if facts.members else found[0]}
     else:
         plans = generations(workspace.plans)
         if not plans:
-            raise SpecError(f"the victim's weights are missing: give --weights FILE with SHA-256 {facts.weights_sha256}")
+            raise SpecError(f"the victim's weights are missing: {_asked(wanted)}")
         planned, base = plans[0].spec.victim, Path(plans[0].base)
         settings |= {"network": planned.network, "weights": planned.weights}
-        _hold(base / (planned.weights or planned.network), facts.weights_sha256)
+        for file, expected in zip(planned.weight_files or [planned.network], wanted, strict=True):
+            _hold(base / file, expected)
     task, device = manifest.data.task, torch.device(device_of(manifest))
     profile = Profile.of(manifest.execution.profile)
     return VictimRequest(VictimSettings(**settings), task, base, trust_code, manifest.x_first).load(device, shape, profile)
 
 
+def _found(wanted: Sequence[str], given: Sequence[Path]) -> list[Path]:
+    """The file of every hash, in order.  Raises SpecError where one is missing, or a file is none of them."""
+    if len(wanted) == len(given) == 1:
+        _hold(given[0], wanted[0])
+        return list(given)
+    held: dict[str, Path] = {}
+    for path in given:
+        if not path.is_file():
+            raise SpecError(f"the victim's weights are missing: no file {path}; {_asked(wanted)}")
+        held[hash_file(path)] = path
+    if other := [path for found, path in held.items() if found not in wanted]:
+        raise SpecError(f"{other[0]} holds other weights than the corpus was made against; {_asked(wanted)}")
+    if missing := [each for each in wanted if each not in held]:
+        raise SpecError(f"weights of the victim are missing: {_asked(missing)}")
+    return [held[each] for each in wanted]
+
+
+def _asked(wanted: Sequence[str]) -> str:
+    each = " once for each of" if len(wanted) > 1 else " with SHA-256"
+    return f"give --weights FILE{each} {', '.join(wanted)}"
+
+
 def _hold(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise SpecError(f"the victim's weights are missing: no file {path}; give --weights FILE with SHA-256 {expected}")
+        raise SpecError(f"the victim's weights are missing: no file {path}; {_asked([expected])}")
     found = hash_file(path)
     if found != expected:
         raise SpecError(f"{path} holds other weights (SHA-256 {found}) than the corpus was made against ({expected})")

@@ -73,7 +73,7 @@ def reproduce(
     sample: str | None,
     *,
     data: Path | None = None,
-    weights: Path | None = None,
+    weights: Sequence[Path] = (),
     trust_code: bool = False,
     links: bool = False,
     tell: Callable[[str], None] = SILENT.message,
@@ -84,7 +84,7 @@ def reproduce(
         root: the corpus; with the weights it is all that is needed.
         sample: its id; None reproduces all samples.
         data: data root to read inputs and labels from again, through the transforms; needs the maker's `.medadv`.
-        weights: the victim's weights, where the maker's plan is not at hand.
+        weights: the victim's weights, one file a member, where the maker's plan is not at hand.
         trust_code: whether a `python:` factory may be imported.
         links: follow files of the corpus that are symbolic links.
         tell: told where they lead.

@@ -23,7 +23,7 @@ SCORE_TOLERANCE = 1e-3
 """How far a score may lie from the stored one on another machine; on the same one it is the same."""
 
 
-def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progress, links: bool = False) -> list[Finding]:
+def rescore(root: Path, weights: Sequence[Path], trust_code: bool, progress: Progress, links: bool = False) -> list[Finding]:
     """Scores and answers that the victim does not give again, in fp32, in the planned batches, under the stored success rule.
 
     On a machine like the maker's every value must be the same; elsewhere scores may differ by `SCORE_TOLERANCE`, and answers with them.
@@ -48,9 +48,7 @@ def rescore(root: Path, weights: Path | None, trust_code: bool, progress: Progre
     return findings
 
 
-def _shard(
-    file: Any, name: str, receipt: Receipt, manifest: Manifest, judge: TaskModel, exact: bool
-) -> Iterator[Finding]:
+def _shard(file: Any, name: str, receipt: Receipt, manifest: Manifest, judge: TaskModel, exact: bool) -> Iterator[Finding]:
     for rows in rows_by_batch(record.place[0] for record in receipt.records):
         images = np.stack([np.asarray(file["image"][row]) for row in rows])
         labels = [read_answer(file, "label", row) for row in rows]

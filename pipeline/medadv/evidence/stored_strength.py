@@ -90,7 +90,7 @@ def _measured(
 ) -> SanityReport:
     batch, made = _choose(workspace, places, 2 * wanted, manifest.attacks, LATTICES[manifest.data.unit])
     shape = tuple(batch.images.shape[1:])
-    victim = load_published_victim(manifest, workspace, shape, None, trust_code)
+    victim = load_published_victim(manifest, workspace, shape, (), trust_code)
     device = torch.device(device_of(manifest))
     second = None
     if plan.spec.second_victim is not None:

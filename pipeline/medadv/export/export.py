@@ -39,7 +39,7 @@ class Request:
     samples: tuple[str, ...] = ()
     grid: str = "stored"
     lossy: bool = False
-    weights: Path | None = None
+    weights: tuple[Path, ...] = ()
     trust_code: bool = False
     links: bool = False
     """Follow files of the corpus that are symbolic links."""
@@ -155,9 +155,7 @@ def _receipt(root: Path, entry: ShardEntry) -> Receipt:
     return receipt
 
 
-def _items(
-    root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[str], progress: Progress
-) -> Iterator[Item]:
+def _items(root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[str], progress: Progress) -> Iterator[Item]:
     for number, entry in enumerate(manifest.shards):
         receipt = _receipt(root, entry)
         with open_shard(root / entry.path) as file:

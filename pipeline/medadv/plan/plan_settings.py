@@ -10,7 +10,7 @@ from medadv.spec.base import Name
 from medadv.spec.data import PreprocessSettings, Task
 from medadv.spec.execution import MOST_THREADS
 from medadv.spec.modality import Modality
-from medadv.spec.victim import NormalizeSettings
+from medadv.spec.normalize import Normalization
 
 
 class DataFacts(Closed):
@@ -35,13 +35,19 @@ class DataFacts(Closed):
         return self.unit == "hu"
 
 
+class MemberFacts(Closed):
+    """One of several networks of one architecture that answer together."""
+
+    weights_sha256: Sha256
+
+
 class VictimFacts(Closed):
     """The model under attack: with its weights, enough to load it again."""
 
     network: str
     arguments: dict[str, Any]
-    head: Literal["softmax", "sigmoid"]
-    normalize: NormalizeSettings
+    head: Literal["softmax", "sigmoid", "binary"]
+    normalize: Normalization
     window: tuple[int, ...] | None
     overlap: float
     window_mode: Literal["constant", "gaussian"]
@@ -52,6 +58,13 @@ class VictimFacts(Closed):
     parameters: Count
     weights_key: str | None = None
     output: int | str | None = None
+    combine: Literal["logits"] = "logits"
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    window_padding: Literal["constant", "replicate"] = "constant"
+    window_places: Literal["monai", "nnunet"] = "monai"
+    mirror: tuple[int, ...] | None = None
+    slicewise: bool = False
+    members: list[MemberFacts] | None = Field(None, description="every member, the first included; none where there is one")
 
 
 class ProfileFacts(Closed):

@@ -15,8 +15,10 @@ from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Shape
 from medadv.plan.model import PlannedShard
 from medadv.spec.modality import MODALITIES
+from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.run_spec import RunSpec
-from medadv.spec.victim import NormalizeSettings, VictimSettings
+from medadv.spec.victim import VictimSettings
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import is_program
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
@@ -37,7 +39,8 @@ def check_settings(spec: RunSpec, shape: Shape) -> None:
     _check_field(spec, shape)
     for key, settings in (("victim", spec.victim), ("second_victim", spec.second_victim)):
         if settings is not None:
-            _check_normalize(f"{key}.normalize", settings.normalize, shape)
+            if isinstance(settings.normalize, NormalizeSettings):
+                _check_normalize(f"{key}.normalize", settings.normalize, shape)
             _check_arguments(key, settings)
 
 
@@ -94,17 +97,22 @@ def check_head(spec: RunSpec, victim: Victim) -> None:
         place = "an image" if spec.data.task == "classification" else "a voxel"
         raise SpecError(
             f"victim.head=softmax: the network answers one value {place}, which a softmax makes 1 whatever it is: set victim.head: "
-            "sigmoid, or take a network of two outputs"
+            "binary, or sigmoid where it is a label by itself, or take a network of two outputs"
         )
 
 
 def check_outputs(victim: Victim, shards: Sequence[PlannedShard], reader: Reader) -> list[str]:
     """Whether the victim answers logits on the first planned batch of which anything can be read; warnings, as sentences.
 
-    victim: on the CPU.  Raises SpecError: the outputs are probabilities: within 0 and 1, summing to 1 over the classes, on every image.
+    victim: on the CPU.  Raises SpecError: the outputs are probabilities: within 0 and 1, summing to 1 over the classes, on every image; or
+    they should be, and are none.
     """
     judge = victim.scored
     if not isinstance(judge, Classifier | Segmenter):
+        return []
+    ending = judge.module.ending if isinstance(judge.module, Normalized) else None
+    if ending is not None and ending.activation != "none":
+        _check_probabilities(victim, ending.activation, _first_batch(shards, reader))
         return []
     sums, within, seen = judge.classes >= 2, True, 0
     for image in _first_batch(shards, reader):
@@ -118,11 +126,31 @@ def check_outputs(victim: Victim, shards: Sequence[PlannedShard], reader: Reader
     if seen and sums:
         raise SpecError(
             f"victim: the network answers probabilities (its {judge.classes} outputs lie within 0 and 1 and sum to 1), and medadv needs "
-            "logits, what goes into the softmax: take the network's last softmax out"
+            "logits, what goes into the softmax: take the network's last softmax out, or say activation: softmax"
         )
     if not seen:
         return []
-    return ["all outputs of the victim on the first batch lie within 0 and 1: where they are probabilities, take the last activation out"]
+    return ["all outputs of the victim on the first batch lie within 0 and 1: where they are probabilities, say activation: sigmoid"]
+
+
+def _check_probabilities(victim: Victim, activation: str, images: Iterator[Tensor]) -> None:
+    """Raise SpecError where the deployed network answers something else than the activation would."""
+    module = victim.scored.module
+    assert isinstance(module, Normalized)
+    for image in images:
+        with untouched(module), torch.no_grad():
+            answers = module.answers(_central(image, victim))
+        low, high = float(answers.min()), float(answers.max())
+        if low < 0 or high > 1:
+            raise SpecError(
+                f"victim.activation={activation}: the network answers values of {low:.4g} to {high:.4g}, which are no probabilities: leave "
+                "activation out"
+            )
+        if activation == "softmax" and bool((answers.double().sum(1) - 1).abs().max() > SUM_TOLERANCE):
+            raise SpecError(
+                "victim.activation=softmax: the network's outputs do not sum to 1 over the classes: take head: sigmoid and activation: "
+                "sigmoid where each class is answered by itself"
+            )
 
 
 def _first_batch(shards: Sequence[PlannedShard], reader: Reader) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,10 +83,12 @@ def prepare(
     stop: Stop | None = None,
     *,
     measure: bool = True,
+    told: Sequence[str] = (),
 ) -> Prepared:
     """Survey the inputs, hold the settings against the corpus, and cut what is new into shards.
 
     measure: whether to find out what `auto` stands for in a first plan, which attacks a batch several times.
+    told: what reading the spec found out; shown and kept with the other notes.
 
     Raises:
         SpecError: wrong spec, or settings or a meaning version other than the corpus was made with.
@@ -121,7 +124,7 @@ def prepare(
         notes.append(text)
         progress.message(text)
 
-    for text in seen.notes:
+    for text in (*told, *seen.notes):
         note(text)
     stand = retired(plans)
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
@@ -172,8 +175,10 @@ def refuse_more_of_another_meaning(spec: RunSpec, base: Path, workspace: Workspa
     Names are all that is looked at: today's rules for inputs are not those that it was made by.
     """
     changed = differences(whole(plans[-1].spec), whole(spec))
-    weights = spec.victim.weights
-    other = weights is not None and hash_file(base / weights) != plans[0].settings.victim.weights_sha256
+    made_with = plans[0].settings.victim
+    hashes = [hash_file(base / file) for file in spec.victim.weight_files]
+    known = [member.weights_sha256 for member in made_with.members or ()] or [made_with.weights_sha256]
+    other = bool(hashes) and hashes != known
     held = {name for plan in plans for shard in plan.lines() for images in image_lists(shard.samples).values() for name in images}
     held |= set(known_sources(workspace).values())
     listing = list_samples(spec.data, base)

@@ -1,7 +1,5 @@
 """The settings that decide bits, resolved: frozen into the plan, published in the manifest, compared on every later run."""
 
-from dataclasses import asdict
-
 import torch
 
 from medadv.common.errors import SpecError
@@ -20,9 +18,7 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(
-    spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None, mask_255: White | None = None
-) -> PlanSettings:
+def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None, mask_255: White | None = None) -> PlanSettings:
     """Everything public that the content follows from, apart from the samples themselves. No paths.
 
     identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
@@ -49,7 +45,7 @@ def frozen_settings(
             **({} if mask_255 is None else {"mask_255": mask_255}),
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
-        "victim": {"network": network, **victim, **asdict(identity)},
+        "victim": {"network": network, **victim, **identity.facts()},
         "attacks": dict(spec.attacks),
         # What `auto` stands for is put in by whoever measures it.
         "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},

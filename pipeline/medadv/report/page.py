@@ -23,10 +23,11 @@ from medadv.report.columns import Columns, read_columns
 from medadv.report.estimates import NAMES, metrics, per_class, success
 from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, read_back
-from medadv.report.words import RESPONSIBLE, citations, methods
+from medadv.report.words import RESPONSIBLE, citations, methods, normalization_words
 from medadv.scoring.intervals import Interval, resamples_for
 from medadv.scoring.success import SuccessRule
 from medadv.spec.modality import MODALITIES
+from medadv.spec.normalize import hu_window
 from medadv.store.reader import open_shard
 from medadv_transforms.mask_classes import BACKGROUND
 
@@ -120,7 +121,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
             if (key != "as" or MODALITIES[data.modality].in_space) and (key != "fit" or manifest.preprocess.size)
         },
         manifest_sha256=hash_file(workspace.manifest),
-        normalize=plain(manifest.victim.normalize),
+        normalize=normalization_words(manifest.victim.normalize),
         packages=manifest.environment.packages,
         unit=unit,
         modality=MODALITIES[data.modality].title,
@@ -157,7 +158,7 @@ def choose_window(manifest: Manifest, window: str | None) -> tuple[tuple[float, 
         raise SpecError(f"--window {window}: take one of {', '.join(WINDOWS)}")
     if manifest.data.unit != "hu":
         return None, ""
-    own = manifest.victim.normalize.window
+    own = hu_window(manifest.victim.normalize)
     name, bounds = (window, WINDOWS[window]) if window else ("the victim's window", own) if own else ("lung", WINDOWS["lung"])
     return (float(bounds[0]), float(bounds[1])), f"{name}, {bounds[0]:g} to {bounds[1]:g} HU"
 

@@ -29,8 +29,8 @@ from medadv.run.suspects import diagnose
 from medadv.run.watch import Watch
 from medadv.run.worker import make
 from medadv.run.working import working
-from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
+from medadv.victims.importers.resolve import read_spec
 
 PLANNING_S = 3600.0
 """How long a part waits for another one that is writing the plan."""
@@ -76,11 +76,11 @@ class PartResult:
 
 def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Stop) -> None:
     """Write down the plan of what is new, and make nothing: parts and runs work on it."""
-    spec = load_spec(spec_path, options.overrides)
+    spec, told = read_spec(spec_path, options.overrides, options.trust_code)
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
         private.ensure_key(workspace)
-        extended(prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop), work.log)
+        extended(prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told), work.log)
 
 
 def run_part(spec_path: Path, part: str, options: Options, progress: Progress, stop: Stop) -> PartResult:
@@ -92,7 +92,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
         StoppedError: a signal came; finished shards are kept.
     """
     index, count = _parsed(part)
-    spec = load_spec(spec_path, options.overrides)
+    spec, told = read_spec(spec_path, options.overrides, options.trust_code)
     workspace = locate(spec, spec_path, options.out)
     try:
         with workspace.made(), ExitStack() as stack:
@@ -106,7 +106,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                     _refuse_other_spec(plans[-1], spec, workspace.root)
                 else:
                     private.ensure_key(workspace)
-                    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
+                    prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
                     stop.check("nothing was changed")
                     plans, notes = extended(prepared, Log(workspace.log, part=part)), prepared.notes
                 hold = stack.enter_context(held(workspace.parts / f"{index}-of-{count}.lock", "part"))

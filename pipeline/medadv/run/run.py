@@ -22,8 +22,8 @@ from medadv.run.finish import finish, remember_quarantine, up_to_date
 from medadv.run.retire import remove_retired, tell_not_forgotten
 from medadv.run.shards import look_through, make_missing
 from medadv.run.working import Work, working
-from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
+from medadv.victims.importers.resolve import read_spec
 
 __all__ = ["Options", "Progress", "Result", "describe", "run"]
 
@@ -69,7 +69,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         RunError, IntegrityError: as their names say; every finished shard is kept.
     """
     stop = stop or Stop()
-    spec = load_spec(spec_path, options.overrides)
+    spec, told = read_spec(spec_path, options.overrides, options.trust_code)
     if options.scheduler.is_given:
         cluster.given(options.scheduler)
     workspace = locate(spec, spec_path, options.out)
@@ -81,7 +81,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         tell_not_forgotten(work, earlier_plans)
         if meaning_of(earlier_plans) != MEANING_VERSION:
             return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
-        prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop)
+        prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
         stop.check("nothing was changed")
         plans = extended(prepared, work.log)
         problems, paths = prepared.problems(key)

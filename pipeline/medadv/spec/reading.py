@@ -1,6 +1,7 @@
 """How is a run spec read? YAML into typed settings, with errors that name the key."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ SHOWN = 80
 """Characters of a setting that an error repeats."""
 
 
-def load_spec(path: Path, overrides: list[str] | None = None) -> RunSpec:
+def load_spec(path: Path, overrides: list[str] | None = None, expand: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> RunSpec:
     """Read and check a run spec.
 
     Args:
         path: YAML file.
         overrides: `key=value` settings of the command line, keys dotted, values read as YAML.
+        expand: what stands for other settings becomes those, before they are checked.
 
     Raises:
         SpecError: one line that names the key, quotes the value and suggests what to do.
@@ -47,7 +49,10 @@ def load_spec(path: Path, overrides: list[str] | None = None) -> RunSpec:
         raise SpecError(f"{path}: a run spec is a mapping with the keys {', '.join(RunSpec.model_fields)}")
     for override in overrides or []:
         _override(data, override)
-    return parse_spec(data, str(path))
+    try:
+        return parse_spec(expand(data) if expand else data, str(path))
+    except SpecError as error:
+        raise SpecError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
 
 
 def parse_spec(data: dict[str, Any], origin: str) -> RunSpec:

@@ -9,6 +9,7 @@ from medadv.spec.base import Name, Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.modality import MODALITIES
+from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.victim import VictimSettings
 
 
@@ -38,7 +39,8 @@ class RunSpec(Settings):
             raise ValueError(f"preprocess: spacing, orientation and as: slices belong to {others}, not to {self.data.modality}")
         if rules.one_size and self.preprocess.size is None:
             raise ValueError("preprocess.size is missing: colour images have one size per corpus, such as size: [256, 256]")
-        if not rules.hu_window and self.victim.normalize.window is not None:
+        normalize = self.victim.normalize
+        if not rules.hu_window and isinstance(normalize, NormalizeSettings) and normalize.window is not None:
             raise ValueError("victim.normalize.window is a HU window; 8-bit images take mean and std")
         if not three_d and self.victim.window is not None and len(self.victim.window) not in (2, 3):
             raise ValueError(f"victim.window={list(self.victim.window)} needs two or three lengths")

@@ -4,6 +4,7 @@ A new source of models is a module in sources/ and a branch in `_network`; a new
 `TaskModel` (victim.py) and a branch in `VictimRequest`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
+from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
-from medadv.victims.inputs.pipeline import normalization, refuse_windows, windowed
+from medadv.victims.inputs.pipeline import deployed, normalization, refuse_windows
 from medadv.victims.sources.factory import from_factory
 from medadv.victims.sources.program import from_program
 from medadv.victims.sources.registry import FAMILIES, build_network
@@ -60,21 +62,19 @@ class VictimRequest:
             ValueError, RuntimeError: the network does not bear the profile.
         """
         refuse_windows(self.settings, self.task)
-        network, program = _network(self.settings, self.base, self.trust_code)
-        loaded = load_weights(network, self.settings, self.base) if self.settings.weights else None
-        weights = loaded.sha256 if loaded else program
-        if weights is None:
-            raise SpecError("victim.weights is missing: an untrained network is no victim")
-        parameters = sum(p.numel() for p in network.parameters())
-        set_evaluation(network)
-        notes = [loaded.note] if loaded and loaded.note else []
+        networks, hashes, program, notes = self._members()
+        parameters = sum(p.numel() for p in networks[0].parameters())
+        for network in networks:
+            set_evaluation(network)
         classes = 0
         if self.task != "detection":
             if shape is None:
                 raise ValueError("the shape of an image is needed to learn how many classes the network answers")
-            network, classes, told = answering(network.to(device), self.settings, self.task, shape, device)
+            networks = [network.to(device) for network in networks]
+            wrap, classes, told = answering(networks[0], self.settings, self.task, shape, device)
+            networks = [wrap(network) for network in networks]
             notes += told
-        module = Normalized(normalization(self.settings), windowed(network, self.settings)).to(device)
+        module = deployed(networks, self.settings).to(device)
         set_evaluation(module)
         model = self._wrapped(module, classes, shape)
         attacked = model
@@ -82,16 +82,33 @@ class VictimRequest:
             if shape is None:
                 raise ValueError("a profile is tried on an image of a shape, and none was given")
             attacked = with_profile(model, profile, shape)
-        return Victim(model, attacked, Identity(weights, program, parameters), tuple(notes))
+        members = tuple(hashes) if len(hashes) > 1 else ()
+        return Victim(model, attacked, Identity(hashes[0], program, parameters, members), tuple(dict.fromkeys(notes)))
+
+    def _members(self) -> tuple[list[nn.Module], list[str], str | None, list[str]]:
+        """The networks of all members, the hash of each one's weights, that of the program, and what was understood."""
+        settings, files = self.settings, self.settings.weight_files
+        first, program = _network(settings, self.base, self.trust_code)
+        if not files:
+            if program is None:
+                raise SpecError("victim.weights is missing: an untrained network is no victim")
+            return [first], [program], program, []
+        if self.task == "detection" and len(files) > 1:
+            raise SpecError(f"victim.weights names {len(files)} files, whose logits would be averaged; task detection takes one")
+        networks = [first, *(_network(settings, self.base, self.trust_code)[0] for _ in files[1:])]
+        loaded = [load_weights(network, settings, self.base / file) for network, file in zip(networks, files, strict=True)]
+        return networks, [each.sha256 for each in loaded], program, [each.note for each in loaded if each.note]
 
     def _wrapped(self, module: Normalized, classes: int, shape: tuple[int, ...] | None) -> TaskModel:
         settings = self.settings
         if self.task == "detection":
             return detector_of(module, settings.score_threshold, x_first=self.x_first)
         assert shape is not None
+        # One value for two classes is answered as two, of which the first is always 0.
+        head, classes = ("softmax", 2) if settings.head == "binary" else (settings.head, classes)
         if self.task == "classification":
-            return Classifier(module, settings.head, classes)
-        return Segmenter(module, settings.head, classes, len(shape) - 1)
+            return Classifier(module, head, classes)
+        return Segmenter(module, head, classes, len(shape) - 1)
 
 
 def is_program(name: str) -> bool:
@@ -135,51 +152,68 @@ def _detector_classes(network: nn.Module) -> int:
 
 def answering(
     network: nn.Module, settings: VictimSettings, task: str, stored: tuple[int, ...], device: torch.device
-) -> tuple[nn.Module, int, list[str]]:
-    """A classifier or segmenter as a network of one output, its classes, and what was understood, from a forward pass over an empty image.
+) -> tuple[Callable[[nn.Module], nn.Module], int, list[str]]:
+    """How a classifier or segmenter becomes a network of one output, its classes, and what was understood, from a pass over an empty image.
 
     stored: shape of an image, (C, *spatial).  Raises SpecError where network and shape do not fit.
     """
-    shape, outputs = _tried(Normalized(normalization(settings), network).to(device), settings, stored, device)
+    shape = _piece(settings, stored)
+    inputs = _tried(lambda images: _network_input(settings, images), settings, shape, device)
+    grid = tuple(inputs.shape[2:])
+    outputs = _tried(lambda _: network(inputs), settings, shape, device)
     key = settings.output
     try:
-        key = key_of(outputs, shape[1:], task) if key is None else key
+        key = key_of(outputs, grid, task) if key is None else key
         logits = entry(outputs, key)
     except KeyError:
         raise SpecError(f"victim.output={key!r}: the network answers no such thing, but a {type(outputs).__name__}") from None
     except ValueError as error:
         raise SpecError(f"victim: {error}") from None
     notes = [] if key is None or settings.output is not None else [f"output {key!r} of the network is taken for its logits"]
-    coarser = task == "segmentation" and isinstance(logits, Tensor) and is_coarser(logits, shape[1:])
+    coarser = task == "segmentation" and isinstance(logits, Tensor) and is_coarser(logits, grid)
     if coarser:
-        notes.append(f"logits of {list(logits.shape[2:])} are brought to the image's {list(shape[1:])} linearly")
-    if key is not None or coarser:
-        network = Answer(network, key, to_grid=coarser)
-    fits = isinstance(logits, Tensor) and (logits.ndim == 2 if task == "classification" else coarser or logits.shape[2:] == shape[1:])
+        notes.append(f"logits of {list(logits.shape[2:])} are brought to the image's {list(grid)} linearly")
+    fits = isinstance(logits, Tensor) and (logits.ndim == 2 if task == "classification" else coarser or logits.shape[2:] == grid)
     if not fits:
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        form = f"(n, K) for an image of shape {list(shape)}" if task == "classification" else f"(n, K, {', '.join(map(str, shape[1:]))})"
+        form = f"(n, K) for an image of shape {list(shape)}" if task == "classification" else f"(n, K, {', '.join(map(str, grid))})"
         raise SpecError(f"victim: the network answers {got}; task {task} needs logits {form}")
-    return network, int(logits.shape[1]), notes
+    if settings.head == "binary" and logits.shape[1] != 1:
+        raise SpecError(f"victim.head=binary is for networks of one value, and this one answers {logits.shape[1]}: take softmax or sigmoid")
+    plain = key is None and not coarser
+    return (lambda one: one) if plain else (lambda one: Answer(one, key, to_grid=coarser)), int(logits.shape[1]), notes
+
+
+def _network_input(settings: VictimSettings, images: Tensor) -> Tensor:
+    """What of images (n, C, *spatial) the network sees at once."""
+    inputs: Tensor = normalization(settings).to(images.device)(images)
+    if settings.slicewise:
+        inputs = inputs.movedim(2, 1).flatten(0, 1)[:1]
+    return inputs if settings.window is None else inputs.new_zeros(1, inputs.shape[1], *settings.window)
 
 
 def try_shape(victim: Victim, settings: VictimSettings, stored: tuple[int, ...], device: torch.device) -> None:
     """Whether a victim takes images of another shape, (C, *spatial), than it was loaded for.  Raises SpecError where it does not."""
-    _tried(victim.attacked.module, settings, stored, device)
+    _tried(victim.attacked.module, settings, _piece(settings, stored), device)
 
 
-def _tried(module: nn.Module, settings: VictimSettings, stored: tuple[int, ...], device: torch.device) -> tuple[tuple[int, ...], Any]:
-    """Shape and outputs of an empty image, or of a window's worth of it, which tells the classes of a whole volume."""
-    shape = stored if settings.window is None else (stored[0], *settings.window)
-    if len(shape) != len(stored):
-        raise SpecError(f"victim.window={list(shape[1:])} has {len(shape) - 1} lengths for images of {len(stored) - 1} axes")
+def _piece(settings: VictimSettings, stored: tuple[int, ...]) -> tuple[int, ...]:
+    """What of a stored image is tried: see `Normalized.piece`."""
+    try:
+        return deployed([nn.Identity()], settings).piece(stored)
+    except ValueError as error:
+        raise SpecError(f"victim.{error}") from None
+
+
+def _tried(module: Callable[[Tensor], Any], settings: VictimSettings, shape: tuple[int, ...], device: torch.device) -> Any:
+    """What an empty image of a shape is answered."""
     try:
         with torch.no_grad():
-            return shape, module(torch.zeros(1, *shape, device=device))
+            return module(torch.zeros(1, *shape, device=device))
     except Exception as error:  # whatever the network raises, the user learns that image and network do not fit
-        means = settings.normalize.mean
+        normalize = settings.normalize
+        means = normalize.mean if isinstance(normalize, NormalizeSettings) else None
         odd = f" (victim.normalize has {len(means)} means for {shape[0]} channels)" if means and len(means) != shape[0] else ""
         raise SpecError(
-            f"victim: the network does not take an image of shape {list(shape)} (channels first){odd}: "
-            f"{first_line(error)}"
+            f"victim: the network does not take an image of shape {list(shape)} (channels first){odd}: {first_line(error)}"
         ) from None

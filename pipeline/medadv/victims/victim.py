@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medadv.attacks.objective import Objective
+from medadv.common.record import Json
 from medadv.datasets.labels import Label, Prediction
 from medadv.scoring.success import SuccessRule
 
@@ -84,6 +85,19 @@ class Identity:
     weights_sha256: str
     program_sha256: str | None
     parameters: int
+    """Of one member."""
+    members: tuple[str, ...] = ()
+    """SHA-256 of the weights of every member, the first included; empty where there is one."""
+
+    def facts(self) -> dict[str, Json]:
+        """As plans and manifests hold it; members where there are several."""
+        members = {"members": [{"weights_sha256": each} for each in self.members]} if self.members else {}
+        return {
+            "weights_sha256": self.weights_sha256,
+            "program_sha256": self.program_sha256,
+            "parameters": self.parameters,
+            **members,
+        }
 
 
 @dataclass(frozen=True)

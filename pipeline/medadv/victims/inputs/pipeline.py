@@ -1,15 +1,25 @@
-"""How do stored units become the network's input? Normalisation and sliding windows, as the spec says."""
+"""How does a spec's input pipeline become modules? Normalisation or steps, windows and what else lies around the network."""
+
+from collections.abc import Sequence
 
 from torch import nn
 
 from medadv.common.errors import SpecError
+from medadv.spec.normalize import CropStep, NormalizeSettings
 from medadv.spec.victim import VictimSettings
+from medadv.victims.inputs.around import Members
+from medadv.victims.inputs.deployed import Logits, Mirrored, Slicewise
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.sliding import SlidingWindow
+from medadv.victims.inputs.steps import input_steps
 from medadv_transforms.normalize import Normalize, Window
 
 
 def normalization(settings: VictimSettings) -> nn.Module:
+    """From stored units to the network's input."""
     normalize = settings.normalize
+    if not isinstance(normalize, NormalizeSettings):
+        return input_steps(normalize)
     if normalize.window is not None:
         return Window(*normalize.window)
     assert normalize.mean is not None
@@ -18,12 +28,37 @@ def normalization(settings: VictimSettings) -> nn.Module:
 
 
 def refuse_windows(settings: VictimSettings, task: str) -> None:
-    """Raise SpecError where windows are asked for and there is nothing to stitch."""
-    if settings.window is not None and task != "segmentation":
+    """Raise SpecError where windows, mirrored passes, slices or boxes around the image are asked for and there is nothing to stitch."""
+    if task == "segmentation":
+        return
+    if settings.window is not None:
         raise SpecError(f"victim.window: sliding windows stitch voxel-wise answers; task {task} takes whole images, leave it out")
+    if settings.slicewise or settings.mirror:
+        raise SpecError(f"victim.{'slicewise' if settings.slicewise else 'mirror'} is for voxel-wise answers; task {task} has none")
+    if not isinstance(settings.normalize, NormalizeSettings) and any(isinstance(step, CropStep) for step in settings.normalize):
+        raise SpecError(f"victim.normalize: crop is for voxel-wise answers; task {task} has none")
 
 
-def windowed(network: nn.Module, settings: VictimSettings) -> nn.Module:
-    if settings.window is None:
-        return network
-    return SlidingWindow(network, settings.window, settings.overlap, settings.window_mode, settings.window_batch)
+def deployed(networks: Sequence[nn.Module], settings: VictimSettings) -> Normalized:
+    """All members as the victim's one module, with everything that the spec lays around them."""
+    around = [_around(network, settings) for network in networks]
+    network = around[0] if len(around) == 1 else Members(around)
+    binary = settings.head == "binary"
+    ending = Logits(settings.activation, binary=binary) if binary or settings.activation != "none" else None
+    return Normalized(normalization(settings), network, ending, settings.head)
+
+
+def _around(network: nn.Module, settings: VictimSettings) -> nn.Module:
+    if settings.mirror:
+        network = Mirrored(network, settings.mirror)
+    if settings.window is not None:
+        network = SlidingWindow(
+            network,
+            settings.window,
+            settings.overlap,
+            settings.window_mode,
+            settings.window_batch,
+            settings.window_padding,
+            settings.window_places,
+        )
+    return Slicewise(network, settings.window_batch) if settings.slicewise else network

@@ -1,35 +1,53 @@
 """Sliding-window inference with an exact gradient whose memory does not grow with the volume.
 
 Forward stitches the windows' logits without a graph. Backward replays each batch of windows with its share of the incoming gradient and
-adds up what reaches the input. Windows, overlap, blending and padding are those of MONAI's `sliding_window_inference`.
+adds up what reaches the input. Windows, overlap, blending and padding are those of MONAI's `sliding_window_inference`, or of nnU-Net.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
+
+from medadv.victims.inputs.around import Around
 
 Place = tuple[slice, ...]
 """Where a window lies: one slice per spatial axis."""
 SIGMA_SCALE = 0.125
-"""Width of MONAI's Gaussian blending, as a share of the window."""
+"""Width of the Gaussian blending, as a share of the window; MONAI's and nnU-Net's."""
+NNUNET_PEAK = 10.0
+"""nnU-Net's greatest blending weight."""
 
 
-class SlidingWindow(nn.Module):
+class SlidingWindow(Around):
     """A network that answers whole images through overlapping windows.
 
     forward: (n, C, *spatial) to logits (n, K, *spatial); the network itself sees (up to `batch` windows, C, *window).
-    Smaller images are padded with zeros, as MONAI does, after the victim's normalisation.
+    Smaller images are padded on both sides, after the victim's normalisation: `constant` with zeros, `replicate` with their edge.  rule:
+    whose places and whose Gaussian, `monai` or `nnunet`.
     """
 
-    def __init__(self, network: nn.Module, window: Sequence[int], overlap: float, mode: str, batch: int) -> None:
-        super().__init__()
-        self.network = network
+    def __init__(
+        self,
+        network: nn.Module,
+        window: Sequence[int],
+        overlap: float,
+        mode: str,
+        batch: int,
+        padding: str = "constant",
+        rule: str = "monai",
+    ) -> None:
+        super().__init__(network)
         self.window, self.overlap, self.mode, self.batch = tuple(window), overlap, mode, batch
+        self.padding, self.rule = padding, rule
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != len(self.window) + 2:
@@ -37,13 +55,17 @@ class SlidingWindow(nn.Module):
         sides = [max(0, window - length) for window, length in zip(self.window, images.shape[2:], strict=True)]
         before = [side // 2 for side in sides]
         padding = [p for side, first in zip(reversed(sides), reversed(before), strict=True) for p in (first, side - first)]
-        stitched = _Stitched.apply(functional.pad(images, padding) if any(padding) else images, self)
+        stitched = _Stitched.apply(functional.pad(images, padding, self.padding) if any(padding) else images, self)
         for axis, (first, length) in enumerate(zip(before, images.shape[2:], strict=True)):
             stitched = stitched.narrow(2 + axis, first, length)
         return stitched
 
     def places(self, spatial: Sequence[int]) -> list[Place]:
         """Where the windows lie on a grid of at least the window's size."""
+        if self.rule == "nnunet":
+            starts = [even_starts(length, window, 1 - self.overlap) for length, window in zip(spatial, self.window, strict=True)]
+            corners = product(*starts)
+            return [tuple(slice(at, at + window) for at, window in zip(corner, self.window, strict=True)) for corner in corners]
         step = [
             window if window == length else max(1, int(window * (1 - self.overlap)))
             for window, length in zip(self.window, spatial, strict=True)
@@ -52,11 +74,28 @@ class SlidingWindow(nn.Module):
 
     def importance(self, like: Tensor) -> Tensor:
         """Blending weight of each voxel of a window, (*window), of the type and on the device of `like`; shared, never written to."""
-        return _importance(self.window, self.mode, like.device, like.dtype)
+        return _importance(self.window, self.mode, self.rule, like.device, like.dtype)
+
+
+def even_starts(length: int, window: int, step: float) -> list[int]:
+    """Where nnU-Net's windows start along an axis: as few as come no further apart than `step` windows, evenly spread from end to end."""
+    count = math.ceil((length - window) / (window * step)) + 1
+    apart = (length - window) / (count - 1) if count > 1 else 0
+    # numpy's rounding, to even, as nnU-Net's.
+    return [int(np.round(apart * index)) for index in range(count)]
 
 
 @lru_cache(maxsize=8)
-def _importance(window: tuple[int, ...], mode: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _importance(window: tuple[int, ...], mode: str, rule: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    if rule == "nnunet" and mode == "gaussian":
+        peak = np.zeros(window)
+        peak[tuple(length // 2 for length in window)] = 1
+        blurred = torch.from_numpy(gaussian_filter(peak, [length * SIGMA_SCALE for length in window], mode="constant"))
+        blurred *= NNUNET_PEAK / blurred.max()
+        # Its half precision, in which nnU-Net keeps the weights, makes the corners 0; they take the least weight there is.
+        blurred = blurred.half()
+        blurred[blurred == 0] = blurred[blurred > 0].min()
+        return blurred.to(device, dtype)
     # MONAI reads the least weight back: on the host, and once, nobody waits for it. What inference mode makes, no gradient could use later.
     with torch.inference_mode(False):
         return torch.as_tensor(compute_importance_map(window, mode=mode, sigma_scale=SIGMA_SCALE, dtype=dtype)).to(device)

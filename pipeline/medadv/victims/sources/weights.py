@@ -23,9 +23,8 @@ class Weights:
     note: str | None
 
 
-def load_weights(network: nn.Module, settings: VictimSettings, base: Path) -> Weights:
-    """Load `settings.weights` into the network. Raises SpecError where the file is none, or does not fit."""
-    path = base / str(settings.weights)
+def load_weights(network: nn.Module, settings: VictimSettings, path: Path) -> Weights:
+    """Load a file into the network. Raises SpecError where it is none, or does not fit."""
     if not path.is_file():
         raise SpecError(f"victim.weights: no such file {path}")
     try:

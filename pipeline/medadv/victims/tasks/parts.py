@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from medadv.victims.inputs.sliding import SlidingWindow
+from medadv.victims.inputs.around import networks
+from medadv.victims.inputs.normalized import Normalized
 
 
 class ModelParts:
@@ -19,14 +20,12 @@ class ModelParts:
         return replace(self, module=module)  # type: ignore[type-var]
 
     def heavy_parts(self) -> list[nn.Module]:
-        """The network without normalisation and windows."""
-        network = self._network()
-        return [network.network if isinstance(network, SlidingWindow) else network]
+        """The networks, one a member, without normalisation, windows and what else lies around them."""
+        return networks(self._network())
 
     def network_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """(C, *spatial) of a window, or of the whole image."""
-        network = self._network()
-        return (shape[0], *network.window) if isinstance(network, SlidingWindow) else tuple(shape)
+        """(C, *spatial) of the least image that fills a window, or of the whole image."""
+        return self.module.piece(shape) if isinstance(self.module, Normalized) else tuple(shape)
 
     def tensors(self, outputs: Any) -> Iterator[Tensor]:
         """The outputs, which are logits."""

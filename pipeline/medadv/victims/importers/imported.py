@@ -1,0 +1,20 @@
+"""What does an importer find out? The victim in a spec's plain settings, and what its model expects of the data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from medadv.common.record import Json
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Settings as a run spec would write them, each a default for what the spec leaves out.
+
+    victim: of `VictimSettings`, the weights as absolute paths.  data: task, classes, label_map, modality, as far as the model tells.
+    preprocess: spacing, orientation, `as`, size.  notes: a line each on what was understood, dropped, or differs from the model's own tool.
+    """
+
+    victim: Mapping[str, Json]
+    data: Mapping[str, Json] = field(default_factory=dict)
+    preprocess: Mapping[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,70 @@
+"""Which importer does a spec ask for? A run spec whose victim names a folder of another tool becomes one of plain settings."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medadv.common.errors import SpecError
+from medadv.common.record import Json
+from medadv.spec.reading import load_spec
+from medadv.spec.run_spec import RunSpec
+from medadv.victims.importers.imported import Imported
+
+VICTIMS = ("victim", "second_victim")
+Import = Callable[[Path, Mapping[str, Json], bool], Imported]
+"""From the folder, the importer's own settings, and whether foreign code may run."""
+IMPORTERS: dict[str, tuple[Import, tuple[str, ...]]] = {}
+"""By the key that names the folder: the importer, and the keys of its own settings."""
+
+
+def read_spec(path: Path, overrides: Sequence[str] = (), trust_code: bool = False) -> tuple[RunSpec, list[str]]:
+    """A run spec with its victims in plain settings, and what was understood, a line each.
+
+    Raises SpecError for a wrong spec, and for a folder that is none of the tool's or cannot be expressed, saying what.
+    """
+    notes: list[str] = []
+
+    def plain(data: dict[str, Any]) -> dict[str, Any]:
+        for key in VICTIMS:
+            data = _with_import(data, key, path.resolve().parent, trust_code, notes)
+        return data
+
+    return load_spec(path, list(overrides), plain), notes
+
+
+def _with_import(data: dict[str, Any], key: str, base: Path, trust_code: bool, notes: list[str]) -> dict[str, Any]:
+    """The spec with one victim's folder replaced by what it holds. What the spec says itself wins."""
+    given = data.get(key)
+    if not isinstance(given, dict) or not (asked := [kind for kind in IMPORTERS if kind in given]):
+        return data
+    if len(asked) > 1:
+        raise SpecError(f"{key}: {' and '.join(asked)} are two models; name one")
+    importer, own = IMPORTERS[asked[0]]
+    folder = given[asked[0]]
+    if not isinstance(folder, str) or not folder:
+        raise SpecError(f"{key}.{asked[0]} names a folder, relative to the spec")
+    if not (base / folder).is_dir():
+        raise SpecError(f"{key}.{asked[0]}: no such folder {base / folder}")
+    try:
+        found = importer(base / folder, {name: given[name] for name in own if name in given}, trust_code)
+    except SpecError as error:
+        raise SpecError(f"{key}.{asked[0]}: {error}") from None
+    notes += [f"{key}: {note}" for note in found.notes]
+    rest = {name: value for name, value in given.items() if name not in (asked[0], *own)}
+    changed = {**data, key: {**_beside(found.victim, base, absolute=Path(folder).is_absolute()), **rest}}
+    if key == "victim":
+        for section, defaults in (("data", found.data), ("preprocess", found.preprocess)):
+            if isinstance(changed.get(section, {}), dict) and defaults:
+                changed[section] = {**defaults, **changed.get(section, {})}
+    return changed
+
+
+def _beside(victim: Mapping[str, Json], base: Path, *, absolute: bool) -> dict[str, Json]:
+    """Paths of weights relative to the spec, where the folder was: a spec and its models may move together."""
+    weights = victim.get("weights")
+    if absolute or weights is None:
+        return dict(victim)
+    files = [weights] if isinstance(weights, str) else list(weights)  # type: ignore[arg-type]
+    relative: list[Json] = [os.path.relpath(str(file), base) for file in files]
+    return {**victim, "weights": relative[0] if isinstance(weights, str) else relative}
