@@ -150,7 +150,7 @@ def test_dense_divergence(kind: str) -> None:
 def test_pseudo_targets_of_two_stages_are_the_confident_answers() -> None:
     victim, images = victim_of("faster_rcnn"), pictures(1)
     normalized = victim.forward(images)
-    (pseudo,) = victim._pseudo_targets(normalized)
+    (pseudo,) = victim._pseudo_targets(normalized.images)
     answer = victim.confident(victim.predict(images)[0])
     assert len(answer.boxes), "a victim that answers nothing would hide a wrong pseudo-target"
     assert np.allclose(pseudo["boxes"].detach(), answer.boxes)

@@ -168,4 +168,5 @@ class CropNonzero(Move):
 
 
 def _axes(boxes: Tensor, order: Sequence[int]) -> Tensor:
-    return boxes.reshape(len(boxes), 2, -1)[:, :, list(order)].reshape(boxes.shape)
+    # Not -1: of no boxes nobody could tell.
+    return boxes.reshape(len(boxes), 2, len(order))[:, :, list(order)].reshape(boxes.shape)

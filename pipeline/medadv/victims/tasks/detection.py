@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.inputs.steps import InputSteps
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
 from medadv.victims.tasks.parts import ModelParts
 
@@ -34,7 +35,17 @@ class Dense:
     anchors: list[Tensor]
     per_level: list[int]
     scale: tuple[float, ...]
-    """Factors from stored pixels to the detector's own input, along the axes of its boxes."""
+    """Factors from the pixels of what it was given to the detector's own input, along the axes of its boxes."""
+    stored: tuple[int, ...]
+    """Lengths of the stored images along the tensor's axes."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Normalised images of a detector of two stages, whose losses need the truth to run.  stored: as for `Dense`."""
+
+    images: Tensor
+    stored: tuple[int, ...]
 
 
 def reversed_axes(boxes: Tensor) -> Tensor:
@@ -83,7 +94,7 @@ class Detector(ModelParts):
         if isinstance(outputs, Dense):
             yield from outputs.head.values()
         else:
-            yield outputs
+            yield outputs.images
 
     def as_label(self, raw: Any) -> Label:
         """Boxes whose classes the detector knows."""
@@ -98,20 +109,48 @@ class Detector(ModelParts):
         return Boxes(sure.boxes, sure.classes)
 
     def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
-        """torchvision's list of {boxes, labels}."""
+        """torchvision's list of {boxes, labels}; boxes in stored pixels where the victim's steps move them, since these need the image."""
         found_labels: list[dict[str, Tensor]] = []
         for label in labels:
             assert isinstance(label, Boxes)
             boxes = torch.from_numpy(label.boxes.copy()).to(device)
-            boxes = reversed_axes(boxes) if self.reverse else boxes
+            boxes = reversed_axes(boxes) if self.reverse and self.steps is None else boxes
             found_labels.append({"boxes": boxes, "labels": torch.from_numpy(label.classes.copy()).to(device)})
         return found_labels
 
+    @property
+    def steps(self) -> InputSteps | None:
+        """The steps between stored images and what the detector is given, where they are a list."""
+        normalize = self.module.normalize
+        return normalize if isinstance(normalize, InputSteps) else None
+
+    @property
+    def tensor_axes(self) -> bool:
+        """Whether the detector's boxes count axes as its image tensors do; torchvision's count them the other way round."""
+        return False
+
+    def moved(self, target: dict[str, Tensor], stored: tuple[int, ...]) -> dict[str, Tensor]:
+        """A target as the detector takes it.  stored: lengths of the stored image along the tensor's axes."""
+        if self.steps is None:
+            return target
+        boxes = self.steps.boxes_there(self._as_tensor(target["boxes"]), stored)
+        return {**target, "boxes": boxes if self.tensor_axes else reversed_axes(boxes)}
+
+    def home(self, boxes: Tensor, stored: tuple[int, ...]) -> Tensor:
+        """The detector's boxes in stored pixels, x first."""
+        if self.steps is None:
+            return reversed_axes(boxes) if self.reverse else boxes
+        return self._as_tensor(self.steps.boxes_home(boxes if self.tensor_axes else reversed_axes(boxes), stored))
+
+    def _as_tensor(self, boxes: Tensor) -> Tensor:
+        """From x first to the order of the stored tensor's axes, and back."""
+        return boxes if self.reverse != self.tensor_axes else reversed_axes(boxes)
+
     def forward(self, images: Tensor) -> Any:
         """Dense outputs of a one-stage detector; for others the normalised images, since their losses need the truth to run."""
-        normalized = self.module.normalize(images)
+        normalized, stored = self.module.normalize(images), tuple(images.shape[2:])
         if not self.one_stage:
-            return normalized
+            return Ready(normalized, stored)
         network = self.network
         batch, _ = network.transform(list(normalized), None)
         features = network.backbone(batch.tensors)
@@ -121,29 +160,31 @@ class Detector(ModelParts):
             head=network.head(maps),
             anchors=network.anchor_generator(batch, maps),
             per_level=[m.shape[2] * m.shape[3] for m in maps],
-            scale=(width / images.shape[-1], height / images.shape[-2]),
+            scale=(width / normalized.shape[-1], height / normalized.shape[-2]),
+            stored=stored,
         )
 
     def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
         """By samples."""
-        if isinstance(outputs, Tensor):
-            return outputs[:n], outputs[n:]
+        if isinstance(outputs, Ready):
+            return replace(outputs, images=outputs.images[:n]), replace(outputs, images=outputs.images[n:])
 
         def part(s: slice) -> Dense:
-            return Dense({k: v[s] for k, v in outputs.head.items()}, outputs.anchors[s], outputs.per_level, outputs.scale)
+            return replace(outputs, head={k: v[s] for k, v in outputs.head.items()}, anchors=outputs.anchors[s])
 
         return part(slice(None, n)), part(slice(n, None))
 
     def reference(self, outputs: Any) -> Any:
         """Detached outputs."""
-        if isinstance(outputs, Tensor):
-            return outputs.detach()
-        return Dense({k: v.detach() for k, v in outputs.head.items()}, outputs.anchors, outputs.per_level, outputs.scale)
+        if isinstance(outputs, Ready):
+            return replace(outputs, images=outputs.images.detach())
+        return replace(outputs, head={k: v.detach() for k, v in outputs.head.items()})
 
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
-        if isinstance(outputs, Tensor):
-            return torch.stack([self._losses(image, target) for image, target in zip(outputs, targets, strict=True)])
+        targets = [self.moved(target, outputs.stored) for target in targets]
+        if isinstance(outputs, Ready):
+            return torch.stack([self._losses(image, target) for image, target in zip(outputs.images, targets, strict=True)])
         scale = outputs.anchors[0].new_tensor([*outputs.scale, *outputs.scale])
         losses = []
         for index, target in enumerate(targets):
@@ -157,9 +198,9 @@ class Detector(ModelParts):
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """One stage: KL of the dense class scores, plus smooth L1 of the box deltas weighted by the smoothed example's class score, both
         per expected detection. Two stages: the detector's losses of the example against the smoothed example's detections."""
-        if isinstance(smoothed, Tensor):
-            pseudo = self._pseudo_targets(smoothed.detach())
-            return torch.stack([self._losses(image, target) for image, target in zip(example, pseudo, strict=True)])
+        if isinstance(smoothed, Ready):
+            pseudo = self._pseudo_targets(smoothed.images.detach())
+            return torch.stack([self._losses(image, target) for image, target in zip(example.images, pseudo, strict=True)])
         p_logits, q_logits = smoothed.head["cls_logits"], example.head["cls_logits"]
         weight = p_logits.detach().sigmoid().amax(-1)
         expected = weight.sum(1).clamp(min=1)
@@ -172,7 +213,7 @@ class Detector(ModelParts):
         """Boxes in stored pixels, all that the detector's own score threshold and suppression leave."""
         with untouched(self.module), torch.no_grad():
             answers = self.network(list(self.module.normalize(images)))
-        boxes = [reversed_axes(a["boxes"]) if self.reverse else a["boxes"] for a in answers]
+        boxes = [self.home(answer["boxes"], tuple(images.shape[2:])) for answer in answers]
         return [Prediction(Boxes.of(b.cpu(), a["labels"].cpu(), a["scores"].cpu())) for a, b in zip(answers, boxes, strict=True)]
 
     def score(self, prediction: Prediction, label: Label) -> float:

@@ -17,7 +17,7 @@ from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.spec.attack import AttackSettings
-from medadv.victims.tasks.detection import Dense, Detector, reversed_axes
+from medadv.victims.tasks.detection import Dense, Detector
 
 
 def by_anchor(maps: Sequence[Tensor], each: int) -> Tensor:
@@ -44,6 +44,11 @@ class MonaiDetector(Detector):
         """Always."""
         return True
 
+    @property
+    def tensor_axes(self) -> bool:
+        """Always."""
+        return True
+
     def heavy_parts(self) -> list[nn.Module]:
         """The network that the detector wraps."""
         return [self.network.network]
@@ -64,12 +69,13 @@ class MonaiDetector(Detector):
             anchors=[anchors_of(network.anchor_generator, batch, classes)] * len(batch),
             per_level=[m.shape[2:].numel() for m in classes],
             scale=(1.0,) * network.spatial_dims,
+            stored=tuple(images.shape[2:]),
         )
 
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
         network, losses = self.network, []
-        for index, target in enumerate(targets):
+        for index, target in enumerate(self.moved(target, outputs.stored) for target in targets):
             head = {
                 network.cls_key: outputs.head["cls_logits"][index : index + 1],
                 network.box_reg_key: outputs.head["bbox_regression"][index : index + 1],
@@ -90,8 +96,7 @@ class MonaiDetector(Detector):
         network.anchors, network.previous_image_shape = None, None
         predictions = []
         for answer in answers:
-            boxes = answer[network.target_box_key].cpu()
-            boxes = reversed_axes(boxes) if self.reverse else boxes
+            boxes = self.home(answer[network.target_box_key].cpu(), tuple(images.shape[2:]))
             classes = answer[network.target_label_key].cpu() + 1
             predictions.append(Prediction(Boxes.of(boxes, classes, answer[network.pred_score_key].cpu(), network.spatial_dims)))
         return predictions
