@@ -14,6 +14,8 @@ from medadv.batches.batch import Batch
 from medadv.common.record import plain
 from medadv.corpus.manifest import Rung
 from medadv.evidence.attack_strength import MAX_SAMPLES, sanity
+from medadv.victims.inputs.deployed import Logits
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.classification import Classifier
 
 
@@ -77,6 +79,16 @@ def test_masked_gradients_are_named() -> None:
     assert result.zero_gradients == 1
     assert any("exactly zero" in text for text in result.warnings)
     assert any("fails on some samples" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize(("sharpness", "certain"), [(0.02, False), (50.0, True)])
+def test_probabilities_of_0_and_1_are_counted_and_named(sharpness: float, certain: bool) -> None:
+    """A softmax of logits some thousand apart is 1 and 0 in single precision: nothing to climb."""
+    network = nn.Sequential(linear(sharpness).module, nn.Softmax(1))
+    result = run(Classifier(Normalized(nn.Identity(), network, Logits("softmax", binary=False)), "softmax", 2))
+    assert result.clamped == (1.0 if certain else 0.0)
+    assert any("probabilities are exactly 0 or 1" in text for text in result.warnings) == certain
+    assert "clamped" not in plain(run(linear()))
 
 
 def test_limits() -> None:

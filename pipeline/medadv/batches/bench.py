@@ -13,6 +13,7 @@ from medadv.batches.batch import Batch
 from medadv.batches.judging import successes
 from medadv.datasets.labels import Array, Prediction
 from medadv.spec.attack import AttackSettings
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.victim import TaskModel, Victim
 
 
@@ -76,6 +77,15 @@ class AttackBench:
             zeros += int(((gradient == 0) & free).sum())
             movable += int(free.sum())
         return zeros / max(1, movable)
+
+    def clamped(self) -> float | None:
+        """Share of the outputs that are probabilities of 0 or 1, on the clean images; None where the victim answers logits."""
+        module = self.victim.scored.module
+        if not isinstance(module, Normalized) or module.ending is None or module.ending.activation == "none":
+            return None
+        with untouched(module), torch.no_grad():
+            shares = [float(module.ending.clamped(module.answers(part.images))) * len(part) for part in self.batch.cut(self.batch_size)]
+        return sum(shares) / len(self.batch)
 
     def _predict(self, images: Tensor, judge: TaskModel) -> list[Prediction]:
         return [answer for part in images.split(self.batch_size) for answer in judge.predict(part)]

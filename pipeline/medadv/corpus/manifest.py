@@ -111,6 +111,7 @@ class SanityReport(Open):
     noise: Against | None = None
     transfer: Against | None = None
     zero_gradients: float | None = None
+    clamped: float | None = Field(None, description="share of the victim's probabilities that are 0 or 1, where no gradient passes")
     worst_case: WorstCase | None = None
 
 

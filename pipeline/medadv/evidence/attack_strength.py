@@ -28,6 +28,7 @@ SLACK = 0.1
 SLACK_SAMPLES = 2.5
 """Differences in success below `SLACK`, or below this many samples, say nothing on so few."""
 ZERO_SHARE = 0.5
+CLAMPED_SHARE = 0.1
 
 
 def sanity(
@@ -97,6 +98,7 @@ def sanity(
         noise=Against(success=bench.success(bench.noise(settings.epsilon)), white_box=white),
         transfer=None if second is None else Against(success=bench.success(found[name], second), white_box=white),
         zero_gradients=bench.zero_gradients(settings),
+        **({} if (clamped := bench.clamped()) is None else {"clamped": clamped}),
         worst_case=WorstCase(success=bench.worst(list(found.values())), attacks=list(found)),
     )
     return report.model_copy(update={"warnings": warnings_of(report)})
@@ -142,4 +144,9 @@ def warnings_of(found: SanityReport) -> list[str]:
         texts.append("The second model is fooled more often than the victim: its gradients may be masked.")
     if (zero := found.zero_gradients) is not None and zero > ZERO_SHARE:
         texts.append(f"{zero:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
+    if found.clamped is not None and found.clamped > CLAMPED_SHARE:
+        texts.append(
+            f"{found.clamped:.0%} of the victim's probabilities are exactly 0 or 1, where no gradient passes: attack its logits, if they "
+            "can be had."
+        )
     return texts

@@ -68,6 +68,7 @@ CHECKS: dict[str, tuple[str, str, Callable[[Any, str], str]]] = {
         lambda value, unit: f"{value['success']:.0%}; the attacked one: {value['white_box']:.0%}",
     ),
     "zero_gradients": ("gradients that are exactly 0", "few", lambda value, unit: f"{value:.1%}"),
+    "clamped": ("probabilities of 0 or 1, where no gradient passes", "few", lambda value, unit: f"{value:.1%}"),
     "worst_case": (
         "success of the best attack for each sample",
         "no less than any attack alone",
