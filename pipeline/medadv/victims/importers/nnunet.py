@@ -4,15 +4,16 @@ Everything here follows nnU-Net's own prediction from files: reader, axes, crop,
 does besides, or in another way, is refused by name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from medadv.common.errors import SpecError
+from medadv.common.record import Json
 from medadv.victims.importers.imported import Imported
-from medadv.victims.importers.nnunet_folder import Fold, Member, fold_folders, model_folder, read_member
+from medadv.victims.importers.nnunet_folder import ALL, Fold, Member, fold_folders, model_folder, read_member
 from medadv.victims.importers.nnunet_labels import Answers, answers
 from medadv.victims.importers.nnunet_plans import Architecture, Configuration, Dataset, Plans, configuration, read
 from medadv.victims.sources.dynamic_networks import NETWORKS, PARTS
@@ -26,6 +27,17 @@ VOLUMES: dict[str, str | None] = {"SimpleITKIO": None, "NibabelIO": None, "Nibab
 PICTURES = "NaturalImage2DIO"
 STEP = 0.5
 """`tile_step_size` of nnU-Net's prediction: neighbouring tiles share half."""
+
+
+def nnunet_victim(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Imported:
+    """`import_nnunet` with the keys beside `victim.nnunet` in a spec.  Nothing in such a folder is run, whatever is trusted."""
+    fold, name, checkpoint = own.get("fold"), own.get("configuration"), own.get("checkpoint", "final")
+    folds = fold if isinstance(fold, list) else [fold]
+    if not folds or not all(isinstance(each, int | str | None) and not isinstance(each, bool) for each in folds):
+        raise SpecError(f"fold={fold!r} is a number, a list of numbers, or {ALL!r}")
+    if not isinstance(name, str | None) or not isinstance(checkpoint, str):
+        raise SpecError(f"configuration={name!r} and checkpoint={checkpoint!r} are names, such as 3d_fullres and final")
+    return import_nnunet(folder, None if fold is None else [each for each in folds if isinstance(each, int | str)], name, checkpoint)
 
 
 def import_nnunet(
@@ -81,14 +93,14 @@ def _planned(plans: Plans, members: Sequence[Member], asked: str | None, model: 
     for member in members:
         if member.configuration != first.configuration:
             raise SpecError(
-                f"victim.nnunet: {member.file} was trained as {member.configuration!r}, {first.file} as {first.configuration!r}; "
+                f"{member.file} was trained as {member.configuration!r}, {first.file} as {first.configuration!r}; "
                 "folds of one victim share a configuration"
             )
     if asked is not None and asked != first.configuration:
-        raise SpecError(f"victim.configuration={asked!r}: {first.file} was trained as {first.configuration!r}")
+        raise SpecError(f"configuration={asked!r}: {first.file} was trained as {first.configuration!r}")
     file = model / "plans.json"
     planned = configuration(plans, first.configuration, file)
-    where = f"victim.nnunet: {file}: configuration {first.configuration!r}"
+    where = f"{file}: configuration {first.configuration!r}"
     if planned.previous_stage is not None:
         raise SpecError(
             f"{where} is the second stage of a cascade: its input is also the answer of {planned.previous_stage!r}, which medadv does not "
@@ -107,9 +119,9 @@ def _network(planned: Configuration, channels: int, heads: int) -> tuple[str, di
     assert architecture is not None
     name = architecture.network_class_name.rpartition(".")[2]
     if name not in NETWORKS:
-        raise SpecError(f"victim.nnunet: the plans' network {architecture.network_class_name!r} is none of {', '.join(NETWORKS)}")
+        raise SpecError(f"the plans' network {architecture.network_class_name!r} is none of {', '.join(NETWORKS)}")
     if unknown := [each for each in architecture.requires_import if each not in PARTS and architecture.arch_kwargs.get(each) is not None]:
-        raise SpecError(f"victim.nnunet: the plans' network takes a class as {unknown[0]!r}; medadv knows {', '.join(PARTS)}")
+        raise SpecError(f"the plans' network takes a class as {unknown[0]!r}; medadv knows {', '.join(PARTS)}")
     given = {key: value for key, value in architecture.arch_kwargs.items() if key != "deep_supervision"}
     return f"nnunet:{name}", {"input_channels": channels, "num_classes": heads, **given}
 
@@ -122,7 +134,7 @@ def _check_tensors(network: str, arguments: dict[str, Any], member: Member) -> N
         match(own, member.content, STATE)
     except ValueError as error:
         raise SpecError(
-            f"victim.nnunet: trainer {member.trainer!r} built another network than the plans say, or the plans are not those of "
+            f"trainer {member.trainer!r} built another network than the plans say, or the plans are not those of "
             f"{member.file}: tensors {error}"
         ) from None
 
@@ -131,17 +143,15 @@ def _order(plans: Plans, planned: Configuration, channels: int) -> tuple[list[in
     """Which spatial axis of a stored image is each axis of the network's input, and whether images are pictures.  Raises SpecError."""
     forward, reader = plans.transpose_forward, plans.image_reader_writer
     if sorted(forward) != [0, 1, 2]:
-        raise SpecError(f"victim.nnunet: transpose_forward={forward} is no order of three axes")
+        raise SpecError(f"transpose_forward={forward} is no order of three axes")
     if reader == PICTURES:
         if len(planned.patch_size) != 2 or forward[0] != 0:
-            raise SpecError(f"victim.nnunet: {reader} reads pictures, which take a 2d configuration with transpose_forward 0 first")
+            raise SpecError(f"{reader} reads pictures, which take a 2d configuration with transpose_forward 0 first")
         return [axis - 1 for axis in forward[1:]], True
     if reader not in VOLUMES:
-        raise SpecError(f"victim.nnunet: the plans' reader {reader!r} is none of {', '.join([*VOLUMES, PICTURES])}")
+        raise SpecError(f"the plans' reader {reader!r} is none of {', '.join([*VOLUMES, PICTURES])}")
     if channels != 1:
-        raise SpecError(
-            f"victim.nnunet: the network takes {channels} channels of a volume, which are as many files; medadv reads volumes of one"
-        )
+        raise SpecError(f"the network takes {channels} channels of a volume, which are as many files; medadv reads volumes of one")
     return [2 - axis for axis in forward], False
 
 
@@ -153,12 +163,10 @@ def _values(plans: Plans, planned: Configuration, channels: int) -> list[dict[st
     """Steps of the normalisation.  Raises SpecError."""
     schemes, masks = planned.normalization_schemes, planned.use_mask_for_norm
     if not len(schemes) == len(masks) == channels:
-        raise SpecError(
-            f"victim.nnunet: {channels} channels, but {len(schemes)} normalization_schemes and {len(masks)} values of use_mask_for_norm"
-        )
+        raise SpecError(f"{channels} channels, but {len(schemes)} normalization_schemes and {len(masks)} values of use_mask_for_norm")
     each = [_scheme(plans, str(channel), scheme, masked) for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True))]
     if any(other != each[0] for other in each):
-        raise SpecError(f"victim.nnunet: channels are normalised in different ways ({', '.join(schemes)}), which no step says")
+        raise SpecError(f"channels are normalised in different ways ({', '.join(schemes)}), which no step says")
     return each[0]
 
 
@@ -166,7 +174,7 @@ def _scheme(plans: Plans, channel: str, scheme: str, masked: bool) -> list[dict[
     if scheme == "CTNormalization":
         known = plans.intensities.get(channel)
         if known is None:
-            raise SpecError(f"victim.nnunet: CTNormalization needs foreground_intensity_properties_per_channel of channel {channel}")
+            raise SpecError(f"CTNormalization needs foreground_intensity_properties_per_channel of channel {channel}")
         return [
             {"clip": [known.percentile_00_5, known.percentile_99_5]},
             {"zscore": {"mean": [known.mean], "std": [max(known.std, 1e-8)]}},
@@ -180,7 +188,7 @@ def _scheme(plans: Plans, channel: str, scheme: str, masked: bool) -> list[dict[
     if scheme == "NoNormalization":
         return []
     raise SpecError(
-        f"victim.nnunet: normalisation {scheme!r} is none of CTNormalization, ZScoreNormalization, RescaleTo01Normalization, "
+        f"normalisation {scheme!r} is none of CTNormalization, ZScoreNormalization, RescaleTo01Normalization, "
         "RGBTo01Normalization and NoNormalization"
     )
 

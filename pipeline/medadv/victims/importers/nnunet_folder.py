@@ -28,7 +28,7 @@ class Member:
 def model_folder(folder: Path, configuration: str | None) -> Path:
     """The folder of one training: `folder` itself, or the one in it whose name ends with the configuration.  Raises SpecError."""
     if not folder.is_dir():
-        raise SpecError(f"victim.nnunet: no such folder {folder}")
+        raise SpecError(f"no such folder {folder}")
     if (folder / "plans.json").is_file():
         return folder
     held = sorted(each.parent for each in folder.glob("*/plans.json"))
@@ -37,18 +37,19 @@ def model_folder(folder: Path, configuration: str | None) -> Path:
         return found[0]
     names = ", ".join(each.name for each in held)
     if not held:
-        raise SpecError(f"victim.nnunet: {folder} is no folder of a trained model: it holds no plans.json, and no folder with one")
+        raise SpecError(f"{folder} is no folder of a trained model: it holds no plans.json, and no folder with one")
     if not found:
-        raise SpecError(f"victim.nnunet: nothing in {folder} was trained as configuration {configuration!r}; there are {names}")
-    raise SpecError(f"victim.nnunet: {folder} holds {len(held)} trained models ({names}); name the folder of one, or its configuration")
+        raise SpecError(f"nothing in {folder} was trained as configuration {configuration!r}; there are {names}")
+    raise SpecError(f"{folder} holds {len(held)} trained models ({names}); name the folder of one, or its configuration")
 
 
 def fold_folders(model: Path, fold: Fold | Sequence[Fold] | None, checkpoint: str) -> list[Path]:
     """The checkpoint of each fold that is asked for; of all numbered folds that have it where nothing is asked.  Raises SpecError."""
     name = f"checkpoint_{checkpoint}.pth" if checkpoint in NAMED else checkpoint
     if Path(name).name != name:
-        raise SpecError(f"victim.checkpoint={checkpoint!r} is neither {', '.join(NAMED)} nor the name of a file in the folds' folders")
-    held = sorted((each.parent.name.removeprefix("fold_") for each in model.glob(f"fold_*/{name}")), key=lambda each: (len(each), each))
+        raise SpecError(f"checkpoint={checkpoint!r} is neither {', '.join(NAMED)} nor the name of a file in the folds' folders")
+    places = [each for each in model.glob("fold_*") if (each / name).is_file()]
+    held = sorted((each.name.removeprefix("fold_") for each in places), key=lambda each: (len(each), each))
     if fold is None:
         wanted = [each for each in held if each != ALL] or held
     else:
@@ -57,9 +58,9 @@ def fold_folders(model: Path, fold: Fold | Sequence[Fold] | None, checkpoint: st
     if missing or not wanted:
         there = f"there are folds {', '.join(held)}" if held else "no fold has one"
         which = f"fold {missing[0]} has no {name}" if missing else f"there is no {name}"
-        raise SpecError(f"victim.nnunet: {which} in {model}; {there}")
+        raise SpecError(f"{which} in {model}; {there}")
     if len(set(wanted)) != len(wanted):
-        raise SpecError(f"victim.fold={wanted} names a fold twice")
+        raise SpecError(f"fold={wanted} names a fold twice")
     return [model / f"fold_{each}" / name for each in wanted]
 
 
@@ -77,6 +78,6 @@ def read_member(file: Path) -> Member:
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise SpecError(
-            f"victim.nnunet: {file} is no checkpoint of nnU-Net version 2: trainer_name, init_args or inference_allowed_mirroring_axes is "
+            f"{file} is no checkpoint of nnU-Net version 2: trainer_name, init_args or inference_allowed_mirroring_axes is "
             "missing or of another kind"
         ) from None

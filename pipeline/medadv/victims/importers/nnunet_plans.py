@@ -83,6 +83,8 @@ class Dataset(Open):
 
 def read(model: type[Record], file: Path) -> Record:
     """A file of a model folder as a record.  Raises SpecError."""
+    if not file.is_file():
+        raise SpecError(f"{file.parent} is no folder of a trained model: it holds no {file.name}")
     try:
         return parse(model, read_text(file))
     except (OSError, UnicodeDecodeError, RecordError) as error:

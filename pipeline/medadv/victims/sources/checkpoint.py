@@ -30,7 +30,7 @@ def read_checkpoint(path: Path) -> Any:
         with torch.serialization.safe_globals(NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" not in str(error):
+        if not any(refused in str(error) for refused in ("Unsupported global", "Can only build")):
             raise SpecError(f"victim.weights: {path} cannot be read as weights (it is no checkpoint, or damaged)") from None
         raise SpecError(
             f"victim.weights: {path} holds Python objects beside its tensors, such as a whole pickled module, and reading them would run "
