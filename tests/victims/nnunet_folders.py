@@ -1,6 +1,7 @@
 """Folders as nnU-Net leaves them after training, with random weights: for tests, and for scripts/check_nnunet.py."""
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,7 @@ class Training:
     def _checkpoint(self, seed: str) -> dict[str, Any]:
         """What nnU-Net's trainer saves: numbers of numpy, an optimiser and its arguments beside the weights."""
         with torch.random.fork_rng():
-            torch.manual_seed(int.from_bytes(f"{self.configuration}{seed}".encode()) % 2**32)
+            torch.manual_seed(zlib.crc32(f"{self.configuration} {seed}".encode()))
             name = self.network
             network = build_network(f"nnunet:{name}", {"input_channels": len(self.channels), "num_classes": self.heads, **self.arch})
         return {

@@ -25,6 +25,7 @@ FLAT = Training(configuration="2d", patch=(16, 32), spacing=(1.5, 1.0), mirror=(
 RESIDUAL = Training(network="ResidualEncoderUNet", labels=REGIONS, order=(1, 2, 3))
 PICTURES = replace(
     FLAT,
+    spacing=(1.0, 1.0),
     reader="NaturalImage2DIO",
     ending=".png",
     channels={"0": "R", "1": "G", "2": "B"},
@@ -261,6 +262,7 @@ REFUSED: dict[str, tuple[Training, str]] = {
     "network": (Training(), "network 'dynamic_network_architectures.architectures.primus.Primus' is none of PlainConvUNet"),
     "old network": (Training(old=True), "UNet_class_name 'MyUNet' is none of PlainConvUNet, ResidualEncoderUNet"),
     "classes elsewhere": (Training(), "takes a class as 'attention_op'"),
+    "pictures of other pixels": (replace(PICTURES, spacing=(1.5, 1.5)), "plans pictures of spacing [1.5, 1.5]"),
     "axes": (Training(plans={"transpose_forward": [0, 0, 2]}), "transpose_forward=[0, 0, 2] is no order of three axes"),
     "no background": (Training(dataset={"labels": {"organ": 1, "lesion": 2, "other": 3}}), "labels name no background"),
     "gaps": (Training(dataset={"labels": {"background": 0, "organ": 1, "lesion": 3}}), "not numbered 0, 1, 2"),

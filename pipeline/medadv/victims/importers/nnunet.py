@@ -147,6 +147,10 @@ def _order(plans: Plans, planned: Configuration, channels: int) -> tuple[list[in
     if reader == PICTURES:
         if len(planned.patch_size) != 2 or forward[0] != 0:
             raise SpecError(f"{reader} reads pictures, which take a 2d configuration with transpose_forward 0 first")
+        if any(length != 1 for length in planned.spacing):
+            raise SpecError(
+                f"the folder plans pictures of spacing {planned.spacing}, and {reader} reads them at 1: nnU-Net would resample each"
+            )
         return [axis - 1 for axis in forward[1:]], True
     if reader not in VOLUMES:
         raise SpecError(f"the plans' reader {reader!r} is none of {', '.join([*VOLUMES, PICTURES])}")
