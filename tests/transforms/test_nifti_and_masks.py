@@ -257,6 +257,14 @@ def test_resampling_is_what_simpleitk_makes_of_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(loaded.image.shape[1:]) * spacing, np.array([6, 8, 5]) * [0.8, 1.1, 2.5], atol=1.0)
 
 
+def test_an_axis_without_a_spacing_keeps_its_own(tmp_path: Path) -> None:
+    plain, loaded = image_on(tmp_path), image_on(tmp_path, spacing=(1.3, 0.7, None))
+    whole = image_on(tmp_path, spacing=(1.3, 0.7, 2.5))
+    assert loaded.image.shape[3] == plain.image.shape[3]
+    np.testing.assert_array_equal(loaded.image, whole.image)
+    np.testing.assert_array_equal(loaded.affine[:3, 2], plain.affine[:3, 2])
+
+
 def test_a_linear_ramp_survives_resampling_and_the_way_back(tmp_path: Path) -> None:
     x, y, z = np.meshgrid(np.arange(12), np.arange(10), np.arange(8), indexing="ij")
     ramp = (20 * x - 15 * y + 30 * z).astype(np.int16)

@@ -61,7 +61,7 @@ CHECKPOINTS: dict[str, tuple[Any, str | None]] = {
         "weights taken with the prefix 'model.', 1 tensors beside it left out",
     ),
     "wrapped twice": ({"state_dict": prefixed("net._orig_mod.")}, "weights taken with the prefix 'net._orig_mod.'"),
-    "of another name": ({"network_weights": STATE, "optimizer_state": {"m": torch.ones(3)}}, "weights taken from 'network_weights'"),
+    "of another name": ({"weights": STATE, "optimizer_state": {"m": torch.ones(3)}}, "weights taken from 'weights'"),
     "deeper": ({"run": {"ema": {"module": STATE}}}, "weights taken from 'run.ema.module'"),
     "with its average": ({"state_dict_ema": AVERAGE, "state_dict": STATE}, "weights taken 'state_dict_ema' would fit as well"),
     "with its average under a prefix": (

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .loaded import LoadedImage
+from .resample import Spacing
 from .slices import open_slices
 from .units import to_lattice
-from .volume import Files, Spacing, axis_codes, paths_of, read_volume, stored_grid
+from .volume import Files, axis_codes, paths_of, read_volume, stored_grid
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class CTFacts:
     """What the headers promise.  shape: (x, y, z) after reorientation and resampling.  spacing: mm.  orientation: such as "LPS"."""
 
     shape: tuple[int, int, int]
-    spacing: Spacing
+    spacing: tuple[float, float, float]
     orientation: str
     source: str
 

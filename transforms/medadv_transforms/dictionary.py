@@ -22,8 +22,7 @@ from .loaded import LoadedImage
 from .mask_classes import LabelMap
 from .masks import read_mask
 from .placement import Placement
-from .resample import restore_grid
-from .volume import Spacing
+from .resample import Spacing, restore_grid
 
 Data = Mapping[Hashable, Any]
 

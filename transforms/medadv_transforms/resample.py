@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .limits import SPACING_MM, check_voxels
 
+Spacing = tuple[float | None, float | None, float | None]
+"""Voxel sizes asked for, mm along x, y, z; None for an axis that keeps its own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -41,11 +44,11 @@ def reoriented(grid: Grid, orientation: str) -> tuple[Grid, NDArray[np.float64]]
     return Grid((shape[0], shape[1], shape[2]), np.asarray(affine)), transform
 
 
-def respaced(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
+def respaced(grid: Grid, spacing: Spacing) -> Grid:
     """The grid of voxels of `spacing` mm over the same field: outer faces aligned at the first voxel, lengths rounded to whole voxels."""
-    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in spacing):
+    if not all(s is None or SPACING_MM[0] <= s <= SPACING_MM[1] for s in spacing):
         raise ValueError(f"spacing={spacing} mm must lie within {SPACING_MM}")
-    factors = [new / old for new, old in zip(spacing, grid.spacing, strict=True)]
+    factors = [1.0 if new is None else new / old for new, old in zip(spacing, grid.spacing, strict=True)]
     shape = tuple(max(1, round(length / factor)) for length, factor in zip(grid.shape, factors, strict=True))
     check_voxels(*shape)
     step = np.diag([*factors, 1.0])

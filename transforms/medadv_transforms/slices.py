@@ -16,10 +16,10 @@ from .frames import read_dataset, read_frames
 from .hounsfield import check_hu, ct_facts, header_facts, in_hu, padding_voxels, rescaled, unscaled
 from .loaded import LoadedImage
 from .pixels import PixelSource
-from .resample import Grid
+from .resample import Grid, Spacing
 from .stack import stacked
 from .units import LATTICES, to_lattice
-from .volume import Files, Spacing, paths_of, read_volume, slice_affine, stored_grid
+from .volume import Files, paths_of, read_volume, slice_affine, stored_grid
 
 Parts = tuple[NDArray[Any], NDArray[np.float64], dict[str, Any]]
 

@@ -13,11 +13,10 @@ from .errors import InputError
 from .frames import Frame, frames_of, read_dataset, read_frames
 from .hounsfield import check_hu, ct_facts, header_facts, in_hu, padding_voxels, rescaled, unscaled
 from .pixels import PixelSource
-from .resample import Grid, reoriented, resampling_facts, respaced, sampled
+from .resample import Grid, Spacing, reoriented, resampling_facts, respaced, sampled
 from .stack import stacked
 
 Files = Sequence[str | Path]
-Spacing = tuple[float, float, float]
 
 
 def paths_of(files: Files) -> list[Path]:

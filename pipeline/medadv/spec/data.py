@@ -92,13 +92,17 @@ class PreprocessSettings(Settings):
     fit: Literal["stretch", "pad"] = "pad"
     crop: bool = Field(False, description="crop to the field of view (fundus) or off the black border (endoscopy)")
     region: bool = Field(False, description="no perturbation outside the field of view (fundus) or on burnt-in overlays (endoscopy)")
-    spacing: tuple[float, float, float] | None = Field(None, description="mm per voxel along x, y, z (CT volumes)")
+    spacing: tuple[float | None, float | None, float | None] | None = Field(
+        None, description="mm per voxel along x, y, z (CT volumes); null for an axis that keeps its own"
+    )
     orientation: str | None = Field(None, pattern=r"^[RLAPSI]{3}$", description="axis codes of the stored CT volume, such as RAS")
     as_: Literal["volume", "slices"] = Field("volume", alias="as", description="a CT series as one volume, or each slice a sample")
 
     @field_validator("spacing")
     @classmethod
-    def _positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if value is not None and not all(0.05 <= v <= 50 for v in value):
+    def _positive(cls, value: tuple[float | None, ...] | None) -> tuple[float | None, ...] | None:
+        if value is not None and not all(v is None or 0.05 <= v <= 50 for v in value):
             raise ValueError(f"spacing={list(value)} must lie between 0.05 and 50 mm")
+        if value is not None and not any(value):
+            raise ValueError(f"spacing={list(value)} asks for nothing: leave it out")
         return value

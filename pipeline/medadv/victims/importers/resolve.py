@@ -10,11 +10,12 @@ from medadv.common.record import Json
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.importers.imported import Imported
+from medadv.victims.importers.nnunet import nnunet_victim
 
 VICTIMS = ("victim", "second_victim")
 Import = Callable[[Path, Mapping[str, Json], bool], Imported]
 """From the folder, the importer's own settings, and whether foreign code may run."""
-IMPORTERS: dict[str, tuple[Import, tuple[str, ...]]] = {}
+IMPORTERS: dict[str, tuple[Import, tuple[str, ...]]] = {"nnunet": (nnunet_victim, ("fold", "configuration", "checkpoint"))}
 """By the key that names the folder: the importer, and the keys of its own settings."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-PREFERRED = ("state_dict", "model", "model_state_dict", "network")
+PREFERRED = ("state_dict", "model", "model_state_dict", "network", "network_weights")
 """Names of the dictionary that counts where several fit equally well, such as weights and their moving average."""
 
 COUNTERS = ("num_batches_tracked", "total_ops", "total_params")

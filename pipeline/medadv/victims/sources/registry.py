@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from medadv.common.errors import SpecError
+from medadv.victims.sources.dynamic_networks import nnunet_network
 from medadv.victims.sources.monai_networks import MONAI_NETWORKS
 from medadv.victims.sources.other_libraries import smp_network, timm_network
 
@@ -36,7 +37,8 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """An untrained network.
 
     name: `monai:NAME` for a network of monai.networks.nets, in its own spelling or in lower case; `torchvision:NAME` for a model of
-    torchvision or one of the small detectors of this module; `timm:NAME`; `smp:NAME` for an architecture of segmentation-models-pytorch.
+    torchvision or one of the small detectors of this module; `timm:NAME`; `smp:NAME` for an architecture of segmentation-models-pytorch;
+    `nnunet:NAME` for a network that nnU-Net plans.
     arguments: its keyword arguments, JSON values only.
 
     Raises SpecError for an unknown name, a package that is not installed, or arguments that the network does not take.
@@ -49,7 +51,8 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     if build is None:
         raise SpecError(
             f"unknown network {name!r}; known are {', '.join(f'monai:{key}' for key in MONAI_NETWORKS)}, "
-            f"{', '.join(f'torchvision:{key}' for key in SMALL_DETECTORS)} and every model of torchvision, timm and smp by its name there"
+            f"{', '.join(f'torchvision:{key}' for key in SMALL_DETECTORS)}, nnunet:PlainConvUNet, nnunet:ResidualEncoderUNet, "
+            "and every model of torchvision, timm and smp by its name there"
         )
     try:
         return build(**given)
@@ -142,4 +145,5 @@ FAMILIES: dict[str, Callable[[str], Build | None]] = {
     "torchvision": _torchvision,
     "timm": timm_network,
     "smp": smp_network,
+    "nnunet": nnunet_network,
 }

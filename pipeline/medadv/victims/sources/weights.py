@@ -1,17 +1,14 @@
 """Weights from safetensors or a checkpoint, held against the network."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from medadv.common.errors import SpecError, first_line
+from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
+from medadv.victims.sources.checkpoint import read_checkpoint
 from medadv.victims.sources.matching import match
 
 
@@ -28,7 +25,7 @@ def load_weights(network: nn.Module, settings: VictimSettings, path: Path) -> We
     if not path.is_file():
         raise SpecError(f"victim.weights: no such file {path}")
     try:
-        found = match(network.state_dict(), _read(path), settings.weights_key)
+        found = match(network.state_dict(), read_checkpoint(path), settings.weights_key)
     except ValueError as error:
         raise SpecError(f"victim: {path} does not fit {settings.network} with these arguments: tensors {error}") from None
     if broken := [name for name, value in found.tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
@@ -36,19 +33,3 @@ def load_weights(network: nn.Module, settings: VictimSettings, path: Path) -> We
     # What `match` let pass as missing are counters, which no answer depends on.
     network.load_state_dict(found.tensors, strict=False)
     return Weights(hash_file(path), found.note)
-
-
-def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" not in str(error):
-            raise SpecError(f"victim.weights: {path} cannot be read as weights (it is no checkpoint, or damaged)") from None
-        raise SpecError(
-            f"victim.weights: {path} holds Python objects beside its tensors, such as a whole pickled module, and reading them would run "
-            "code. Where you trust it, save the tensors alone: torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW)"
-        ) from None
-    except Exception as error:  # safetensors and torch raise types of their own for damaged files
-        raise SpecError(f"victim.weights: {path} cannot be read as weights ({first_line(error)})") from None
