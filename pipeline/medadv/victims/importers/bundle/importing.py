@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from medadv.victims.importers.imported import Imported
-
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle.checkpoints import SCRIPTED, read_checkpoint, scripted
 from medadv.victims.importers.bundle.configuration import Configuration
@@ -16,6 +14,7 @@ from medadv.victims.importers.bundle.networks import FoundNetwork, read_network
 from medadv.victims.importers.bundle.outputs import is_picture, read_head, read_modality, read_names, read_task
 from medadv.victims.importers.bundle.transforms import read_transforms
 from medadv.victims.importers.bundle.values import NotReadable
+from medadv.victims.importers.imported import Imported
 
 
 def import_bundle(bundle: Path, trust_code: bool, configuration: str | None = None) -> Imported:
