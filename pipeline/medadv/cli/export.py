@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medadv.cli.console import reporter, tell
-from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
+from medadv.cli.options import AllowLinks, Code, Corpus, Json, TrustCode, Weights
 
 
 class Format(StrEnum):
@@ -38,6 +38,7 @@ def export(
     lossy: Annotated[bool, typer.Option("--lossy", help="resample for --grid native, and score the result again")] = False,
     weights: Weights = None,
     trust_code: TrustCode = False,
+    code: Code = None,
     allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +51,7 @@ def export(
 
     with reporter() as show:
         request = Request(
-            kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, tuple(weights or ()), trust_code, allow_links
+            kind.value, out, attack, clean, tuple(sample or ()), grid.value, lossy, tuple(weights or ()), trust_code, allow_links, code
         )
         summary = write(corpus, request, show)
     if as_json:

@@ -13,6 +13,9 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable result on s
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="allow a victim that is a python: factory, or a program that may do more than compute")
 ]
+Code = Annotated[
+    Path | None, typer.Option("--code", help="with --trust-code: folder of the code of a victim that is a python: factory")
+]
 Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
 AllowLinks = Annotated[
     bool, typer.Option("--allow-links", help="follow files of the corpus that are symbolic links, and say where they lead")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medadv.cli.console import say, tell
-from medadv.cli.options import AllowLinks, Corpus, Json, TrustCode, Weights
+from medadv.cli.options import AllowLinks, Code, Corpus, Json, TrustCode, Weights
 from medadv.common.errors import ExitCode, SpecError
 
 
@@ -18,6 +18,7 @@ def reproduce(
     data: Annotated[Path | None, typer.Option("--data", help="data root to read the inputs from again")] = None,
     weights: Weights = None,
     trust_code: TrustCode = False,
+    code: Code = None,
     allow_links: AllowLinks = False,
     as_json: Json = False,
 ) -> None:
@@ -30,7 +31,7 @@ def reproduce(
 
     if (sample is None) != every:
         raise SpecError("give either --sample ID or --all")
-    found = remake(corpus, sample, data=data, weights=weights or [], trust_code=trust_code, links=allow_links, tell=say)
+    found = remake(corpus, sample, data=data, weights=weights or [], trust_code=trust_code, code=code, links=allow_links, tell=say)
     if as_json:
         print(json.dumps(found.as_dict()))
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medadv.cli.console import reporter, tell
-from medadv.cli.options import AllowLinks, Corpora, Json, TrustCode, Weights
+from medadv.cli.options import AllowLinks, Code, Corpora, Json, TrustCode, Weights
 from medadv.common.errors import ExitCode, LockedError, SpecError
 
 
@@ -17,6 +17,7 @@ def verify(
     weights: Weights = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; one per core for a large corpus otherwise")] = None,
     trust_code: TrustCode = False,
+    code: Code = None,
     key: Annotated[Path | None, typer.Option("--key", help="public Ed25519 key (PEM): also hold manifest.json.sig against it")] = None,
     after: Annotated[
         Path | None, typer.Option("--after", help="with --key: a manifest.json.sig kept from before; an older state is refused")
@@ -54,7 +55,7 @@ def verify(
             if deep and not findings:
                 from medadv.evidence.rescore import rescore
 
-                findings = rescore(corpus, weights or [], trust_code, show, allow_links)
+                findings = rescore(corpus, weights or [], trust_code, show, allow_links, code)
         count += len(findings)
         answers.append({"corpus": str(corpus), "problems": [finding.as_dict() for finding in findings]})
         if not as_json:

@@ -37,7 +37,12 @@ def device_of(manifest: Manifest) -> str:
 
 
 def load_published_victim(
-    manifest: Manifest, workspace: Workspace, shape: tuple[int, ...], weights: Sequence[Path], trust_code: bool
+    manifest: Manifest,
+    workspace: Workspace,
+    shape: tuple[int, ...],
+    weights: Sequence[Path],
+    trust_code: bool,
+    code: Path | None = None,
 ) -> Victim:
     """The victim as the manifest describes it, on the CPU or GPU that the corpus was made on.
 
@@ -47,9 +52,10 @@ def load_published_victim(
         shape: (C, *spatial) of a stored image.
         weights: the weights file, or the program file of a victim that is one; of a victim of several members all files, in any order.
         trust_code: whether a `python:` factory may be imported.
+        code: folder where the factory's module is looked for first.
 
     Raises:
-        SpecError: the weights are missing, or others than the corpus was made against.
+        SpecError: the weights are missing, or weights or code are others than the corpus was made against.
     """
     facts = manifest.victim
     settings = {key: getattr(facts, key) for key in VictimSettings.model_fields if key in VictimFacts.model_fields}
@@ -66,12 +72,20 @@ def load_published_victim(
         if not plans:
             raise SpecError(f"the victim's weights are missing: {_asked(wanted)}")
         planned, base = plans[0].spec.victim, Path(plans[0].base)
-        settings |= {"network": planned.network, "weights": planned.weights}
+        settings |= {"network": planned.network, "weights": planned.weights, "code": planned.code}
         for file, expected in zip(planned.weight_files or [planned.network], wanted, strict=True):
             _hold(base / file, expected)
+    if code is not None and facts.network.startswith("python:"):
+        settings["code"] = str(code.resolve())
     task, device = manifest.data.task, torch.device(device_of(manifest))
     profile = Profile.of(manifest.execution.profile)
-    return VictimRequest(VictimSettings(**settings), task, base, trust_code, manifest.x_first).load(device, shape, profile)
+    victim = VictimRequest(VictimSettings(**settings), task, base, trust_code, manifest.x_first).load(device, shape, profile)
+    if facts.code_sha256 not in (None, victim.identity.code_sha256):
+        raise SpecError(
+            f"the code of {facts.network} is other (SHA-256 {victim.identity.code_sha256}) than the corpus was made with "
+            f"({facts.code_sha256}): give --code DIR, the folder that holds it"
+        )
+    return victim
 
 
 def _found(wanted: Sequence[str], given: Sequence[Path]) -> list[Path]:

@@ -75,6 +75,7 @@ def reproduce(
     data: Path | None = None,
     weights: Sequence[Path] = (),
     trust_code: bool = False,
+    code: Path | None = None,
     links: bool = False,
     tell: Callable[[str], None] = SILENT.message,
 ) -> Reproduction:
@@ -86,6 +87,7 @@ def reproduce(
         data: data root to read inputs and labels from again, through the transforms; needs the maker's `.medadv`.
         weights: the victim's weights, one file a member, where the maker's plan is not at hand.
         trust_code: whether a `python:` factory may be imported.
+        code: folder where its module is looked for first.
         links: follow files of the corpus that are symbolic links.
         tell: told where they lead.
 
@@ -106,7 +108,7 @@ def reproduce(
         with reading(root, *VALUES), open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
-                victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
+                victim = load_published_victim(manifest, workspace, shape, weights, trust_code, code)
             for number in numbers:
                 rows = [i for i, record in enumerate(receipt.records) if record.place[0] == number]
                 loaded, labels = _stored_batch(file, receipt, rows)

@@ -23,7 +23,9 @@ SCORE_TOLERANCE = 1e-3
 """How far a score may lie from the stored one on another machine; on the same one it is the same."""
 
 
-def rescore(root: Path, weights: Sequence[Path], trust_code: bool, progress: Progress, links: bool = False) -> list[Finding]:
+def rescore(
+    root: Path, weights: Sequence[Path], trust_code: bool, progress: Progress, links: bool = False, code: Path | None = None
+) -> list[Finding]:
     """Scores and answers that the victim does not give again, in fp32, in the planned batches, under the stored success rule.
 
     On a machine like the maker's every value must be the same; elsewhere scores may differ by `SCORE_TOLERANCE`, and answers with them.
@@ -42,7 +44,7 @@ def rescore(root: Path, weights: Sequence[Path], trust_code: bool, progress: Pro
         with reading(root, *VALUES), open_shard(root / entry.path) as file:
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
-                victim = load_published_victim(manifest, workspace, shape, weights, trust_code)
+                victim = load_published_victim(manifest, workspace, shape, weights, trust_code, code)
             findings += list(_shard(file, entry.path, receipt, manifest, victim.scored, exact))
         progress("verify", number + 1, len(manifest.shards))
     return findings

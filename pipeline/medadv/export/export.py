@@ -43,6 +43,8 @@ class Request:
     trust_code: bool = False
     links: bool = False
     """Follow files of the corpus that are symbolic links."""
+    code: Path | None = None
+    """Folder of the code of a victim that is a python: factory."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _items(root: Path, manifest: Manifest, kinds: list[str | None], wanted: set[
 
 def _scores(root: Path, manifest: Manifest, scored: list[tuple[Item, Native]], request: Request) -> dict[str, float]:
     """Mean score of the adversarial samples as stored, and as the victim sees the exported files after its own preprocessing."""
-    victim = load_published_victim(manifest, Workspace(root), scored[0][0].image.shape, request.weights, request.trust_code)
+    victim = load_published_victim(manifest, Workspace(root), scored[0][0].image.shape, request.weights, request.trust_code, request.code)
     stored, exported = [], []
     for item, native in scored:
         assert native.back is not None

@@ -65,6 +65,7 @@ class VictimFacts(Closed):
     mirror: tuple[int, ...] | None = None
     slicewise: bool = False
     members: list[MemberFacts] | None = Field(None, description="every member, the first included; none where there is one")
+    code_sha256: Sha256 | None = Field(None, description="of the source of a python: factory and of what it imports from beside it")
 
 
 class ProfileFacts(Closed):

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -135,7 +135,11 @@ def prepare(
     mask_255 = plans[0].settings.data.mask_255 if plans else None
     if spec.data.task == "segmentation":
         seen, mask_255 = settle_masks(seen, spec, highest_class(victim), samples.keys(), mask_255)
-    settings = frozen_settings(spec, victim.identity, seen.found[0].shape.unit, seen.classes, mask_255)
+    identity = victim.identity
+    if plans and plans[0].settings.victim.code_sha256 is None:
+        # A corpus that was begun before code was hashed cannot tell whether it is still the same, and goes on.
+        identity = replace(identity, code_sha256=None)
+    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes, mask_255)
     if plans:
         settings = _executed(settings, resolve.as_planned(spec, settings.execution, plans[0].settings.execution))
         refuse_change(plain(plans[0].settings), plain(settings), workspace.root)

@@ -24,7 +24,7 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
     identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
     mask_255: what 255 means in mask pictures, where the labels depend on it.
     """
-    victim = spec.victim.model_dump(mode="json", exclude={"weights", "network"})
+    victim = spec.victim.model_dump(mode="json", exclude={"weights", "network", "code"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
     network = spec.victim.network if identity.program_sha256 is None else "program"
     labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset"})

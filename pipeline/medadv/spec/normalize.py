@@ -188,9 +188,12 @@ class FlipStep(Settings):
 
 
 class CropStep(Settings):
-    """To the box around everything that is not 0; what lies outside is answered as background."""
+    """To the box around everything that is not 0, or above 0, and `margin` voxels more; what lies outside is answered as background."""
 
-    crop: Literal["nonzero"]
+    ADDED: ClassVar[frozenset[str]] = frozenset({"margin"})
+
+    crop: Literal["nonzero", "positive"]
+    margin: int = Field(0, ge=0, le=1024)
 
 
 class IdentityStep(Settings):

@@ -14,7 +14,7 @@ class VictimSettings(Settings):
     """Network, weights and what its outputs mean."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset(
-        {"weights_key", "output", "combine", "activation", "window_padding", "window_places", "mirror", "slicewise"}
+        {"weights_key", "output", "combine", "activation", "window_padding", "window_places", "mirror", "slicewise", "code"}
     )
 
     network: str = Field(min_length=1, description="monai:, torchvision:, timm: or smp:NAME, a program file, python:package.module:factory")
@@ -44,6 +44,7 @@ class VictimSettings(Settings):
         None, min_length=1, max_length=3, description="spatial axes of test-time mirroring: the mean over all their combinations"
     )
     slicewise: bool = Field(False, description="a 2D network on volumes: the first spatial axis, after the steps, is a stack of pictures")
+    code: str | None = Field(None, min_length=1, description="folder where the module of a python: factory is looked for first")
     score_threshold: float = Field(0.5, gt=0, lt=1, description="detections below it do not count as found (success rule)")
 
     @property
@@ -59,6 +60,8 @@ class VictimSettings(Settings):
             raise ValueError("activation: sigmoid belongs to head: sigmoid or binary; one of several classes has activation: softmax")
         if self.window is None and (self.window_padding != "constant" or self.window_places != "monai"):
             raise ValueError("window_padding and window_places say how windows lie: give window, their size, too")
+        if self.code is not None and not self.network.startswith("python:"):
+            raise ValueError(f"code is the folder of a python: factory's module, and network={self.network!r} is none")
         if len(set(self.weight_files)) != len(self.weight_files):
             raise ValueError("weights names a file twice")
         return self

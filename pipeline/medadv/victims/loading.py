@@ -62,7 +62,7 @@ class VictimRequest:
             ValueError, RuntimeError: the network does not bear the profile.
         """
         refuse_windows(self.settings, self.task)
-        networks, hashes, program, notes = self._members()
+        networks, hashes, origin, notes = self._members()
         parameters = sum(p.numel() for p in networks[0].parameters())
         for network in networks:
             set_evaluation(network)
@@ -83,21 +83,22 @@ class VictimRequest:
                 raise ValueError("a profile is tried on an image of a shape, and none was given")
             attacked = with_profile(model, profile, shape)
         members = tuple(hashes) if len(hashes) > 1 else ()
-        return Victim(model, attacked, Identity(hashes[0], program, parameters, members), tuple(dict.fromkeys(notes)))
+        identity = Identity(hashes[0], origin.program, parameters, members, origin.code)
+        return Victim(model, attacked, identity, tuple(dict.fromkeys(notes)))
 
-    def _members(self) -> tuple[list[nn.Module], list[str], str | None, list[str]]:
-        """The networks of all members, the hash of each one's weights, that of the program, and what was understood."""
+    def _members(self) -> tuple[list[nn.Module], list[str], "Origin", list[str]]:
+        """The networks of all members, the hash of each one's weights, where they come from, and what was understood."""
         settings, files = self.settings, self.settings.weight_files
-        first, program = _network(settings, self.base, self.trust_code)
+        first, origin = _network(settings, self.base, self.trust_code)
         if not files:
-            if program is None:
+            if origin.program is None:
                 raise SpecError("victim.weights is missing: an untrained network is no victim")
-            return [first], [program], program, []
+            return [first], [origin.program], origin, []
         if self.task == "detection" and len(files) > 1:
             raise SpecError(f"victim.weights names {len(files)} files, whose logits would be averaged; task detection takes one")
         networks = [first, *(_network(settings, self.base, self.trust_code)[0] for _ in files[1:])]
         loaded = [load_weights(network, settings, self.base / file) for network, file in zip(networks, files, strict=True)]
-        return networks, [each.sha256 for each in loaded], program, [each.note for each in loaded if each.note]
+        return networks, [each.sha256 for each in loaded], origin, [each.note for each in loaded if each.note]
 
     def _wrapped(self, module: Normalized, classes: int, shape: tuple[int, ...] | None) -> TaskModel:
         settings = self.settings
@@ -116,17 +117,27 @@ def is_program(name: str) -> bool:
     return name.partition(":")[0] not in ("python", *FAMILIES) and Path(name).suffix in PROGRAMS
 
 
-def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, str | None]:
-    """The network, and the hash of the file it came from when that is a program."""
+@dataclass(frozen=True)
+class Origin:
+    """SHA-256 of what a network came from: of the file that is the program, or of the code of the factory that built it."""
+
+    program: str | None = None
+    code: str | None = None
+
+
+def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, Origin]:
+    """The network, and what it came from."""
     name = settings.network
     if name.startswith("python:"):
-        return from_factory(name, settings, trust_code), None
+        network, code = from_factory(name, settings, base, trust_code)
+        return network, Origin(code=code)
     if is_program(name):
         path = base / name
         if not path.is_file():
             raise SpecError(f"victim.network: no such file {path}")
-        return from_program(path, trust_code)
-    return build_network(name, settings.arguments), None
+        network, program = from_program(path, trust_code)
+        return network, Origin(program)
+    return build_network(name, settings.arguments), Origin()
 
 
 def detector_of(module: Normalized, score_threshold: float, *, x_first: bool) -> Detector:

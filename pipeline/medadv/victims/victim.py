@@ -88,15 +88,19 @@ class Identity:
     """Of one member."""
     members: tuple[str, ...] = ()
     """SHA-256 of the weights of every member, the first included; empty where there is one."""
+    code_sha256: str | None = None
+    """Of the source of a factory and of what it imports from beside it; None where no factory built the network."""
 
     def facts(self) -> dict[str, Json]:
-        """As plans and manifests hold it; members where there are several."""
+        """As plans and manifests hold it; members where there are several, and code where some built it."""
         members = {"members": [{"weights_sha256": each} for each in self.members]} if self.members else {}
+        code = {} if self.code_sha256 is None else {"code_sha256": self.code_sha256}
         return {
             "weights_sha256": self.weights_sha256,
             "program_sha256": self.program_sha256,
             "parameters": self.parameters,
             **members,
+            **code,
         }
 
 

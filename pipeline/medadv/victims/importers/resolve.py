@@ -9,13 +9,26 @@ from medadv.common.errors import SpecError
 from medadv.common.record import Json
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
+from medadv.victims.importers.bundle import import_bundle
 from medadv.victims.importers.imported import Imported
 from medadv.victims.importers.nnunet import nnunet_victim
 
 VICTIMS = ("victim", "second_victim")
 Import = Callable[[Path, Mapping[str, Json], bool], Imported]
 """From the folder, the importer's own settings, and whether foreign code may run."""
-IMPORTERS: dict[str, tuple[Import, tuple[str, ...]]] = {"nnunet": (nnunet_victim, ("fold", "configuration", "checkpoint"))}
+
+
+def _bundle(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Imported:
+    name = own.get("configuration")
+    if name is not None and not isinstance(name, str):
+        raise SpecError(f"configuration={name!r} names a file in the bundle's configs, such as inference")
+    return import_bundle(folder, trust_code, name)
+
+
+IMPORTERS: dict[str, tuple[Import, tuple[str, ...]]] = {
+    "bundle": (_bundle, ("configuration",)),
+    "nnunet": (nnunet_victim, ("fold", "configuration", "checkpoint")),
+}
 """By the key that names the folder: the importer, and the keys of its own settings."""
 
 
@@ -62,10 +75,16 @@ def _with_import(data: dict[str, Any], key: str, base: Path, trust_code: bool, n
 
 
 def _beside(victim: Mapping[str, Json], base: Path, *, absolute: bool) -> dict[str, Json]:
-    """Paths of weights relative to the spec, where the folder was: a spec and its models may move together."""
-    weights = victim.get("weights")
-    if absolute or weights is None:
+    """Paths of weights, program and code relative to the spec, where the folder was: a spec and its models may move together."""
+
+    def relative(value: Json) -> Json:
+        return os.path.relpath(value, base) if isinstance(value, str) and Path(value).is_absolute() else value
+
+    if absolute:
         return dict(victim)
-    files = [weights] if isinstance(weights, str) else list(weights)  # type: ignore[arg-type]
-    relative: list[Json] = [os.path.relpath(str(file), base) for file in files]
-    return {**victim, "weights": relative[0] if isinstance(weights, str) else relative}
+    moved = dict(victim)
+    for name in ("network", "weights", "code"):
+        value = victim.get(name)
+        if value is not None:
+            moved[name] = [relative(each) for each in value] if isinstance(value, list | tuple) else relative(value)
+    return moved

@@ -142,8 +142,15 @@ class Resize(Move):
         return boxes.new_tensor([there / here for there, here in zip(self.size, spatial, strict=True)] * 2)
 
 
-class CropNonzero(Move):
-    """To the box around everything that is not 0 in any channel. Images go through it one at a time, since their boxes differ."""
+class Crop(Move):
+    """To the box around everything that is not 0 in any channel, or above 0, and `margin` voxels more where the image has them.
+
+    Images go through it one at a time, since their boxes differ.
+    """
+
+    def __init__(self, *, positive: bool = False, margin: int = 0) -> None:
+        super().__init__()
+        self.positive, self.margin = positive, margin
 
     def forward(self, images: Tensor) -> Tensor:
         return images[(slice(None), slice(None), *self._box(images))]
@@ -156,14 +163,14 @@ class CropNonzero(Move):
 
     def _box(self, images: Tensor) -> list[slice]:
         if len(images) != 1:
-            raise ValueError("crop: nonzero takes images one at a time")
-        some = (images.detach() != 0).any(1)[0]
+            raise ValueError("crop takes images one at a time")
+        some = (images.detach() > 0 if self.positive else images.detach() != 0).any(1)[0]
         if not bool(some.any()):
             return [slice(None)] * some.ndim
         found = []
         for axis in range(some.ndim):
             held = torch.nonzero(some.any([other for other in range(some.ndim) if other != axis]) if some.ndim > 1 else some)
-            found.append(slice(int(held[0]), int(held[-1]) + 1))
+            found.append(slice(max(0, int(held[0]) - self.margin), min(some.shape[axis], int(held[-1]) + 1 + self.margin)))
         return found
 
 

@@ -21,7 +21,7 @@ from medadv.spec.normalize import (
     WindowStep,
     ZscoreStep,
 )
-from medadv.victims.inputs.geometry import CropNonzero, Flip, Move, Resize, Transpose
+from medadv.victims.inputs.geometry import Crop, Flip, Move, Resize, Transpose
 from medadv.victims.inputs.values import (
     Clip,
     Order,
@@ -52,7 +52,7 @@ class InputSteps(nn.Module):
     @property
     def one_at_a_time(self) -> bool:
         """Whether images of one size become inputs of several."""
-        return any(isinstance(step, CropNonzero) for step in self.steps)
+        return any(isinstance(step, Crop) for step in self.steps)
 
     def forward(self, images: Tensor) -> Tensor:
         for step in self.steps:
@@ -147,6 +147,6 @@ _BUILD: dict[type[Settings], Callable[[Any], nn.Module]] = {
     ChannelsStep: _channels,
     TransposeStep: lambda step: Transpose(step.transpose),
     FlipStep: lambda step: Flip(step.flip),
-    CropStep: lambda step: CropNonzero(),
+    CropStep: lambda step: Crop(positive=step.crop == "positive", margin=step.margin),
     IdentityStep: lambda step: nn.Identity(),
 }

@@ -1,21 +1,30 @@
 """Victims that the user's own code builds; only with --trust-code."""
 
-import importlib
+from pathlib import Path
 
 from torch import nn
 
 from medadv.common.errors import SpecError, first_line
 from medadv.spec.victim import VictimSettings
+from medadv.victims.sources.code import code_sha256, imported
 
 
-def from_factory(name: str, settings: VictimSettings, trust_code: bool) -> nn.Module:
+def from_factory(name: str, settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, str | None]:
+    """The network that a factory builds, and the hash of the code it is built by.
+
+    base: folder that `settings.code` is relative to.  Raises SpecError where code is not trusted, or builds no network.
+    """
     if not trust_code:
         raise SpecError(f"victim.network={name!r} runs Python code of yours: allow it with --trust-code")
+    root = None if settings.code is None else (base / settings.code).resolve()
+    if root is not None and not root.is_dir():
+        raise SpecError(f"victim.code: no such folder {root}")
     module, _, factory = name.removeprefix("python:").partition(":")
     try:
-        network = getattr(importlib.import_module(module), factory)(**settings.arguments)
+        built = imported(module, root)
+        network = getattr(built, factory)(**settings.arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise SpecError(f"victim.network={name!r} cannot be built: {first_line(error)}") from None
     if not isinstance(network, nn.Module):
         raise SpecError(f"victim.network={name!r} returned a {type(network).__name__}, not an nn.Module")
-    return network
+    return network, code_sha256(built)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -50,6 +50,11 @@ def match(own: Mapping[str, Tensor], loaded: Any, wanted: str | None = None) -> 
 
     Raises ValueError, saying which names are missing, not known or of another shape, with the nearest ones.
     """
+    around = _around(own)
+    if around and not any(around in name for _, tensors in _dictionaries(loaded) for name in tensors):
+        # The network is wrapped, as a detector is around RetinaNet, and its weights are saved as those of what is inside.
+        inside = match({name.removeprefix(around): value for name, value in own.items()}, loaded, wanted)
+        return replace(inside, tensors={around + name: value for name, value in inside.tensors.items()})
     found = [
         _beneath(own, tensors, place, prefix)
         for place, tensors in _dictionaries(loaded)
@@ -68,6 +73,12 @@ def match(own: Mapping[str, Tensor], loaded: Any, wanted: str | None = None) -> 
         raise ValueError(problems)
     equal = tuple(_name(each.place, each.prefix) for each in best[1:] if not _same(each, first))
     return Match({name: first.tensors[name] for name in own if name in first.tensors}, first.place, first.prefix, first.beside, equal)
+
+
+def _around(own: Mapping[str, Tensor]) -> str:
+    """What all names begin with, up to the first dot; empty where they begin differently."""
+    first = {name.partition(".")[0] for name in own}
+    return f"{first.pop()}." if len(first) == 1 and all("." in name for name in own) else ""
 
 
 def _dictionaries(loaded: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:

@@ -7,7 +7,9 @@ from functools import partial
 import monai.networks.nets as nets
 from torch import nn
 
+from medadv.victims.sources.dints import dints
 from medadv.victims.sources.retinanet import retinanet
+from medadv.victims.sources.vista3d import PromptedVista
 
 SEGMENTATION = (
     *("AHNet", "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DAF3D", "DynUNet", "FlexibleUNet", "HighResNet", "HoVerNet"),
@@ -29,6 +31,8 @@ def _without_download(build: Callable[..., nn.Module]) -> Callable[..., nn.Modul
 
 MONAI_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     **{name.lower(): _without_download(getattr(nets, name)) for name in sorted([*SEGMENTATION, *CLASSIFICATION], key=str.lower)},
+    "dints": dints,
     "retinanet": retinanet,
+    "vista3d132": PromptedVista,
 }
 """By name in lower case. A newer MONAI may have more: a name of its classes joins one of the two lists."""

@@ -1,0 +1,82 @@
+"""Which detector does a bundle set up, and how? MONAI's RetinaNet with what its setters were called with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medadv.victims.importers.bundle.found import Found
+from medadv.victims.importers.bundle.inferers import setter_windows
+from medadv.victims.importers.bundle.networks import FoundNetwork
+from medadv.victims.importers.bundle.values import Component, Unreadable, Value
+from medadv.victims.sources.retinanet import BACKBONES
+
+SELECTOR = ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img")
+TRAINING = (
+    *("set_target_keys", "set_cls_loss", "set_box_regression_loss", "set_regular_matcher", "set_atss_matcher"),
+    *("set_hard_negative_sampler", "set_balanced_sampler"),
+)
+"""Setters of names and of training: an attack's loss has settings of its own, the same for every detector."""
+
+
+def read_detector(found: Found) -> tuple[FoundNetwork, dict[str, Any]] | None:
+    """The detector and its window settings; None where the bundle has none.  Raises SpecError for what a spec cannot say."""
+    configuration = found.configuration
+    if not configuration.has("detector"):
+        return None
+    detector = configuration.get("detector")
+    if not isinstance(detector, Component) or detector.name != "RetinaNetDetector":
+        raise configuration.refused("detector is none of MONAI's RetinaNetDetector")
+    # The setters are called where somebody requires them.
+    for place in ("detector_ops", "evaluator::_requires_", "validate::evaluator::_requires_", "initialize"):
+        if configuration.has(place):
+            configuration.get(place)
+    network, anchors = detector.argument("network", 0), detector.argument("anchor_generator", 1)
+    if not isinstance(network, Component) or network.name != "RetinaNet":
+        raise configuration.refused(f"{detector.key}::network is no RetinaNet")
+    if not isinstance(anchors, Component) or anchors.name != "AnchorGeneratorWithAnchorShape":
+        raise configuration.refused(f"{detector.key}::anchor_generator is no AnchorGeneratorWithAnchorShape")
+    arguments = {
+        **_plain(found, network, ("spatial_dims", "num_classes", "size_divisible")),
+        **_plain(found, anchors, ("feature_map_scales", "base_anchor_shapes")),
+        **_features(found, network),
+    }
+    settings: dict[str, Any] = {}
+    for call in detector.calls:
+        if call.name == "set_box_selector_parameters":
+            arguments |= {name: configuration.plain(call.named.get(name), name) for name in SELECTOR if name in call.named}
+        elif call.name == "set_box_coder_weights":
+            arguments["box_coder_weights"] = configuration.plain(call.named.get("weights", call.positional[:1]), "weights")
+        elif call.name == "set_sliding_window_inferer":
+            settings = setter_windows(found, call, f"{detector.key}.{call.name}")
+        elif call.name not in TRAINING:
+            raise configuration.refused(f"{detector.key} is set by {call.name}, which has no word in a spec")
+    return FoundNetwork("monai:retinanet", arguments), settings
+
+
+def _features(found: Found, network: Component) -> dict[str, Any]:
+    extractor = network.argument("feature_extractor", 3)
+    if not isinstance(extractor, Component) or extractor.name != "resnet_fpn_feature_extractor":
+        raise _odd(found, extractor, f"{network.key}::feature_extractor is no resnet_fpn_feature_extractor")
+    backbone = extractor.argument("backbone", 0)
+    if not isinstance(backbone, Component) or backbone.name not in BACKBONES:
+        raise _odd(found, backbone, f"{extractor.key}::backbone is none of {', '.join(BACKBONES)}")
+    known = {"n_input_channels": "in_channels", "conv1_t_stride": "conv1_t_stride", "conv1_t_size": "conv1_t_size"}
+    if odd := [name for name in backbone.named if name not in (*known, "spatial_dims", "pretrained", "progress")]:
+        raise found.configuration.refused(f"{backbone.key}::{odd[0]} of a detector's backbone has no word in a spec")
+    given = {new: backbone.named[old] for old, new in known.items() if old in backbone.named}
+    layers = extractor.argument("returned_layers", 3, [1, 2, 3])
+    plain: Mapping[str, Value] = {"in_channels": 3, "conv1_t_size": 7, "conv1_t_stride": 1, **given, "returned_layers": layers}
+    return {
+        "backbone": backbone.name,
+        **{name: found.configuration.plain(value, f"{backbone.key}::{name}") for name, value in plain.items()},
+    }
+
+
+def _odd(found: Found, value: Value, otherwise: str) -> Exception:
+    if isinstance(value, Unreadable):
+        return found.configuration.refused(f"{value.key}: {value.why}", code=value.code)
+    return found.configuration.refused(otherwise)
+
+
+def _plain(found: Found, component: Component, names: tuple[str, ...]) -> dict[str, Any]:
+    named = {name: component.named[name] for name in names if name in component.named}
+    return {name: found.configuration.plain(value, f"{component.key}::{name}") for name, value in named.items()}

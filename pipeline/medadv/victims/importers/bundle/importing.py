@@ -1,0 +1,74 @@
+"""How does a MONAI bundle become plain settings of a victim? Network, steps, windows, head and classes, each by its own reader."""
+
+from pathlib import Path
+from typing import Any
+
+from medadv.common.errors import SpecError
+from medadv.victims.importers.bundle.checkpoints import SCRIPTED, read_checkpoint, scripted
+from medadv.victims.importers.bundle.configuration import Configuration
+from medadv.victims.importers.bundle.detectors import read_detector
+from medadv.victims.importers.bundle.files import read_configuration
+from medadv.victims.importers.bundle.found import Found
+from medadv.victims.importers.bundle.inferers import read_inferer
+from medadv.victims.importers.bundle.networks import FoundNetwork, read_network
+from medadv.victims.importers.bundle.outputs import is_picture, read_head, read_modality, read_names, read_task
+from medadv.victims.importers.bundle.transforms import read_transforms
+from medadv.victims.importers.bundle.values import NotReadable
+from medadv.victims.importers.imported import Imported
+
+
+def import_bundle(bundle: Path, trust_code: bool, configuration: str | None = None) -> Imported:
+    """A bundle as plain settings: nothing of it is run, and nothing is built.
+
+    bundle: its folder.  configuration: file in its `configs/` that says how it infers, `inference` unless given.  trust_code: whether
+    entries that only running them can tell are run, and code of the bundle may build its network.
+
+    Raises SpecError, in one line, for what cannot be read or said.
+    """
+    try:
+        return _imported(Found(Configuration(bundle, trust_code, configuration)))
+    except NotReadable as error:
+        raise SpecError(str(error)) from None
+    except RecursionError:
+        raise SpecError(f"{bundle.name} is nested too deeply") from None
+
+
+def _imported(found: Found) -> Imported:
+    configuration = found.configuration
+    path = configuration.folder.root / "configs" / "metadata.json"
+    metadata = read_configuration(path) if path.is_file() else {}
+    detected = read_detector(found)
+    network, program = (detected[0], None) if detected else _network(found)
+    found.picture = is_picture(metadata, network)
+    read_transforms(found)
+    settings = detected[1] if detected else read_inferer(found)
+    task = "detection" if detected else read_task(metadata, network)
+    head = {} if detected else read_head(found, network)
+    victim: dict[str, Any] = {"network": network.network, "arguments": network.arguments}
+    if program is None:
+        weights = read_checkpoint(found)
+        if not weights.is_file():
+            found.note(
+                f"weights {weights.relative_to(configuration.folder.root)} are not in the bundle: fetch them, or name victim.weights"
+            )
+        victim |= {"network": str(weights), "arguments": {}} if weights.suffix == SCRIPTED else {"weights": str(weights)}
+    victim |= {**head, "normalize": found.steps, **settings}
+    if network.code is not None and victim["network"] == network.network:
+        victim["code"] = network.code
+    modality = read_modality(metadata)
+    names = {} if detected else read_names(metadata, task, head["head"], found.notes)
+    data = {"task": task, **({"modality": modality} if modality else {}), **names}
+    return Imported(victim, data, found.preprocess, tuple(found.notes))
+
+
+def _network(found: Found) -> tuple[FoundNetwork, Path | None]:
+    """The network; and the file, where it is a program: a network without a word in a spec is one where the bundle holds it as one."""
+    try:
+        network = read_network(found)
+    except SpecError as error:
+        program = scripted(found)
+        if program is None:
+            raise
+        found.note(f"{str(error).partition(': allow')[0]}: models/model.ts is taken, the same network as TorchScript")
+        return FoundNetwork(str(program), {}), program
+    return network, Path(network.network) if ":" not in network.network else None

@@ -1,0 +1,90 @@
+"""Which windows does a bundle infer with? MONAI's inferers as a spec's window settings."""
+
+from typing import Any
+
+from medadv.victims.importers.bundle.found import Found
+from medadv.victims.importers.bundle.values import Call, Component, Symbol, Unreadable, Value
+
+PLACES = ("inferer", "validate::inferer", "inference::inferer", "val::inferer", "train::inferer")
+SLIDING = ("SlidingWindowInferer", "SlidingWindowInfererAdapt")
+SIGMA_SCALE = 0.125
+
+
+def read_inferer(found: Found) -> dict[str, Any]:
+    """Window settings; empty where the network takes whole images.  Raises SpecError for what a spec cannot say."""
+    place = next((name for name in PLACES if found.configuration.has(name)), None)
+    inferer = found.configuration.get(place) if place else None
+    if inferer is None:
+        return {}
+    if not isinstance(inferer, Component):
+        why = f"{inferer.key}: {inferer.why}" if isinstance(inferer, Unreadable) else f"{place} is no inferer"
+        raise found.configuration.refused(why, code=isinstance(inferer, Unreadable) and inferer.code)
+    if inferer.name == "SimpleInferer":
+        return {}
+    if inferer.name in SLIDING:
+        return windows(found, inferer.named, inferer.positional, inferer.key)
+    if inferer.name == "SliceInferer":
+        return _slices(found, inferer)
+    if inferer.target.startswith("scripts.") and inferer.name == "Vista3dInferer":
+        return _vista(found, inferer)
+    own = "." in inferer.target and not inferer.target.startswith("monai.")
+    what = "the bundle's own code" if own else "has no word in a spec"
+    raise found.configuration.refused(f"{inferer.key} is {inferer.target}, {what if own else f'which {what}'}")
+
+
+def setter_windows(found: Found, call: Call, key: str) -> dict[str, Any]:
+    """Window settings of a detector's `set_sliding_window_inferer`."""
+    return windows(found, call.named, call.positional, key)
+
+
+def windows(found: Found, named: Any, positional: tuple[Value, ...], key: str) -> dict[str, Any]:
+    """Window settings of a sliding-window inferer's arguments."""
+
+    def argument(name: str, place: int, default: Value) -> Any:
+        value = named.get(name, positional[place] if place < len(positional) else default)
+        if isinstance(value, Symbol):
+            # Members of MONAI's enumerations are their names in lower case.
+            value = value.name.rpartition(".")[2].lower()
+        return found.configuration.plain(value, f"{key}::{name}")
+
+    roi, overlap = argument("roi_size", 0, None), argument("overlap", 2, 0.25)
+    if isinstance(overlap, list) and len(set(overlap)) == 1:
+        overlap = overlap[0]
+    mode, padding = str(argument("mode", 3, "constant")).lower(), str(argument("padding_mode", 5, "constant")).lower()
+    plain = {
+        "roi_size": isinstance(roi, list) and all(isinstance(each, int) and each > 0 for each in roi),
+        "overlap": isinstance(overlap, int | float) and 0 <= overlap < 1,
+        "mode": mode in ("constant", "gaussian"),
+        "padding_mode": padding in ("constant", "replicate"),
+        "cval": argument("cval", 6, 0.0) == 0,
+        "sigma_scale": mode == "constant" or argument("sigma_scale", 4, SIGMA_SCALE) == SIGMA_SCALE,
+        "roi_weight_map": named.get("roi_weight_map") is None,
+        "process_fn": named.get("process_fn") is None,
+    }
+    if odd := [name for name, well in plain.items() if not well]:
+        raise found.configuration.refused(f"{key}: sliding windows with {odd[0]}={named.get(odd[0])!r}, which has no word in a spec")
+    return {
+        "window": roi,
+        "overlap": float(overlap),
+        "window_mode": mode,
+        "window_batch": int(argument("sw_batch_size", 1, 1)),
+        **({} if padding == "constant" else {"window_padding": padding}),
+    }
+
+
+def _slices(found: Found, inferer: Component) -> dict[str, Any]:
+    """A 2D network on volumes: slices along one axis, which becomes the first."""
+    axis = found.argument(inferer, "spatial_dim", 0)
+    if axis:
+        found.step("transpose", [axis, *(other for other in range(3) if other != axis)])
+    # Its own arguments come after one of the base class.
+    return {**windows(found, inferer.named, (), inferer.key), "slicewise": True}
+
+
+def _vista(found: Found, inferer: Component) -> dict[str, Any]:
+    """The inferer of VISTA3D's bundle: of its own code, and without clicks MONAI's sliding windows with their default overlap."""
+    if not found.configuration.trust_code:
+        raise found.configuration.refused(f"{inferer.key} is {inferer.target}, the bundle's own code", code=True)
+    kept = {name: value for name, value in inferer.named.items() if name in ("roi_size", "sw_batch_size")}
+    found.note(f"{inferer.name} is taken for what it does without clicks: sliding windows with MONAI's overlap of 0.25")
+    return windows(found, kept, (), inferer.key)

@@ -1,0 +1,106 @@
+"""What do a bundle's answers mean? Task, head and classes, by its postprocessing and its metadata."""
+
+from typing import Any, Literal
+
+from medadv.victims.importers.bundle.found import Found
+from medadv.victims.importers.bundle.networks import FoundNetwork
+from medadv.victims.importers.bundle.values import Component, components
+from medadv.victims.sources.monai_networks import CLASSIFICATION
+
+PLACES = ("postprocessing", "validate::postprocessing", "inference::postprocessing", "val::postprocessing", "train::postprocessing")
+BODY_PARTS = {"endoscopy": ("endosc", "colonosc", "polyp", "laparosc"), "fundus": ("fundus", "retin")}
+"""Words of a bundle's description that tell what its pictures show."""
+Metadata = dict[str, Any]
+
+
+def read_task(metadata: Metadata, network: FoundNetwork) -> str:
+    """classification or segmentation."""
+    told = str(_output(metadata).get("format", "")).lower()
+    if "segment" in told:
+        return "segmentation"
+    short = network.network.partition(":")[2].lower()
+    known = "class" in told or (network.network.startswith("monai:") and short in {name.lower() for name in CLASSIFICATION})
+    return "classification" if known else "segmentation"
+
+
+def read_head(found: Found, network: FoundNetwork) -> dict[str, str]:
+    """Head and activation, as a spec writes them."""
+    place = next((name for name in PLACES if found.configuration.has(name)), None)
+    transforms = components(found.configuration.get(place)) if place else []
+    sigmoid = any(_on(found, each, "sigmoid") for each in transforms if each.name.startswith("Activations"))
+    softmax = any(_on(found, each, "softmax") for each in transforms if each.name.startswith("Activations"))
+    discrete = [each for each in transforms if each.name.startswith("AsDiscrete")]
+    argmax = any(_on(found, each, "argmax") for each in discrete)
+    thresholds = [each.argument("threshold") for each in discrete if each.argument("threshold") is not None]
+    head: dict[str, str] = {"head": "softmax"}
+    if sigmoid or (not softmax and not argmax and thresholds):
+        head = {"head": "binary" if network.classes == 1 else "sigmoid"}
+        if not sigmoid:
+            head["activation"] = "sigmoid"
+            found.note("answers are compared with a threshold as they are, so the network is taken to answer probabilities")
+        if any(value not in (0.5, True) for value in thresholds):
+            found.note(f"the bundle's threshold is {thresholds[0]}, and here it is 0.5")
+    elif network.network == "monai:vista3d132":
+        head = {"head": "binary" if network.classes == 1 else "sigmoid"}
+    elif not softmax and not argmax:
+        found.note("postprocessing says neither softmax nor sigmoid: one of several classes is assumed (head: softmax)")
+    return head
+
+
+def _on(found: Found, transform: Component, name: str) -> bool:
+    value = transform.argument(name)
+    return value is True or (isinstance(value, list) and True in value)
+
+
+def read_names(metadata: Metadata, task: Literal["classification", "segmentation"] | str, head: str, notes: list[str]) -> dict[str, Any]:
+    """Names of the classes as `data` takes them: a list in order, or source values by name; empty where the bundle gives none."""
+    told = _output(metadata)
+    names = told.get("channel_def") or told.get("label_def") or {}
+    if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
+        return {}
+    ordered = [str(names[key]) for key in sorted(names, key=lambda key: int(str(key)))]
+    if task == "classification":
+        return {"classes": ordered} if len(ordered) > 1 else {}
+    if head != "softmax" or len(set(ordered)) != len(ordered) or sorted(int(str(key)) for key in names) != list(range(len(ordered))):
+        return {}
+    if ordered and ordered[0].lower() == "background":
+        notes.append(
+            f"masks are taken to number classes as the bundle does: {', '.join(f'{n} {name}' for n, name in enumerate(ordered[:9]))}"
+        )
+        return {"label_map": {name: [number] for number, name in enumerate(ordered) if number}}
+    return {}
+
+
+def read_modality(metadata: Metadata) -> str | None:
+    """The modality, where the bundle says it in words that are known."""
+    image = _input(metadata)
+    if str(image.get("modality", "")).upper() == "CT":
+        return "ct"
+    described = " ".join(str(metadata.get(key, "")) for key in ("name", "task", "description")).lower()
+    found = [name for name, words in BODY_PARTS.items() if any(word in described for word in words)]
+    return found[0] if found and is_picture(metadata, None) else None
+
+
+def is_picture(metadata: Metadata, network: FoundNetwork | None) -> bool:
+    """Whether the bundle's images are colour pictures."""
+    image = _input(metadata)
+    dims = network.spatial_dims if network else None
+    channels = image.get("num_channels") or (network.channels if network else None)
+    shape = image.get("spatial_shape")
+    dims = dims or (len(shape) if isinstance(shape, list) else None)
+    return str(image.get("format", "")).upper() == "RGB" or (dims == 2 and channels == 3)
+
+
+def _input(metadata: Metadata) -> dict[str, Any]:
+    return _first(metadata, "inputs")
+
+
+def _output(metadata: Metadata) -> dict[str, Any]:
+    return _first(metadata, "outputs")
+
+
+def _first(metadata: Metadata, side: str) -> dict[str, Any]:
+    formats = metadata.get("network_data_format")
+    entries = formats.get(side) if isinstance(formats, dict) else None
+    named = [each for each in entries.values() if isinstance(each, dict)] if isinstance(entries, dict) else []
+    return named[0] if named else {}

@@ -1,0 +1,191 @@
+"""Which steps and which stored grid do a bundle's preprocessing transforms mean? One reader for each transform that a spec can say."""
+
+from collections.abc import Callable
+from typing import Any
+
+from medadv.common.errors import SpecError
+from medadv.victims.importers.bundle.found import Found
+from medadv.victims.importers.bundle.placing import PLACING
+from medadv.victims.importers.bundle.probing import leaves_images_alone
+from medadv.victims.importers.bundle.values import Component, Unreadable, Value, components
+
+PLACES = ("preprocessing", "validate::preprocessing", "inference::preprocessing", "val::preprocessing", "train::preprocessing")
+LABELS = ("label", "labels", "mask", "seg", "box", "boxes")
+Read = Callable[[Found, Component], None]
+
+
+def read_transforms(found: Found) -> None:
+    """Steps, stored grid and notes of the preprocessing.  Raises SpecError for what a spec cannot say, by name."""
+    place = next((name for name in PLACES if found.configuration.has(name)), None)
+    if place is None:
+        raise found.configuration.refused(f"it has no preprocessing (looked for {', '.join(PLACES)})")
+    transforms = _flat(found, found.configuration.get(place), place)
+    _choose_image(found, transforms)
+    for transform in transforms:
+        _read(found, transform)
+    if not found.steps:
+        found.step("identity", True)
+
+
+def _flat(found: Found, value: Value, key: str) -> list[Component]:
+    """The transforms in order, those inside of others too."""
+    if isinstance(value, Unreadable):
+        value = found.configuration.plain(value, key)
+    if isinstance(value, list):
+        return [transform for number, each in enumerate(value) for transform in _flat(found, each, f"{key}::{number}")]
+    if isinstance(value, Component) and value.name == "Compose":
+        return _flat(found, value.argument("transforms", 0, []), f"{value.key}::transforms")
+    if isinstance(value, Component):
+        return [value]
+    if value is None:
+        return []
+    raise found.configuration.refused(f"{key} is no transform")
+
+
+def _choose_image(found: Found, transforms: list[Component]) -> None:
+    loading = [each for each in transforms if base_name(each) == "LoadImage"]
+    images = [key for each in loading for key in found.keys(each) if key.lower() not in LABELS]
+    images = list(dict.fromkeys(images))
+    if len(images) > 1 and "image" not in images:
+        raise found.configuration.refused(
+            f"one input is made of {len(images)} images of a patient ({', '.join(images)}), and a sample here is one image: "
+            "an attack would have to change them all at once"
+        )
+    found.image = "image" if "image" in images or not images else images[0]
+    if found.picture:
+        readers = [found.of_image(each, "reader") for each in loading]
+        straight = [found.argument(each, "reverse_indexing", True) is False for each in loading]
+        if readers and readers[0] not in (None, "PILReader", "pilreader", "PIL"):
+            found.note(f"pictures are taken to be read x first, as MONAI's PILReader does; the bundle says {readers[0]}")
+        if not any(straight):
+            found.step("transpose", [1, 0])
+
+
+def base_name(transform: Component) -> str:
+    """The name without the letter that says that it takes dictionaries."""
+    name = transform.name
+    for ending in ("Dict", "d", "D"):
+        if name.endswith(ending) and name.removesuffix(ending) in READERS:
+            return name.removesuffix(ending)
+    return name
+
+
+def _read(found: Found, transform: Component) -> None:
+    name = base_name(transform)
+    own = "." in transform.target and not transform.target.startswith("monai.")
+    read = None if own else READERS.get(name)
+    if own and found.configuration.trust_code and leaves_images_alone(found, transform):
+        found.note(f"{transform.name} is the bundle's own: it was tried on a small image, and left it as it was")
+        return
+    if own:
+        more = ", and it changes the image, which has no word in a spec" if found.configuration.trust_code else ""
+        raise found.configuration.refused(f"{transform.key} is {transform.target}, the bundle's own code{more}", code=True)
+    if name not in NO_KEYS and "keys" in transform.named and found.image not in found.keys(transform):
+        return
+    if read is None:
+        raise found.configuration.refused(f"{transform.key} is {transform.name}, which has no word in a spec")
+    odd = [each.why for each in (transform.named.get("keys"),) if isinstance(each, Unreadable)]
+    if odd:
+        raise found.configuration.refused(f"{transform.key}::keys {odd[0]}")
+    try:
+        read(found, transform)
+    except (TypeError, ValueError, LookupError):
+        raise found.configuration.refused(f"{transform.key}: {transform.name} has arguments of another kind than MONAI's") from None
+
+
+def _scale_range(found: Found, transform: Component) -> None:
+    low, high, lower, upper = (found.argument(transform, name) for name in ("a_min", "a_max", "b_min", "b_max"))
+    clip = bool(found.argument(transform, "clip", False))
+    if low is None or high is None or lower is None or upper is None:
+        raise _unsaid(found, transform, "without b_min and b_max")
+    found.step("scale", [low, high, lower, upper], clip=clip)
+
+
+def _scale(found: Found, transform: Component) -> None:
+    low, high = found.argument(transform, "minv", 0.0), found.argument(transform, "maxv", 1.0)
+    if transform.argument("factor") is not None:
+        raise _unsaid(found, transform, "with a factor")
+    found.step("minmax", [low, high], per_channel=bool(found.argument(transform, "channel_wise", False)))
+
+
+def _normalize(found: Found, transform: Component) -> None:
+    less, over = found.argument(transform, "subtrahend"), found.argument(transform, "divisor")
+    nonzero = bool(found.argument(transform, "nonzero", False))
+    if less is None and over is None:
+        found.step("zscore", "image", nonzero=nonzero, per_channel=bool(found.argument(transform, "channel_wise", False)))
+        return
+    if less is None or over is None:
+        raise _unsaid(found, transform, "with one of subtrahend and divisor")
+    constants = {"mean": _list(less), "std": [value or 1.0 for value in _list(over)]}
+    found.step("zscore", constants, nonzero=nonzero)
+
+
+def _list(value: Any) -> list[float]:
+    return [float(each) for each in value] if isinstance(value, list) else [float(value)]
+
+
+def _clip(found: Found, transform: Component) -> None:
+    low, high = found.argument(transform, "minv"), found.argument(transform, "maxv")
+    if low is None or high is None:
+        raise _unsaid(found, transform, "with one bound")
+    found.step("clip", [low, high])
+
+
+def _repeat(found: Found, transform: Component) -> None:
+    found.step("channels", {"repeat": int(found.argument(transform, "repeats"))})
+
+
+def _guidance(found: Found, transform: Component) -> None:
+    """Clicks of DeepEdit: nobody makes any, which is an empty channel for every label."""
+    labels = {
+        str(name): None
+        for each in components(found.configuration.get("preprocessing"))
+        if isinstance(each.named.get("label_names"), dict)
+        for name in each.named["label_names"]
+    }
+    if not labels:
+        raise _unsaid(found, transform, "without label_names")
+    found.step("channels", {"zeros": len(labels)})
+    found.note(f"clicks: none, so the channels of {', '.join(labels)} are empty")
+
+
+def _cast(found: Found, transform: Component) -> None:
+    kind = transform.argument("dtype")
+    name = getattr(kind, "name", kind)
+    if isinstance(name, str) and not name.rpartition(".")[2].startswith(("float", "double")):
+        raise _unsaid(found, transform, f"to {name}")
+
+
+def _nothing(found: Found, transform: Component) -> None:
+    """A transform that does nothing to the numbers of an image."""
+
+
+def _unsaid(found: Found, transform: Component, how: str) -> SpecError:
+    return found.configuration.refused(f"{transform.key} is {transform.name} {how}, which has no word in a spec")
+
+
+NO_KEYS = ("AddGuidanceFromPointsDeepEdit", "ResizeGuidanceMultipleLabelDeepEdit")
+NOTHING = (
+    *("LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor", "ToNumpy", "ToDevice", "Identity"),
+    *(
+        "DeleteItems",
+        "SelectItems",
+        "SimulateDelay",
+        "DataStats",
+        "FromMetaTensor",
+        "ToMetaTensor",
+        "VistaPreTransform",
+        *NO_KEYS,
+    ),
+)
+READERS: dict[str, Read] = {
+    **dict.fromkeys(NOTHING, _nothing),
+    **PLACING,
+    "ScaleIntensityRange": _scale_range,
+    "ScaleIntensity": _scale,
+    "NormalizeIntensity": _normalize,
+    "ClipIntensity": _clip,
+    "RepeatChannel": _repeat,
+    "AddGuidanceSignalDeepEdit": _guidance,
+    "CastToType": _cast,
+}
