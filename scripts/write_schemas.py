@@ -15,7 +15,8 @@ from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.run_spec import RunSpec
-from medadv.spec.victim import NormalizeSettings, VictimSettings
+from medadv.spec.normalize import STEPS, NormalizeSettings
+from medadv.spec.victim import VictimSettings
 from medadv_transforms.errors import REASONS_AND_ADVICE
 
 PARTS: dict[str, type[Settings]] = {
@@ -44,6 +45,7 @@ def reasons() -> str:
 def reference() -> str:
     """Every key of a run spec as tables."""
     tables = {title: _table(model) for title, model in PARTS.items()}
+    tables["victim.normalize"] += f"\n\nOr a list of steps, each a mapping with one of these keys:\n\n{_steps()}"
     tables["attacks.NAME"] += f"\n\nWhat an attack's name sets, unless the spec says otherwise:\n\n{_names()}"
     return "\n\n".join(f"**{title}**\n\n{table}" for title, table in tables.items())
 
@@ -71,6 +73,17 @@ def _names() -> str:
     return "\n".join(["| attack | settings |", "|---|---|", *rows])
 
 
+def _steps() -> str:
+    """Every step of an input pipeline; its options with their kinds."""
+    rows = []
+    for name, model in STEPS.items():
+        properties = model.model_json_schema()["properties"]
+        beside = [f"`{key}`: {_kind(properties[key])}" for key in model.model_fields if key != name]
+        told = model.__doc__ or ""
+        rows.append(f"| `{name}` | {' '.join(told.split())} | {'; '.join(beside)} |")
+    return "\n".join(["| step | value and meaning | options beside it |", "|---|---|---|", *rows])
+
+
 def _default(value: Any) -> str:
     if isinstance(value, Settings):
         return "its defaults"
@@ -82,8 +95,8 @@ def _kind(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    if "anyOf" in schema:
-        return " or ".join(_kind(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if parts := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(dict.fromkeys(_kind(part) for part in parts if part.get("type") != "null"))
     if "$ref" in schema:
         return "settings below"
     return {"array": "list", "object": "mapping", "string": "text", "integer": "whole number", "boolean": "true, false"}.get(

@@ -19,6 +19,7 @@ from medadv.cli.reproduce import reproduce
 from medadv.cli.run import run
 from medadv.cli.sign import sign
 from medadv.cli.verify import verify
+from medadv.cli.victim import victim
 
 app = typer.Typer(
     name="medadv",
@@ -27,6 +28,7 @@ app = typer.Typer(
         "First steps:\n"
         "  medadv demo                          phantoms, small victims, three corpora with reports\n"
         "  medadv init data --out polyps.yaml   guess a run spec from a folder of images\n"
+        "  medadv victim polyps.yaml            what the model is understood as, and what it answers\n"
         "  medadv plan polyps.yaml              what a run would do\n"
         "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"
         "  medadv report corpora/polyps         one offline HTML page about it\n"
@@ -39,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, report, doctor, init, demo):
+for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, victim, report, doctor, init, demo):
     app.command()(_verb)
 
 

@@ -23,11 +23,11 @@ from medadv.report.columns import Columns, read_columns
 from medadv.report.estimates import NAMES, metrics, per_class, success
 from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, read_back
-from medadv.report.words import RESPONSIBLE, citations, methods, normalization_words
+from medadv.report.words import RESPONSIBLE, citations, methods
 from medadv.scoring.intervals import Interval, resamples_for
 from medadv.scoring.success import SuccessRule
 from medadv.spec.modality import MODALITIES
-from medadv.spec.normalize import hu_window
+from medadv.spec.normalize import described, hu_window
 from medadv.store.reader import open_shard
 from medadv_transforms.mask_classes import BACKGROUND
 
@@ -121,7 +121,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
             if (key != "as" or MODALITIES[data.modality].in_space) and (key != "fit" or manifest.preprocess.size)
         },
         manifest_sha256=hash_file(workspace.manifest),
-        normalize=normalization_words(manifest.victim.normalize),
+        normalize="; ".join(described(manifest.victim.normalize)),
         packages=manifest.environment.packages,
         unit=unit,
         modality=MODALITIES[data.modality].title,

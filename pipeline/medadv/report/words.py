@@ -1,10 +1,8 @@
 """The report's sentences: methods, citations, what the corpus is for."""
 
-from medadv.common.record import plain
 from medadv.corpus.manifest import Manifest
 from medadv.spec.attack import AttackSettings
 from medadv.spec.modality import MODALITIES
-from medadv.spec.normalize import Normalization, NormalizeSettings
 
 SOURCES = {
     "fgsm": "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015. arXiv:1412.6572.",
@@ -29,13 +27,6 @@ RESPONSIBLE = (
     "use the perturbations to mislead a deployed system, a reviewer or an insurer, and pass the corpus on only under the licence of its "
     "source images. A model that withstands these stored examples has not been shown to withstand an attack aimed at itself."
 )
-
-
-def normalization_words(normalize: Normalization) -> str:
-    """What happens to stored values before the network sees them, in order."""
-    if isinstance(normalize, NormalizeSettings):
-        return ", ".join(f"{key}: {value}" for key, value in sorted(plain(normalize).items()) if value)
-    return "; ".join(", ".join(f"{key}: {value}" for key, value in plain(step).items()) for step in normalize)
 
 
 def citations(attacks: dict[str, AttackSettings]) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from medadv.common.record import plain
 from medadv.spec.base import Settings
 
 Range = tuple[float, float]
@@ -38,14 +39,14 @@ def _rising(value: Range) -> Range:
 
 
 class WindowStep(Settings):
-    """Linear from `low` to `high` onto 0 to 1, constant outside."""
+    """`[low, high]`: linear onto 0 to 1, constant outside."""
 
     window: Range
     _check = field_validator("window")(_rising)
 
 
 class WindowsStep(Settings):
-    """Several windows of a single channel, each a channel."""
+    """`[[low, high], …]`: several windows of a single channel, each a channel."""
 
     windows: list[Range] = Field(min_length=1, max_length=MOST_CHANNELS)
 
@@ -56,14 +57,14 @@ class WindowsStep(Settings):
 
 
 class ClipStep(Settings):
-    """Values outside become the bounds."""
+    """`[low, high]`: values outside become the bounds."""
 
     clip: Range
     _check = field_validator("clip")(_rising)
 
 
 class ScaleStep(Settings):
-    """Linear: the first two values become the last two. `clip` keeps the result between these."""
+    """`[a, b, low, high]`: linear, a becomes low and b becomes high. `clip` keeps the result between these."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"clip"})
 
@@ -93,9 +94,9 @@ class Constants(Settings):
 
 
 class ZscoreStep(Settings):
-    """Less the mean, over the standard deviation: constants, or those of each image.
+    """Less the mean, over the standard deviation: `{mean: […], std: […]}`, one value or one a channel, or `image`: those of each image.
 
-    nonzero: over what is not 0, and nothing else is changed. `filled`: likewise, holes included, the same for all channels, as nnU-Net has
+    `nonzero`: over what is not 0, and nothing else is changed. `filled`: likewise, holes included, the same for all channels, as nnU-Net has
     it.
     """
 
@@ -113,7 +114,7 @@ class ZscoreStep(Settings):
 
 
 class MinmaxStep(Settings):
-    """Linear: the least and the greatest value of each image become these two. An image of one value is multiplied by the first."""
+    """`[low, high]`: linear, what each image's least and greatest value become. An image of one value is multiplied by the first."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"per_channel"})
 
@@ -123,7 +124,7 @@ class MinmaxStep(Settings):
 
 
 class ResizeStep(Settings):
-    """To the network's size. The stored grid stays what is attacked: masks and boxes come back to it."""
+    """`[length, …]` of each axis: to the network's size. The stored grid stays what is attacked: masks and boxes come back to it."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"mode", "antialias", "align_corners"})
 
@@ -163,7 +164,7 @@ class Channels(Settings):
 
 
 class ChannelsStep(Settings):
-    """Other channels of the same image."""
+    """`{repeat: 3}` each channel so often; `{order: [2, 1, 0]}`; `{slab: 5}` neighbouring slices; `{zeros: 2}` empty channels behind."""
 
     channels: Channels
 
@@ -182,7 +183,7 @@ class TransposeStep(Settings):
 
 
 class FlipStep(Settings):
-    """Spatial axes that run the other way. Answers come back."""
+    """`[0, 2]`: spatial axes that run the other way. Answers come back."""
 
     flip: list[Annotated[int, Field(ge=0, le=2)]] = Field(min_length=1, max_length=3)
 
@@ -251,6 +252,12 @@ def _form(value: Any) -> str:
 
 
 Normalization = Annotated[Annotated[NormalizeSettings, Tag("shorthand")] | Annotated[Steps, Tag("steps")], Discriminator(_form)]
+
+
+def described(normalize: Normalization) -> list[str]:
+    """What happens to stored values before the network sees them, in order, in a spec's own words."""
+    steps = [normalize] if isinstance(normalize, NormalizeSettings) else normalize
+    return [", ".join(f"{key}: {value}" for key, value in sorted(plain(step).items()) if value is not None) for step in steps]
 
 
 def hu_window(normalize: Normalization) -> Range | None:

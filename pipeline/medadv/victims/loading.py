@@ -62,7 +62,7 @@ class VictimRequest:
             ValueError, RuntimeError: the network does not bear the profile.
         """
         refuse_windows(self.settings, self.task)
-        networks, hashes, origin, notes = self._members()
+        networks, hashes, origin, notes = self.members()
         parameters = sum(p.numel() for p in networks[0].parameters())
         for network in networks:
             set_evaluation(network)
@@ -86,7 +86,7 @@ class VictimRequest:
         identity = Identity(hashes[0], origin.program, parameters, members, origin.code)
         return Victim(model, attacked, identity, tuple(dict.fromkeys(notes)))
 
-    def _members(self) -> tuple[list[nn.Module], list[str], "Origin", list[str]]:
+    def members(self) -> tuple[list[nn.Module], list[str], "Origin", list[str]]:
         """The networks of all members, the hash of each one's weights, where they come from, and what was understood."""
         settings, files = self.settings, self.settings.weight_files
         first, origin = _network(settings, self.base, self.trust_code)

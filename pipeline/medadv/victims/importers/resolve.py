@@ -13,6 +13,8 @@ from medadv.victims.importers.bundle import import_bundle
 from medadv.victims.importers.imported import Imported
 from medadv.victims.importers.nnunet import nnunet_victim
 
+SIGNS = {"bundle": (("configs",), "a MONAI bundle"), "nnunet": (("plans.json", "dataset.json"), "nnU-Net's trained folder")}
+"""What lies in the folder of each importer, and what it is called."""
 VICTIMS = ("victim", "second_victim")
 Import = Callable[[Path, Mapping[str, Json], bool], Imported]
 """From the folder, the importer's own settings, and whether foreign code may run."""
@@ -72,6 +74,15 @@ def _with_import(data: dict[str, Any], key: str, base: Path, trust_code: bool, n
             if isinstance(changed.get(section, {}), dict) and defaults:
                 changed[section] = {**defaults, **changed.get(section, {})}
     return changed
+
+
+def imported_folder(folder: Path, trust_code: bool = False) -> Imported:
+    """A folder of another tool, by what lies in it, with paths as they are.  Raises SpecError where it is none."""
+    for kind, (signs, _) in SIGNS.items():
+        if any((folder / sign).exists() for sign in signs):
+            return IMPORTERS[kind][0](folder, {}, trust_code)
+    expected = "; ".join(f"{what} has {' or '.join(signs)}" for signs, what in SIGNS.values())
+    raise SpecError(f"{folder}: no folder of a trained model that is known: {expected}")
 
 
 def _beside(victim: Mapping[str, Json], base: Path, *, absolute: bool) -> dict[str, Json]:

@@ -51,18 +51,18 @@ def match(own: Mapping[str, Tensor], loaded: Any, wanted: str | None = None) -> 
     Raises ValueError, saying which names are missing, not known or of another shape, with the nearest ones.
     """
     around = _around(own)
-    if around and not any(around in name for _, tensors in _dictionaries(loaded) for name in tensors):
+    if around and not any(around in name for _, tensors in dictionaries(loaded) for name in tensors):
         # The network is wrapped, as a detector is around RetinaNet, and its weights are saved as those of what is inside.
         inside = match({name.removeprefix(around): value for name, value in own.items()}, loaded, wanted)
         return replace(inside, tensors={around + name: value for name, value in inside.tensors.items()})
     found = [
         _beneath(own, tensors, place, prefix)
-        for place, tensors in _dictionaries(loaded)
+        for place, tensors in dictionaries(loaded)
         for prefix in _prefixes(own, tensors)
         if wanted in (None, ".".join(place), _name(place, prefix))
     ]
     if not found:
-        held = sorted({".".join(place) for place, _ in _dictionaries(loaded) if place})
+        held = sorted({".".join(place) for place, _ in dictionaries(loaded) if place})
         where = f"no dictionary of tensors called {wanted!r}" if wanted else "no tensors"
         raise ValueError(f"it holds {where}" + (f"; there are {', '.join(held)}" if held else ""))
     fitting = {id(each): _fitting(own, each) for each in found}
@@ -81,7 +81,7 @@ def _around(own: Mapping[str, Tensor]) -> str:
     return f"{first.pop()}." if len(first) == 1 and all("." in name for name in own) else ""
 
 
-def _dictionaries(loaded: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+def dictionaries(loaded: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Every dictionary that holds tensors, with its place."""
     if not isinstance(loaded, Mapping) or len(place) > DEEPEST:
         return
@@ -90,7 +90,7 @@ def _dictionaries(loaded: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tu
         yield place, tensors
     for name, value in loaded.items():
         if isinstance(name, str):
-            yield from _dictionaries(value, (*place, name))
+            yield from dictionaries(value, (*place, name))
 
 
 def _prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
