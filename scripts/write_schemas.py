@@ -14,8 +14,8 @@ from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
 from medadv.spec.execution import ExecutionSettings
-from medadv.spec.run_spec import RunSpec
 from medadv.spec.normalize import STEPS, NormalizeSettings
+from medadv.spec.run_spec import RunSpec
 from medadv.spec.victim import VictimSettings
 from medadv_transforms.errors import REASONS_AND_ADVICE
 

@@ -12,6 +12,8 @@ from tests.conftest import draw_pictures, quiet, save_victim, tiny_spec
 from tests.run.test_tasks import chest, segmentation_spec
 from torch import nn
 
+from medadv.attacks.smoothing import axis_kernels
+from medadv.attacks.terms import loss_terms
 from medadv.common.errors import SpecError
 from medadv.corpus.manifest import Manifest
 from medadv.evidence.reproduce import reproduce
@@ -19,7 +21,11 @@ from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.report.page import write_report
 from medadv.run.run import run
+from medadv.spec.attack import AttackSettings
+from medadv.spec.reading import load_spec
+from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.registry import build_network
+from medadv_transforms.units import LATTICES
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -95,6 +101,36 @@ def made_again(path: Path, weights: list[Path], elsewhere: Path) -> Manifest:
     assert len(found.results) == result.manifest.samples * len(result.manifest.attacks)
     assert run(path, Options(), quiet).new_shards == 0
     return result.manifest
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_objectives_gradient_is_that_of_finite_differences(name: str, tmp_path: Path) -> None:
+    """In double precision, at the voxels of steepest slope, away from ties and bounds: both terms of the attack, through everything."""
+    path, _ = spec_of(tmp_path, name)
+    spec = load_spec(path)
+    shape = (1, 32, 32, 8)[: 1 + PIPELINES[name][0]]
+    victim = VictimRequest(spec.victim, "segmentation", tmp_path, x_first=True).load(torch.device("cpu"), shape)
+    objective = victim.scored.on(victim.scored.module.double())
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((1, *shape), generator=generator, dtype=torch.float64) * 900 - 700.5
+    truth = torch.randint(0, 2, (1, *shape[1:]), generator=generator, dtype=torch.uint8)
+    settings = AttackSettings(attack="smia", epsilon=30, step=10, steps=2, loss="dice_ce")
+    kernels = axis_kernels(settings.sigma, settings.kernel_size, None, len(shape) - 1)
+
+    def value(delta: torch.Tensor) -> torch.Tensor:
+        deviation, divergence = loss_terms(objective, image, delta, truth, settings, LATTICES["hu"], kernels, None)
+        assert divergence is not None
+        return (deviation - settings.weight * divergence).sum()
+
+    delta = torch.rand(image.shape, generator=generator, dtype=torch.float64).sub(0.5).mul(40).requires_grad_()
+    (gradient,) = torch.autograd.grad(value(delta), delta)
+    assert gradient.abs().max() > 0
+    for place in gradient.abs().flatten().topk(5).indices:
+        step = torch.zeros(image.numel(), dtype=torch.float64)
+        step[place] = 1e-3
+        step = step.view(image.shape)
+        slope = (value(delta.detach() + step) - value(delta.detach() - step)) / 2e-3
+        assert float(gradient.flatten()[place]) == pytest.approx(float(slope.detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", PIPELINES)

@@ -96,8 +96,8 @@ class Constants(Settings):
 class ZscoreStep(Settings):
     """Less the mean, over the standard deviation: `{mean: […], std: […]}`, one value or one a channel, or `image`: those of each image.
 
-    `nonzero`: over what is not 0, and nothing else is changed. `filled`: likewise, holes included, the same for all channels, as nnU-Net has
-    it.
+    `nonzero`: over what is not 0, and nothing else is changed. `filled`: likewise, holes included, the same for all channels, as nnU-Net
+    has it.
     """
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"nonzero", "per_channel"})
