@@ -109,6 +109,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hard target": {"attack": "smia", "stop_gradient": True, "target": "hard", "weight": 0.4},
     "millimetres": {"attack": "smia", "sigma_unit": "mm", "kernel_size": 3},
     "a bound between levels": {"attack": "pgd", "epsilon": 2.5, "step": 0.7},
+    "best of two starts": {"attack": "pgd", "keep": "best", "restarts": 2},
+    "best, rounded": {"attack": "smia", "epsilon": 2.5, "step": 0.7, "keep": "best"},
 }
 
 

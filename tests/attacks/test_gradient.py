@@ -62,7 +62,7 @@ def test_objective_gradient_equals_finite_differences(changes: dict[str, Any], h
     delta = torch.randn(1, 1, *spatial, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3
 
     def value(moved: Tensor) -> Tensor:
-        deviation, divergence = loss_terms(victim, batch, moved, truth, chosen, LEVEL8, kernels, None)
+        deviation, divergence, _ = loss_terms(victim, batch, moved, truth, chosen, LEVEL8, kernels, None)
         return (deviation if divergence is None else deviation - chosen.weight * divergence).sum()
 
     assert torch.autograd.gradcheck(value, (delta.requires_grad_(),), eps=1e-4, atol=1e-9, rtol=1e-5)
@@ -74,7 +74,7 @@ def test_stopped_branch_is_a_constant() -> None:
     chosen = settings("smia", 8, weight=0.7, stop_gradient=True)
     kernels = axis_kernels(1.0, 3, None, 2)
     delta = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).mul(3).requires_grad_()
-    deviation, divergence = loss_terms(victim, batch, delta, truth, chosen, LEVEL8, kernels, None)
+    deviation, divergence, _ = loss_terms(victim, batch, delta, truth, chosen, LEVEL8, kernels, None)
     assert divergence is not None
     (gradient,) = torch.autograd.grad((deviation - 0.7 * divergence).sum(), delta)
 
@@ -91,7 +91,7 @@ def test_stabilization_vanishes_at_zero(head: str) -> None:
     victim, batch = segmenter(2, head=head), images(2, 1, 9, 9)
     truth = labels(2, 3, 9, 9) if head == "softmax" else labels(2, 2, 3, 9, 9)
     delta = torch.zeros_like(batch).requires_grad_()
-    _, divergence = loss_terms(victim, batch, delta, truth, settings("smia"), LEVEL8, axis_kernels(1.0, 3, None, 2), None)
+    _, divergence, _ = loss_terms(victim, batch, delta, truth, settings("smia"), LEVEL8, axis_kernels(1.0, 3, None, 2), None)
     assert divergence is not None
     assert divergence.abs().max() < 1e-15
     (gradient,) = torch.autograd.grad(divergence.sum(), delta)

@@ -94,6 +94,10 @@ def test_degradations_are_what_they_say() -> None:
         ("smia", {"stop_gradient": True}, (6, 3)),
         ("smia-listing", {}, (5, 3)),
         ("fgsm", {"steps": 1}, (1, 1)),
+        ("pgd", {"keep": "best"}, (4, 3)),
+        ("pgd", {"restarts": 2}, (8, 6)),
+        ("pgd", {"keep": "best", "step": 1.5}, (6, 3)),
+        ("smia", {"keep": "best", "restarts": 2}, (14, 12)),
     ],
 )
 def test_passes_are_those_that_the_victim_sees(attack: str, changes: dict[str, object], expected: tuple[int, int]) -> None:

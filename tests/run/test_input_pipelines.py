@@ -118,7 +118,7 @@ def test_the_objectives_gradient_is_that_of_finite_differences(name: str, tmp_pa
     kernels = axis_kernels(settings.sigma, settings.kernel_size, None, len(shape) - 1)
 
     def value(delta: torch.Tensor) -> torch.Tensor:
-        deviation, divergence = loss_terms(objective, image, delta, truth, settings, LATTICES["hu"], kernels, None)
+        deviation, divergence, _ = loss_terms(objective, image, delta, truth, settings, LATTICES["hu"], kernels, None)
         assert divergence is not None
         return (deviation - settings.weight * divergence).sum()
 

@@ -53,7 +53,7 @@ def gradient(module: nn.Module, images: Tensor, delta: Tensor, truth: Tensor) ->
     victim = Segmenter(Normalized(Window(-1000, 400), module), "softmax", 3, images.ndim - 2)
     delta = delta.clone().requires_grad_()
     kernels = axis_kernels(SMIA.sigma, SMIA.kernel_size, None, images.ndim - 2)
-    deviation, divergence = loss_terms(victim, images, delta, truth, SMIA, HU, kernels, None)
+    deviation, divergence, _ = loss_terms(victim, images, delta, truth, SMIA, HU, kernels, None)
     assert divergence is not None
     value = (deviation - SMIA.weight * divergence).sum()
     return value.detach(), torch.autograd.grad(value, delta)[0]

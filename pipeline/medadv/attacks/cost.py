@@ -1,11 +1,20 @@
 """What does an attack cost? Passes of the victim per sample."""
 
+from medadv.attacks.best import keeps_whole
 from medadv.spec.attack import AttackSettings
 
 
 def passes(settings: AttackSettings) -> tuple[int, int]:
-    """Forward and backward passes of the victim per sample."""
+    """Forward and backward passes of the victim per sample, over all restarts."""
     branches = settings.steps if settings.weight else 0
     if settings.smooth == "last_step" and branches:
         branches -= 1  # before the first step there is none to smooth
-    return settings.steps + branches, settings.steps + (0 if settings.stop_gradient else branches)
+    forward, backward = settings.steps + branches, settings.steps + (0 if settings.stop_gradient else branches)
+    return settings.restarts * (forward + _looks(settings)), settings.restarts * backward
+
+
+def _looks(settings: AttackSettings) -> int:
+    """Forward passes that only tell how good a candidate is: the last iterate, and every one after the start that had to be rounded."""
+    if settings.keep == "best":
+        return 1 if keeps_whole(settings) else settings.steps
+    return 1 if settings.restarts > 1 else 0

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medadv.attacks.feasible import feasible_box, random_start, to_integers
+from medadv.attacks.best import Best, keeps_whole
+from medadv.attacks.feasible import feasible_box, random_start, restart_seed, to_integers
 from medadv.attacks.objective import Objective
 from medadv.attacks.rules import step_along
 from medadv.attacks.smoothing import axis_kernels
@@ -47,7 +48,7 @@ def perturb(
         targets: the truth, in the form that the objective's `deviation` takes.
         settings: epsilon and step in stored units.
         lattice: range of the stored units.
-        seeds: one per sample, for its random start alone.
+        seeds: one per sample, for its random start alone; further restarts draw from seeds that follow from it.
         region: (n, 1, *spatial), nonzero where perturbing is allowed; None is everywhere.
         spacing_mm: voxel spacing, read when `sigma_unit` is mm.
         watch: receives the iterate and both loss terms of each step.
@@ -62,14 +63,25 @@ def perturb(
     low, high = feasible_box(images, settings.epsilon, lattice, region)
     if settings.epsilon == 0 or not len(images):
         return to_integers(torch.zeros_like(images), low, high)
-    delta = torch.zeros_like(images)
-    if settings.random_start:
-        starts = [random_start(images.shape[1:], settings.epsilon, seed) for seed in seeds]
-        delta = torch.minimum(torch.maximum(torch.stack(starts).to(delta), low), high)
     kernels = axis_kernels(settings.sigma, settings.kernel_size, spacing_mm if settings.sigma_unit == "mm" else None, images.ndim - 2)
+    best = Best(objective, images, targets, low, high) if settings.keep == "best" or settings.restarts > 1 else None
     with untouched(objective.module):
-        delta = _ascend(objective, images, targets, settings, lattice, delta, low, high, kernels, watch)
-    return to_integers(delta, low, high)
+        for restart in range(settings.restarts):
+            delta = _start(images, settings, [restart_seed(seed, restart) for seed in seeds], low, high)
+            delta = _ascend(objective, images, targets, settings, lattice, delta, low, high, kernels, watch, best)
+            if best is not None:
+                best.offer(delta)
+    if best is None:
+        return to_integers(delta, low, high)
+    assert best.delta is not None
+    return best.delta
+
+
+def _start(images: Tensor, settings: AttackSettings, seeds: Sequence[int], low: Tensor, high: Tensor) -> Tensor:
+    if not settings.random_start:
+        return torch.zeros_like(images)
+    starts = [random_start(images.shape[1:], settings.epsilon, seed) for seed in seeds]
+    return torch.minimum(torch.maximum(torch.stack(starts).to(images), low), high)
 
 
 def _ascend(
@@ -83,13 +95,19 @@ def _ascend(
     high: Tensor,
     kernels: Sequence[Tensor],
     watch: Watch | None,
+    best: Best | None,
 ) -> Tensor:
     gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, images.ndim - 2)
     momentum = torch.zeros_like(images) if settings.momentum else None
     trail: Trail | None = None
+    whole = keeps_whole(settings)
     delta.requires_grad_()
     for number in range(settings.steps):
-        deviation, divergence = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
+        deviation, divergence, outputs = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
+        if best is not None and settings.keep == "best":
+            # The start is whole whatever the steps are.
+            best.offer(delta, outputs if whole or not number else None)
+        del outputs
         try:
             (gradient,) = torch.autograd.grad(_value(deviation, divergence, settings), delta)
         except RuntimeError as error:
@@ -97,7 +115,7 @@ def _ascend(
             if "checkpoint" not in str(error).lower() or ".grad()" not in str(error):
                 raise
             # Anew: the failed pass has freed parts of the graph.
-            deviation, divergence = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
+            deviation, divergence, _ = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
             _value(deviation, divergence, settings).backward()
             assert delta.grad is not None
             gradient, delta.grad = delta.grad, None

@@ -45,6 +45,11 @@ def random_start(shape: Sequence[int], epsilon: float, seed: int) -> Tensor:
     return torch.from_numpy(generator.integers(-bound, bound, size=tuple(shape), endpoint=True, dtype=np.int16))
 
 
+def restart_seed(seed: int, restart: int) -> int:
+    """The seed of a sample's further start; the first is its own."""
+    return seed_of("restart", seed, restart) if restart else seed
+
+
 def start_seed(run_seed: int, sample: str, attack: str, restart: int = 0) -> int:
     """The seed of one sample's random start."""
     return seed_of(run_seed, sample, attack, restart)

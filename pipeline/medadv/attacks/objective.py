@@ -31,6 +31,13 @@ class Objective(Protocol):
         """D(smoothed || example) of each sample, (n,): 0 where both predictions agree."""
         ...
 
+    def standing(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+        """How wrong each answer is by the truth, and the loss that tells equals apart: (n,) each, larger is worse for the victim.
+
+        The loss is one and the same whatever an attack ascends: unweighted, without stabilization.
+        """
+        ...
+
     def reference(self, outputs: Any) -> Any:
         """Detached outputs, fit to be a constant target of `divergence`."""
         ...

@@ -19,7 +19,7 @@ Mended here, since as listed it cannot run or does nothing:
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,6 +60,8 @@ def refuse_reserved(names: Iterable[str]) -> None:
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts"})
+
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
     step: float = Field(
@@ -80,6 +82,10 @@ class AttackSettings(Settings):
     smooth: Literal["perturbation", "last_step", "image"] = "perturbation"
     target: Literal["soft", "hard"] = "soft"
     stop_gradient: bool = Field(False, description="treat the smoothed branch as a constant target")
+    keep: Literal["last", "best"] = Field(
+        "last", description="iterate that is stored: the last, or the one whose answer is most wrong by the truth, then of highest loss"
+    )
+    restarts: int = Field(1, ge=1, le=1000, description="random starts, of which the best end (or iterate) is kept")
 
     @model_validator(mode="before")
     @classmethod
@@ -100,6 +106,8 @@ class AttackSettings(Settings):
         for name, size in (("kernel_size", self.kernel_size), ("gradient_kernel_size", self.gradient_kernel_size)):
             if size % 2 == 0:
                 raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts={self.restarts} end alike without random_start: true")
         if self.attack == "fgsm" and self.steps != 1:
             raise ValueError(f"steps={self.steps}: fgsm takes one step; use bim or pgd for more")
         if self.target == "hard" and self.weight >= 1:

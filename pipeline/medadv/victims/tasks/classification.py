@@ -78,6 +78,12 @@ class Classifier(ModelParts):
             return functional.cross_entropy(outputs, targets, reduction="none")
         return functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none").mean(1)
 
+    def wrongness(self, outputs: Any, targets: Any) -> Tensor:
+        """1 where the answer is not the truth; of several labels the share that is not."""
+        if self.head == "softmax":
+            return (outputs.argmax(1) != targets).to(outputs)
+        return ((outputs > 0) != (targets > 0)).to(outputs).mean(1)
+
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """KL of the smoothed example's prediction from the example's."""
         return prediction_divergence(smoothed, example, self.head, settings.target)

@@ -195,6 +195,10 @@ class Detector(ModelParts):
             losses.append(torch.stack(list(parts.values())).sum())
         return torch.stack(losses)
 
+    def wrongness(self, outputs: Any, targets: Any) -> Tensor:
+        """The same for all: what a detector finds is known after suppression alone, and the loss tells iterates apart."""
+        return next(self.tensors(outputs)).new_zeros(len(targets))
+
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """One stage: KL of the dense class scores, plus smooth L1 of the box deltas weighted by the smoothed example's class score, both
         per expected detection. Two stages: the detector's losses of the example against the smoothed example's detections."""

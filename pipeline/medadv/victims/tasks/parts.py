@@ -6,8 +6,12 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.normalized import Normalized
+
+PLAIN = AttackSettings(attack="bim", epsilon=1, step=1)
+"""Settings of the loss by which iterates are compared: cross-entropy, whatever an attack ascends."""
 
 
 class ModelParts:
@@ -22,6 +26,18 @@ class ModelParts:
     def heavy_parts(self) -> list[nn.Module]:
         """The networks, one a member, without normalisation, windows and what else lies around them."""
         return networks(self._network())
+
+    def wrongness(self, outputs: Any, targets: Any) -> Tensor:
+        """How wrong each answer is by the truth, (n,)."""
+        raise NotImplementedError
+
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+        """Loss deviation of each sample, (n,)."""
+        raise NotImplementedError
+
+    def standing(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+        """Wrongness, and the plain loss that tells equals apart."""
+        return self.wrongness(outputs, targets), self.deviation(outputs, targets, PLAIN)
 
     def network_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(C, *spatial) of the least image that fills a window, or of the whole image."""

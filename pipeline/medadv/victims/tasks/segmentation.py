@@ -109,6 +109,23 @@ class Segmenter(ModelParts):
             probabilities, truth = outputs.sigmoid(), torch.where(valid, targets, 0).to(outputs)
         return DiceLoss(reduction="none")(probabilities * valid, truth * valid).flatten(1).mean(1)
 
+    def wrongness(self, outputs: Any, targets: Any) -> Tensor:
+        """1 less the score: the mean Dice of the foreground classes that the truth holds; without any, whether anything is answered."""
+        if self.head == "softmax":
+            answered = outputs.argmax(1)
+            pairs = [((answered == index) & (targets != IGNORE), targets == index) for index in range(1, self.classes)]
+        else:
+            valid = targets != IGNORE
+            pairs = [((outputs[:, k] > 0) & valid[:, k], targets[:, k] == 1) for k in range(self.classes)]
+        answers, truths, both = (
+            torch.stack([masks.flatten(1).sum(1) for masks in kind], 1).to(outputs)
+            for kind in zip(*((answer, truth, answer & truth) for answer, truth in pairs), strict=True)
+        )
+        present = truths > 0
+        dice = torch.where(present, 2 * both / (answers + truths).clamp(min=1), 0).sum(1) / present.sum(1).clamp(min=1)
+        nothing_said = (answers.sum(1) == 0).to(outputs)
+        return 1 - torch.where(present.any(1), dice, nothing_said)
+
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """KL per voxel, averaged over the image."""
         return prediction_divergence(smoothed, example, self.head, settings.target)
