@@ -96,23 +96,6 @@ def check_quarantine(root: Path, manifest: Manifest) -> Iterator[Finding]:
         yield Finding(name, f"holds {count} records, the manifest says {manifest.quarantined}")
 
 
-def check_success(manifest: Manifest, samples: int, attacked: dict[str, tuple[int, int]]) -> Iterator[Finding]:
-    """Success as the manifest states it and the shards imply it.
-
-    attacked: by attack, samples that success is counted over, and successes among them.
-    """
-    for attack, (able, count) in attacked.items():
-        metrics = manifest.metrics.get(attack)
-        stated = metrics.success if metrics else None
-        if metrics is not None and metrics.attackable not in (None, able):
-            yield Finding("manifest.json", f"says {metrics.attackable} could be attacked by {attack}, the shards {able} of {samples}")
-        elif stated is None or not able:
-            if (stated is None) != (metrics is not None and not able):
-                yield Finding("manifest.json", f"says {stated} of the samples of {attack} are successes, the shards {count} of {able}")
-        elif abs(stated - count / able) > 1e-9:
-            yield Finding("manifest.json", f"says {stated} of the samples of {attack} are successes, the shards {count} of {able}")
-
-
 def check_totals(root: Path, manifest: Manifest, samples: int) -> Iterator[Finding]:
     """Sums and the content root, which the manifest states and the shards imply."""
     if samples != manifest.samples:

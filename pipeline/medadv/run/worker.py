@@ -8,8 +8,8 @@ from pathlib import Path
 from medadv.batches.equipment import equip
 from medadv.common.failures import explain, passing
 from medadv.common.files import writing_in
-from medadv.corpus.assembling import attacked
 from medadv.corpus.folder import Workspace
+from medadv.corpus.measuring import attacked
 from medadv.corpus.receipt import Receipt, committed
 from medadv.run import journal
 from medadv.run.job import Job, NotWantedError, ShardMade, SuspectedError
