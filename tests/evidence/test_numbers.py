@@ -86,6 +86,34 @@ def test_hashes_made_anew_of_a_whole_corpus_are_no_finding(copy: Path) -> None:
     assert find_damage(copy) == []
 
 
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda text: text.replace("not for diagnosis or any clinical use", "diagnosis"),
+        lambda text: text.replace('"license": "', '"license": "CC0; before: '),
+        lambda text: json.dumps(json.loads(text)),
+        lambda text: "",
+        lambda text: "\udcff" + text,
+    ],
+)
+def test_metadata_that_does_not_follow_from_the_manifest_is_found(copy: Path, forge: Callable[[str], str]) -> None:
+    path = copy / "croissant.json"
+    text = path.read_text()
+    path.write_bytes(forge(text).encode(errors="surrogateescape"))
+    assert path.read_text(errors="replace") != text
+    fuzz.reseal(copy, metadata=False)
+    assert [str(finding) for finding in find_damage(copy)] == ["croissant.json: says what does not follow from the manifest"]
+
+
+def test_metadata_follows_from_a_forged_manifest_no_more(copy: Path) -> None:
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["data"]["licence"] = "CC0-1.0"
+    path.write_text(json.dumps(manifest))
+    fuzz.reseal(copy, metadata=False)
+    assert [finding.file for finding in find_damage(copy)] == ["croissant.json"]
+
+
 def test_a_lost_sample_stands_in_the_quarantine_list(copy: Path) -> None:
     path = copy / "shards" / "shard-00001.json"
     receipt = json.loads(path.read_bytes())

@@ -7,6 +7,7 @@ from pathlib import Path
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_bytes, hash_file, hash_value
 from medadv.common.record import NoJsonError, RecordError, parse
+from medadv.corpus.croissant import croissant
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.quarantine import QuarantineRecord
@@ -70,6 +71,18 @@ def check_files(root: Path, manifest: Manifest, growing: bool = False) -> Iterat
             if growing and ADDED.fullmatch(relative.as_posix()):
                 continue
             yield Finding(relative.as_posix(), "not in the manifest")
+
+
+def check_croissant(root: Path, manifest: Manifest) -> Iterator[Finding]:
+    """The metadata that catalogues read, where its bytes are those that the manifest covers: whether they follow from the manifest."""
+    path = Workspace(root).croissant
+    try:
+        data = path.read_bytes()
+        if hash_bytes(data) == manifest.files.get(path.name) and data != croissant(manifest):
+            yield Finding(path.name, "says what does not follow from the manifest")
+    except (OSError, ValueError) as error:
+        if path.name in manifest.files and path.is_file():
+            yield Finding(path.name, f"cannot be held against the manifest ({type(error).__name__})")
 
 
 def check_quarantine(root: Path, manifest: Manifest) -> Iterator[Finding]:

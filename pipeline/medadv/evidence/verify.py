@@ -11,7 +11,7 @@ from pathlib import Path
 from medadv.common.progress import SILENT, Progress
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.corpus.opening import NO_FILE, OWN, is_link, led_away, published
-from medadv.evidence.check_manifest import check_files, check_quarantine, check_totals, first_crossing, load_manifest
+from medadv.evidence.check_manifest import check_croissant, check_files, check_quarantine, check_totals, first_crossing, load_manifest
 from medadv.evidence.check_numbers import check_numbers
 from medadv.evidence.check_shard import ShardReport, checked, lost
 from medadv.evidence.finding import Finding
@@ -76,7 +76,8 @@ def find_damage(
         small = [report.small for report in ordered if report.small is not None]
         if len(small) == len(ordered):
             findings += check_numbers(root, manifest, small)
-    return findings
+    # Last: what is wrong elsewhere tells more than that the metadata does not follow from it.
+    return [*findings, *check_croissant(root, manifest)]
 
 
 def _led_away(root: Path, names: Iterable[str], links: bool, progress: Progress) -> list[Finding]:
