@@ -17,7 +17,8 @@ from medadv.plan.frozen import generations, live_lines
 from medadv.prepare.request import Options
 from medadv.run import forget as forgetting
 from medadv.run.forget import forget
-from medadv.run.lock import STALE_S, held
+from medadv.run.holder import STALE_S
+from medadv.run.lock import held
 from medadv.run.run import run
 
 pytestmark = pytest.mark.usefixtures("inline")

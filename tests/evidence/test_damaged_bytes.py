@@ -2,7 +2,7 @@
 
     MEDADV_DAMAGES=1000 ./scripts/test --dist load tests/evidence/test_damaged_bytes.py
 
-is the long form, a thousand of each kind, ten minutes on one core; `.ci/run` takes a thousand flips and 200 of each other kind (`1000,200`).
+is the long form, a thousand of each kind, ten minutes on one core; `.ci/run` takes a thousand flips and 200 of each other (`1000,200`).
 """
 
 import os

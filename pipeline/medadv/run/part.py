@@ -23,8 +23,9 @@ from medadv.prepare.request import Options, locate
 from medadv.run.deaths import suspect, without
 from medadv.run.drive import HALT_S, TICK_S
 from medadv.run.extend import extended
+from medadv.run.holder import alive_holder, describe_holder, holds, read_lock
 from medadv.run.job import Job, NotWantedError, SuspectedError
-from medadv.run.lock import Hold, alive_holder, describe_holder, held, holds, read_lock
+from medadv.run.lock import Hold, held
 from medadv.run.suspects import diagnose
 from medadv.run.watch import Watch
 from medadv.run.worker import make
