@@ -113,7 +113,7 @@ def test_average_precision_is_that_of_monai(seed: int, dims: int) -> None:
     held = sorted({int(c) for _, truth in pairs for c in truth.classes})
     ranked = [pairs[i] for i, _ in sorted(enumerate(counter.matches), key=lambda pair: pair[1][0])]
     assert counter.result() == by_monai(ranked, held)
-    assert 0.02 < counter.result()["ap50"] < 0.98
+    assert 0 < counter.result()["ap50"] < 1
 
 
 def test_average_precision_is_that_of_pycocotools() -> None:
