@@ -34,6 +34,9 @@ from numpy.random import Generator
 from medadv.common.errors import MedadvError
 from medadv.common.hashing import canonical_json, hash_bytes, hash_file, hash_value
 from medadv.common.progress import SILENT
+from medadv.common.record import parse as record
+from medadv.corpus.croissant import croissant
+from medadv.corpus.manifest import Manifest
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.verify import find_damage
 from medadv.export.export import Request, export
@@ -101,7 +104,7 @@ def change(corpus: Path, outside: Path, seed: int, index: int) -> Case:
         mutation = _damage(path, rng)
     changed = path.read_bytes() != before
     if resealed:
-        reseal(corpus)
+        reseal(corpus, metadata=path.name != "croissant.json")
     reader = list(READERS)[index % len(READERS)]
     return Case(path.relative_to(corpus).as_posix(), mutation, resealed, changed, reader)
 
@@ -196,8 +199,8 @@ def _revalue(path: Path, rng: Generator) -> str:
     return ".".join(way)
 
 
-def reseal(corpus: Path) -> None:
-    """Make every hash anew, as far as the records can still be read."""
+def reseal(corpus: Path, metadata: bool = True) -> None:
+    """Make every hash anew, and croissant.json with `metadata`, as far as the records can still be read."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         manifest = json.loads((corpus / "manifest.json").read_bytes())
         for entry in manifest["shards"]:
@@ -209,12 +212,15 @@ def reseal(corpus: Path) -> None:
                 path.write_bytes(canonical_json(receipt) + b"\n")
                 entry["content_root"] = receipt["content_root"]
             entry |= {"bytes": shard.stat().st_size, "sha256": hash_file(shard), "receipt_sha256": hash_file(path)}
-        manifest["files"] = {name: hash_file(corpus / name) for name in manifest["files"]}
         value = ""
         if len(manifest["generations"]) == 1:
             roots = [entry["content_root"] for entry in manifest["shards"]]
             value = hash_value({"before": value, "plan": manifest["generations"][0]["plan"], "shards": roots})
             manifest["content_root"] = value
+        if metadata:
+            with contextlib.suppress(ValueError):
+                (corpus / "croissant.json").write_bytes(croissant(record(Manifest, canonical_json(manifest))))
+        manifest["files"] = {name: hash_file(corpus / name) for name in manifest["files"]}
         (corpus / "manifest.json").write_text(json.dumps(manifest))
     data = (corpus / "manifest.json").read_bytes()
     (corpus / "manifest.json.sha256").write_bytes(f"{hash_bytes(data)}  manifest.json\n".encode())

@@ -16,7 +16,8 @@ from medadv.corpus.quarantine import quarantine_line, read_quarantine
 from medadv.corpus.receipt import Receipt, committed, content_root, read_receipt, receipt_bytes
 from medadv.plan.frozen import PlanHead, head_bytes, thaw
 from medadv.plan.model import PlannedShard, plan_hash
-from medadv.run.lock import held, read_lock
+from medadv.run.holder import read_lock
+from medadv.run.lock import held
 
 BY_PATH = {"source": "0" * 32, "code": "not-ct", "message": "…", "advice": "…"}
 BY_SAMPLE = {"sample": "1" * 32, "code": "changed-input", "message": "…", "advice": "…"}

@@ -4,12 +4,14 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.conftest import Said, quiet
 
 from medadv.cli.app import main
+from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.evidence.verify import verify
@@ -17,7 +19,9 @@ from medadv.plan.frozen import generations, live_lines
 from medadv.prepare.request import Options
 from medadv.run import forget as forgetting
 from medadv.run.forget import forget
-from medadv.run.lock import STALE_S, held
+from medadv.run.holder import STALE_S
+from medadv.run.lock import held
+from medadv.run.part import freeze_plan, run_part
 from medadv.run.run import run
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -90,9 +94,18 @@ class KilledError(BaseException):
     """Stands for a SIGKILL: nothing that handles errors handles it."""
 
 
-@pytest.mark.parametrize("step", ["before anything", "after it was noted"])
+@pytest.mark.parametrize(
+    ("step", "start"),
+    [
+        ("before anything", lambda spec, said: run(spec, Options(), said)),
+        ("after it was noted", lambda spec, said: run(spec, Options(), said)),
+        ("before anything", lambda spec, said: run_part(spec, "1/2", Options(), said, Stop())),
+        ("after it was noted", lambda spec, said: freeze_plan(spec, Options(), said, Stop())),
+    ],
+    ids=["run", "run-noted", "part", "freeze"],
+)
 def test_a_forget_that_was_killed_at_its_first_steps_is_told_of_at_the_next_start(
-    step: str, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, start: Callable[[Path, Said], object], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, spec = Workspace(corpus), corpus.parent / "spec.yaml"
     group = next(shard.samples[0].group for _, shard in live_lines(generations(workspace.plans)))
@@ -113,7 +126,7 @@ def test_a_forget_that_was_killed_at_its_first_steps_is_told_of_at_the_next_star
     workspace.lock.write_text(json.dumps({**json.loads(dead[0]), "started": "another process"}))
     assert (private.forgotten_groups(workspace) == [group]) == (step != "before anything")
     said = Said()
-    run(spec, Options(), said)
+    start(spec, said)
     assert [text for text in said if "is not done" in text] == [
         f"`medadv forget` was begun for group {group} and is not done: the corpus still holds it; run it again"
     ]

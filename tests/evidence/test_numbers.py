@@ -21,6 +21,13 @@ def metrics(said: Any, **changes: Any) -> None:
     said["metrics"]["pgd-8"].update(changes)
 
 
+def before_attackable(said: Any, success: float) -> None:
+    """As manifests were written when success was counted over all samples."""
+    for attack, found in said["metrics"].items():
+        del found["attackable"]
+        found["success"] = success if attack == "pgd-8" else found["success"]
+
+
 def noise(said: Any) -> None:
     """As strong as the attack, and no word of it."""
     sanity = said["sanity"]
@@ -33,7 +40,9 @@ FORGED: list[tuple[str, Callable[[Any], object]]] = [
     ("metrics.pgd-8.adversarial is 0.0123", lambda m: metrics(m, adversarial=0.0123)),
     ("metrics.pgd-8.metric is accuracy", lambda m: metrics(m, metric="accuracy")),
     ("metrics.pgd-8.all.accuracy.clean is 0.99", lambda m: m["metrics"]["pgd-8"]["all"]["accuracy"].update(clean=0.99)),
-    ("of the samples of pgd-8 are successes", lambda m: metrics(m, success=0.123)),
+    ("metrics.pgd-8.success is 0.123", lambda m: metrics(m, success=0.123)),
+    ("metrics.pgd-8.attackable is 3", lambda m: metrics(m, attackable=3)),
+    ("metrics.pgd-8.success is 0.123", lambda m: before_attackable(m, 0.123)),
     ("metrics of ['pgd-8']", lambda m: m["metrics"].pop("smia-8")),
     ("says 11 samples", lambda m: m.update(samples=11)),
     ("the manifest says 1", lambda m: m.update(quarantined=1)),
@@ -61,9 +70,48 @@ def test_a_forged_number_is_found(copy: Path, what: str, forge: Callable[[Any], 
     assert any(what in str(finding) for finding in found), found
 
 
+def test_success_over_all_samples_is_what_an_older_manifest_says(copy: Path) -> None:
+    records = [record for path in sorted((copy / "shards").glob("*.json")) for record in json.loads(path.read_bytes())["records"]]
+    manifest = json.loads((copy / "manifest.json").read_bytes())
+    before_attackable(manifest, 0)
+    for attack, found in manifest["metrics"].items():
+        found["success"] = sum(record["attacks"][attack]["success"] for record in records) / len(records)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    fuzz.reseal(copy)
+    assert find_damage(copy) == []
+
+
 def test_hashes_made_anew_of_a_whole_corpus_are_no_finding(copy: Path) -> None:
     fuzz.reseal(copy)
     assert find_damage(copy) == []
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda text: text.replace("not for diagnosis or any clinical use", "diagnosis"),
+        lambda text: text.replace('"license": "', '"license": "CC0; before: '),
+        lambda text: json.dumps(json.loads(text)),
+        lambda text: "",
+        lambda text: "\udcff" + text,
+    ],
+)
+def test_metadata_that_does_not_follow_from_the_manifest_is_found(copy: Path, forge: Callable[[str], str]) -> None:
+    path = copy / "croissant.json"
+    text = path.read_text()
+    path.write_bytes(forge(text).encode(errors="surrogateescape"))
+    assert path.read_text(errors="replace") != text
+    fuzz.reseal(copy, metadata=False)
+    assert [str(finding) for finding in find_damage(copy)] == ["croissant.json: says what does not follow from the manifest"]
+
+
+def test_metadata_follows_from_a_forged_manifest_no_more(copy: Path) -> None:
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["data"]["licence"] = "CC0-1.0"
+    path.write_text(json.dumps(manifest))
+    fuzz.reseal(copy, metadata=False)
+    assert [finding.file for finding in find_damage(copy)] == ["croissant.json"]
 
 
 def test_a_lost_sample_stands_in_the_quarantine_list(copy: Path) -> None:

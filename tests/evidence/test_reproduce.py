@@ -10,13 +10,18 @@ import pytest
 import torch
 from PIL import Image
 from tests.conftest import SIZE, draw_pictures, quiet, save_victim, tiny_spec
+from tests.corpus.corpus_fuzz import fuzz
 from tests.victims.test_foreign_code import rewrite, sample_inputs
 from tests.victims.test_programs import save
 
+from medadv.common import machine
 from medadv.common.errors import SpecError
 from medadv.common.hashing import canonical_json, hash_file
 from medadv.common.progress import SILENT
 from medadv.corpus.manifest import ShardEntry
+from medadv.datasets.reader import Reader
+from medadv.datasets.sample import Sample
+from medadv.datasets.source import Source
 from medadv.evidence import again
 from medadv.evidence.across import check_across
 from medadv.evidence.reproduce import TOLERANCE, reproduce
@@ -101,6 +106,33 @@ def test_a_changed_mask_is_told_from_the_stored_label(tmp_path: Path, inline: No
     found = reproduce(corpus, sample, data=tmp_path / "data")
     assert found.inputs == [sample]
     assert not found.accepted
+
+
+def test_sources_are_decoded_from_one_state_of_their_files(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Path(shutil.copytree(tiny_corpus.parent / "data", tmp_path / "data"))
+    plain = Reader.read
+
+    def rewritten(self: Reader, source: Source) -> Sample:
+        for name in source.images:
+            Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(data / name)
+        return plain(self, source)
+
+    monkeypatch.setattr(Reader, "read", rewritten)
+    assert reproduce(tiny_corpus, first_sample(tiny_corpus), data=data).equal
+    assert reproduce(tiny_corpus, first_sample(tiny_corpus), data=data).inputs == [first_sample(tiny_corpus)]
+
+
+def test_threads_that_a_stranger_asks_for_may_be_too_many(published: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP would end the process, in the middle of its own line."""
+    monkeypatch.setattr(machine, "_startable", lambda count: False)
+    path = published / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["execution"]["threads"] = 1000
+    path.write_text(json.dumps(manifest))
+    fuzz.reseal(published)
+    for read in (lambda: reproduce(published, None, weights=weights), lambda: rescore(published, weights, False, SILENT)):
+        with pytest.raises(SpecError, match=r"execution\.threads=1000: so many threads cannot be started here"):
+            read()
 
 
 def test_what_is_missing_is_said(published: Path, weights: Path, tmp_path: Path) -> None:

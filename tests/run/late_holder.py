@@ -26,7 +26,7 @@ from medadv.common.progress import SILENT
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.run import cluster, forget, run
-from medadv.run.lock import STALE_S
+from medadv.run.holder import STALE_S
 
 CHANGES = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate")
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.run.shared_reading import CSV, DICOM, codes, load, loaded, plan, series, volume
 from tests.run.slices import planned_slices
-from tests.run.test_read_once import CSV, DICOM, codes, load, loaded, plan, series, volume
 from tests.transforms.ct_phantoms import ct_slice, write_nifti
 
 from medadv.batches import loading

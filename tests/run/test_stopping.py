@@ -25,7 +25,7 @@ from medadv.corpus.folder import Workspace, shard_name
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations
 from medadv.prepare.request import Options
-from medadv.run import commit, journal, lock
+from medadv.run import commit, holder, journal, lock
 from medadv.run.job import Job, SuspectedError
 from medadv.run.part import run_part
 from medadv.run.run import run
@@ -122,17 +122,17 @@ def test_locks_are_taken_over_from_the_dead_alone(tmp_path: Path) -> None:
     here = {"host": socket.gethostname(), "pid": dead.pid, "started": "x", "heartbeat": time.time(), "token": "a"}
     path.write_text(json.dumps(here))
     with lock.held(path) as hold:
-        assert lock.state_of(path, hold.token) == "working"
-        assert lock.state_of(path, "a") is None
+        assert holder.state_of(path, hold.token) == "working"
+        assert holder.state_of(path, "a") is None
         hold.tell("draining")
-        assert lock.state_of(path, hold.token) == "draining"
+        assert holder.state_of(path, hold.token) == "draining"
         with pytest.raises(LockedError, match=f"process {os.getpid()}"), lock.held(path):
             pass
     assert not path.exists()
     path.write_text(json.dumps({**here, "host": "elsewhere", "heartbeat": time.time() - 30}))
     with pytest.raises(LockedError, match="host elsewhere"), lock.held(path):
         pass
-    path.write_text(json.dumps({**here, "host": "elsewhere", "heartbeat": time.time() - 2 * lock.STALE_S}))
+    path.write_text(json.dumps({**here, "host": "elsewhere", "heartbeat": time.time() - 2 * holder.STALE_S}))
     with lock.held(path):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["lock.guard"]
@@ -162,7 +162,7 @@ def test_a_lock_that_cannot_be_read_is_no_free_lock(tmp_path: Path, failing: lis
         with pytest.raises(LockedError, match=f"process {os.getpid()}"), lock.held(path):
             pass
         failing[:] = [errno.EIO, errno.ESTALE]
-        assert lock.state_of(path, hold.token) == "working"
+        assert holder.state_of(path, hold.token) == "working"
         before = path.read_bytes()
         for lasting in ([errno.ESTALE] * 99, [errno.EACCES]):
             failing[:] = lasting
@@ -171,11 +171,11 @@ def test_a_lock_that_cannot_be_read_is_no_free_lock(tmp_path: Path, failing: lis
             assert caught.value.exit_code == 4
             failing[:] = lasting
             with pytest.raises(RunError, match="lock cannot be read"):
-                lock.alive_holder(path)
+                holder.alive_holder(path)
             failing[:] = lasting
             # A worker must not take it for a run that is gone; its shard is tried again.
             with pytest.raises(OSError, match="disk"):
-                lock.state_of(path, hold.token)
+                holder.state_of(path, hold.token)
             failing[:] = lasting
             assert hold.beat()
             assert path.read_bytes() == before

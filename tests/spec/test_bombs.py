@@ -18,7 +18,7 @@ from medadv.datasets.templates import filled
 from medadv.plan.model import PlannedShard
 from medadv.prepare.survey import survey
 from medadv.run import lock
-from medadv.run.lock import LockRecord, alive_holder
+from medadv.run.holder import LockRecord, alive_holder
 from medadv.spec import safe_yaml
 from medadv.spec.reading import load_spec
 from medadv.spec.safe_yaml import read_yaml

@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medadv.common.errors import SpecError
+from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
+from medadv.victims.sources import weights
 from medadv.victims.sources.weights import Weights, load_weights
 
 
@@ -77,15 +79,15 @@ CHECKPOINTS: dict[str, tuple[Any, str | None]] = {
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_what_fits_best_is_found_and_said(name: str, tmp_path: Path) -> None:
     content, note = CHECKPOINTS[name]
-    module, weights = loaded(tmp_path, content)
+    module, found = loaded(tmp_path, content)
     assert holds(module, STATE)
-    assert weights.note == note
+    assert found.note == note
 
 
 def test_the_average_can_be_asked_for(tmp_path: Path) -> None:
-    module, weights = loaded(tmp_path, {"state_dict": STATE, "state_dict_ema": AVERAGE}, weights_key="state_dict_ema")
+    module, found = loaded(tmp_path, {"state_dict": STATE, "state_dict_ema": AVERAGE}, weights_key="state_dict_ema")
     assert holds(module, AVERAGE)
-    assert weights.note == "weights taken from 'state_dict_ema'"
+    assert found.note == "weights taken from 'state_dict_ema'"
     both = {"state_dict": {**prefixed("ema_model.", AVERAGE), **prefixed("model.")}}
     assert holds(loaded(tmp_path, both, weights_key="state_dict.ema_model")[0], AVERAGE)
     with pytest.raises(SpecError, match=re.escape("no dictionary of tensors called 'ema'; there are state_dict, state_dict_ema")):
@@ -107,6 +109,31 @@ def test_safetensors_with_a_prefix(tmp_path: Path) -> None:
     loaded_weights = load_weights(module, VictimSettings.model_validate(settings), tmp_path / "weights.safetensors")
     assert loaded_weights.note == "weights taken with the prefix 'module.'"
     assert holds(module, STATE)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("whole", [weights.WHOLE, 8])
+def test_what_is_loaded_is_what_was_hashed(suffix: str, whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is rewritten while it is read: too large to hold, it is refused."""
+    path = tmp_path / f"weights{suffix}"
+    save = torch.save if suffix == ".pt" else save_file
+    save(STATE, path)
+    digest, plain = hash_file(path), weights.read_checkpoint
+
+    def rewritten(*arguments: Any) -> Any:
+        save(AVERAGE, path)
+        return plain(*arguments)
+
+    monkeypatch.setattr(weights, "read_checkpoint", rewritten)
+    monkeypatch.setattr(weights, "WHOLE", whole)
+    given = VictimSettings.model_validate({"network": "monai:unet", "weights": path.name, "normalize": {"mean": [0], "std": [1]}})
+    module = network()
+    if whole == 8:
+        with pytest.raises(SpecError, match="changed while it was read"):
+            load_weights(module, given, path)
+    else:
+        assert load_weights(module, given, path).sha256 == digest
+        assert holds(module, STATE)
 
 
 RENAMED = {name.replace("stem.conv", "stem.convolution"): value for name, value in STATE.items()}

@@ -32,7 +32,7 @@ def verify(
     from medadv.corpus.folder import Workspace
     from medadv.evidence.across import check_across
     from medadv.evidence.verify import find_damage
-    from medadv.run.lock import at_work, describe_holder
+    from medadv.run.holder import at_work, describe_holder
 
     if after is not None and (key is None or len(corpora) > 1):
         raise SpecError("--after goes with --key and one corpus")

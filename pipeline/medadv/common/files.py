@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,22 @@ def writable_file(path: Path) -> Path:
         except OSError as error:
             raise SpecError(f"{path}: cannot be written anew ({error.strerror}); name another file") from None
     return path
+
+
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A new folder inside `folder`, whose files and folders are moved there in the end; where something fails, nothing of them is left.
+
+    Files of the same names are replaced.  SpecError as from `writable_folder`.
+    """
+    made = writable_folder(folder) / f".tmp-{secrets.token_hex(4)}"
+    made.mkdir()
+    try:
+        yield made
+        for path in sorted(made.iterdir()):
+            path.rename(folder / path.name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from medadv.batches.batch import Batch, on_device
 from medadv.common.errors import SpecError
-from medadv.common.files import writable_folder
+from medadv.common.files import all_or_nothing, writable_folder
 from medadv.common.machine import set_threads
 from medadv.common.progress import Progress
 from medadv.compare.curves import curve
@@ -82,11 +82,12 @@ def compare(
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
     }
-    files = [folder / f"{spec.name}.{ending}" for ending in ("csv", "json", "png")]
-    write_csv(files[0], rows)
-    write_json(files[1], rows, curves, about)
-    write_png(files[2], rows, curves, f"{spec.name}: {metric} on {len(samples)} samples", metric)
-    return Comparison(spec.name, metric, rows, files)
+    names = [f"{spec.name}.{ending}" for ending in ("csv", "json", "png")]
+    with all_or_nothing(folder) as made:
+        write_csv(made / names[0], rows)
+        write_json(made / names[1], rows, curves, about)
+        write_png(made / names[2], rows, curves, f"{spec.name}: {metric} on {len(samples)} samples", metric)
+    return Comparison(spec.name, metric, rows, [folder / name for name in names])
 
 
 def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> list[tuple[str, Sample]]:

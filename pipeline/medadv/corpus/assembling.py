@@ -1,9 +1,7 @@
 """The corpus's record: built from the frozen plans and the receipts, and nothing else but the times of the run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-
-import numpy as np
 
 from medadv.common.files import write_file
 from medadv.common.hashing import hash_file, hash_value, keyed_hash
@@ -11,14 +9,12 @@ from medadv.corpus.baseline import baseline
 from medadv.corpus.croissant import croissant
 from medadv.corpus.environment import environment, tool
 from medadv.corpus.folder import Workspace, shard_name
-from medadv.corpus.manifest import Determinism, Generation, Manifest, Metrics, PrivacyFacts, RunFacts, ShardEntry
+from medadv.corpus.manifest import Determinism, Generation, Manifest, PrivacyFacts, RunFacts, ShardEntry
+from medadv.corpus.measuring import measure
 from medadv.corpus.quarantine import QuarantineRecord, quarantine_line
-from medadv.corpus.receipt import Receipt, read_receipt
-from medadv.datasets.labels import Array, Label
+from medadv.corpus.receipt import read_receipt
 from medadv.plan.frozen import FrozenPlan, live
-from medadv.scoring.attackable import answer_to_lose, dice_to_lose
-from medadv.scoring.metrics import corpus_metrics, headline
-from medadv.store.layout import FORMAT_VERSION, answer_at
+from medadv.store.layout import FORMAT_VERSION
 from medadv.store.reader import read_small
 
 
@@ -34,65 +30,6 @@ def planned_names(plans: Iterable[FrozenPlan]) -> Iterator[tuple[FrozenPlan, str
     """Every planned shard's name, with its plan; those that a later generation stands for are left out."""
     for plan, index in live(list(plans)):
         yield plan, shard_name(index)
-
-
-def attackable_rows(arrays: dict[str, Array], attack: str, task: str, threshold: float) -> Array:
-    """Which samples of a shard could be attacked, (n,) bool.
-
-    arrays: the shard's small ones.  threshold: score from which a detection counts.
-    """
-    prefix = f"attacks/{attack}"
-    scores = arrays[f"{prefix}/score_clean"]
-    if task == "segmentation":
-        return dice_to_lose(scores)
-    answers = (_answers(arrays, prefix, "clean", index) for index in range(len(scores)))
-    return np.array([answer_to_lose(clean, truth, threshold) for truth, clean in answers], bool)
-
-
-def attacked(arrays: dict[str, Array], attack: str, task: str, threshold: float) -> tuple[int, int]:
-    """How many samples of a shard could be attacked, and on how many of these the attack succeeds; arguments as above."""
-    able = attackable_rows(arrays, attack, task, threshold)
-    return int(able.sum()), int(arrays[f"attacks/{attack}/success"][able].sum())
-
-
-def measure(shards: Sequence[dict[str, Array]], task: str, attacks: Iterable[str], threshold: float) -> dict[str, Metrics]:
-    """Metrics per attack over the small arrays of all shards; threshold as above."""
-    found: dict[str, Metrics] = {}
-    for attack in attacks:
-        pairs: dict[str, list[tuple[Label, Label, float]]] = {"clean": [], "adversarial": []}
-        able = successes = 0
-        for arrays in shards:
-            prefix = f"attacks/{attack}"
-            more = attacked(arrays, attack, task, threshold)
-            able, successes = able + more[0], successes + more[1]
-            for index in range(len(arrays["sample_id"])):
-                for which, rows in pairs.items():
-                    score = float(arrays[f"{prefix}/score_{which}"][index])
-                    # Segmentation needs no masks here: the scores are the Dice values.
-                    truth, answer = (0, 0) if task == "segmentation" else _answers(arrays, prefix, which, index)
-                    rows.append((truth, answer, score))  # type: ignore[arg-type]
-        clean, adversarial = (corpus_metrics(task, pairs[which]) for which in ("clean", "adversarial"))
-        name = headline(task, clean)
-        found[attack] = Metrics(
-            metric=name,
-            clean=clean.get(name),
-            adversarial=adversarial.get(name),
-            all={key: {"clean": clean[key], "adversarial": adversarial[key]} for key in clean},
-            success=successes / able if able else None,
-            attackable=able,
-        )
-    return found
-
-
-def _answers(arrays: dict[str, Array], prefix: str, which: str, index: int) -> tuple[Label, Label]:
-    return answer_at(arrays, "label", index), answer_at(arrays, f"{prefix}/prediction_{which}", index)
-
-
-def determinism_of(receipts: Iterable[Receipt]) -> Determinism:
-    """From the first shard of each plan, of which a batch is run twice: `bitwise` only where every such batch came out equal."""
-    repeats = [receipt.repeat for receipt in receipts if receipt.repeat is not None]
-    same = bool(repeats) and all(repeat.equal for repeat in repeats)
-    return Determinism(level="bitwise" if same else "tolerance", repeated=repeats, holds_for="the same hardware and package versions")
 
 
 def build_manifest(

@@ -66,7 +66,10 @@ DESCRIBED = {
 
 
 def croissant(manifest: Manifest) -> bytes:
-    """The content of croissant.json for a manifest (which need not list it yet)."""
+    """The content of croissant.json for a manifest (which need not list it yet).
+
+    `verify` makes it again: where its words change, those of before are to be kept for the corpora that have them.
+    """
     data, victim = manifest.data, manifest.victim
     unit = "Hounsfield units" if data.unit == "hu" else "8-bit grey levels"
     attacks = ", ".join(f"{name} (epsilon {s.epsilon:g} {unit})" for name, s in manifest.attacks.items())

@@ -20,6 +20,7 @@ from medadv.plan.recipe import reader_of
 from medadv.spec.data import DataSettings
 from medadv.victims.victim import TaskModel
 from medadv_transforms import InputError
+from medadv_transforms.held import holding
 
 TABLES = ("csv", "decathlon", "coco", "yolo")
 """Layouts whose labels stand in text files. Those of the others follow from the files' names, which the plan knows."""
@@ -67,8 +68,13 @@ def read_again(
         source = planned[item.planned.id]
         # Without a table under `data`, the plan remembers what it said. A row that is gone is another one, too.
         now = source.source if listed is None else listed.get(source.source.images)
+        wanted = source.source if now is None else replace(source.source, label=_relabelled(source.source, now))
         try:
-            sample = origin.reader.read(source.source if now is None else replace(source.source, label=_relabelled(source.source, now)))
+            with holding() as held:
+                # One state of the files, however often they are opened to be decoded: they may be written to meanwhile.
+                for path in origin.reader.files(wanted) if wanted.index is None else ():
+                    held.take(path)
+                sample = origin.reader.read(wanted)
         except (InputError, OSError) as error:
             raise RunError(f"the input of sample {source.id} cannot be read from {origin.reader.root}: {error}") from None
         if now is None or not _same(sample, item.sample) or not _same_label(sample, label, judge):

@@ -4,7 +4,6 @@ After Carlini et al., On Evaluating Adversarial Robustness (arXiv 1902.06705), s
 unbounded attack succeeds, gradients beat noise and white box beats transfer, gradients are not zero.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
 from medadv.corpus.manifest import Against, Rung, SanityReport, WorstCase
 from medadv.datasets.labels import Array
+from medadv.evidence.weak_signs import warnings_of
 from medadv.spec.attack import AttackSettings
 from medadv.victims.victim import TaskModel, Victim
 
@@ -23,12 +23,6 @@ EPSILON_LADDER = (0.0, 0.5, 1.0, 2.0)
 STEPS_LADDER = (0.2, 0.5, 1.0, 2.0)
 HUGE_SHARE = 0.25
 """An epsilon of this share of the whole range leaves little of an image."""
-NEARLY_ALL = 0.9
-SLACK = 0.1
-SLACK_SAMPLES = 2.5
-"""Differences in success below `SLACK`, or below this many samples, say nothing on so few."""
-ZERO_SHARE = 0.5
-CLAMPED_SHARE = 0.1
 
 
 def sanity(
@@ -120,33 +114,3 @@ def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
     if changes.get("epsilon", 0) > settings.epsilon > 0:
         values["step"] = settings.step * changes["epsilon"] / settings.epsilon
     return AttackSettings.model_validate(values)
-
-
-def warnings_of(found: SanityReport) -> list[str]:
-    """What a reader should be told, one sentence each; follows from the rest of the report."""
-    texts = []
-    slack = max(SLACK, SLACK_SAMPLES / found.samples)
-    ladder = [rung.success for rung in found.epsilon_ladder or ()]
-    if any(later < earlier - slack for earlier, later in itertools.pairwise(ladder)):
-        texts.append("A larger epsilon succeeds less often: the attack may be caught by masked gradients.")
-    steps = [rung.success for rung in found.steps_ladder or ()]
-    if any(later < earlier - slack for earlier, later in itertools.pairwise(steps)):
-        texts.append("More steps succeed less often: the step may be too long for the ball.")
-    if len(steps) > 1 and steps[-1] > steps[-2] + slack:
-        texts.append("Twice the steps succeed clearly more often: the attack has not converged; take more steps.")
-    if not found.epsilon_zero_is_identity:
-        texts.append("Epsilon 0 changed images: this is a defect.")
-    if (huge := found.huge_epsilon) and huge.success < NEARLY_ALL:
-        texts.append(f"Even epsilon {huge.epsilon:g} fails on some samples: gradients may be masked.")
-    if (noise := found.noise) and noise.success > noise.white_box - slack and noise.success > 0:
-        texts.append("Random noise of the same size succeeds about as often as the attack.")
-    if (transfer := found.transfer) and transfer.success > transfer.white_box:
-        texts.append("The second model is fooled more often than the victim: its gradients may be masked.")
-    if (zero := found.zero_gradients) is not None and zero > ZERO_SHARE:
-        texts.append(f"{zero:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
-    if found.clamped is not None and found.clamped > CLAMPED_SHARE:
-        texts.append(
-            f"{found.clamped:.0%} of the victim's probabilities are exactly 0 or 1, where no gradient passes: attack its logits, if they "
-            "can be had."
-        )
-    return texts

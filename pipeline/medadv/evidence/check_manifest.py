@@ -7,6 +7,7 @@ from pathlib import Path
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_bytes, hash_file, hash_value
 from medadv.common.record import NoJsonError, RecordError, parse
+from medadv.corpus.croissant import croissant
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.quarantine import QuarantineRecord
@@ -72,6 +73,18 @@ def check_files(root: Path, manifest: Manifest, growing: bool = False) -> Iterat
             yield Finding(relative.as_posix(), "not in the manifest")
 
 
+def check_croissant(root: Path, manifest: Manifest) -> Iterator[Finding]:
+    """The metadata that catalogues read, where its bytes are those that the manifest covers: whether they follow from the manifest."""
+    path = Workspace(root).croissant
+    try:
+        data = path.read_bytes()
+        if hash_bytes(data) == manifest.files.get(path.name) and data != croissant(manifest):
+            yield Finding(path.name, "says what does not follow from the manifest")
+    except (OSError, ValueError) as error:
+        if path.name in manifest.files and path.is_file():
+            yield Finding(path.name, f"cannot be held against the manifest ({type(error).__name__})")
+
+
 def check_quarantine(root: Path, manifest: Manifest) -> Iterator[Finding]:
     """Each line a record with a known code, and as many as the manifest says."""
     name = Workspace(root).quarantine.name
@@ -94,23 +107,6 @@ def check_quarantine(root: Path, manifest: Manifest) -> Iterator[Finding]:
                     yield Finding(name, f"line {count} has an unknown reason code {record.code!r}")
     if count != manifest.quarantined:
         yield Finding(name, f"holds {count} records, the manifest says {manifest.quarantined}")
-
-
-def check_success(manifest: Manifest, samples: int, attacked: dict[str, tuple[int, int]]) -> Iterator[Finding]:
-    """Success as the manifest states it and the shards imply it.
-
-    attacked: by attack, samples that success is counted over, and successes among them.
-    """
-    for attack, (able, count) in attacked.items():
-        metrics = manifest.metrics.get(attack)
-        stated = metrics.success if metrics else None
-        if metrics is not None and metrics.attackable not in (None, able):
-            yield Finding("manifest.json", f"says {metrics.attackable} could be attacked by {attack}, the shards {able} of {samples}")
-        elif stated is None or not able:
-            if (stated is None) != (metrics is not None and not able):
-                yield Finding("manifest.json", f"says {stated} of the samples of {attack} are successes, the shards {count} of {able}")
-        elif abs(stated - count / able) > 1e-9:
-            yield Finding("manifest.json", f"says {stated} of the samples of {attack} are successes, the shards {count} of {able}")
 
 
 def check_totals(root: Path, manifest: Manifest, samples: int) -> Iterator[Finding]:

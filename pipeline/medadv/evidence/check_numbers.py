@@ -1,22 +1,24 @@
 """What the manifest says in numbers, worked out again from receipts and shards: metrics, generations, repetition, sanity checks."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medadv.common.record import RecordError, parse, plain
-from medadv.corpus.assembling import determinism_of, measure
 from medadv.corpus.baseline import baseline
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Manifest, SanityReport
+from medadv.corpus.measuring import determinism_of, measure
 from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.quarantine import read_quarantine
 from medadv.corpus.receipt import Receipt
-from medadv.evidence.attack_strength import warnings_of
+from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
-from medadv.store.reader import read_small
+from medadv.evidence.weak_signs import warnings_of
 
 NAME = "manifest.json"
 CLOSE = 1e-6
@@ -24,34 +26,35 @@ CLOSE = 1e-6
 SHOWN = 20
 
 
-def check_numbers(root: Path, manifest: Manifest) -> Iterator[Finding]:
-    """What does not follow. For a corpus whose shards and receipts were found to be whole; every receipt is read once more."""
+def check_numbers(root: Path, manifest: Manifest, small: Sequence[dict[str, Array]]) -> Iterator[Finding]:
+    """What does not follow. For a corpus whose shards and receipts were found to be whole; every receipt is read once more.
+
+    small: the arrays of each shard that are not image-sized.
+    """
     try:
-        yield from _metrics(root, manifest)
+        yield from _metrics(root, manifest, small)
         yield from _receipts(root, manifest)
     except UNREADABLE as error:
         yield Finding(NAME, f"its numbers cannot be worked out from the shards ({type(error).__name__})")
 
 
-def _metrics(root: Path, manifest: Manifest) -> Iterator[Finding]:
+def _metrics(root: Path, manifest: Manifest, small: Sequence[dict[str, Array]]) -> Iterator[Finding]:
     """By the function that wrote them. Keys that an older version did not write are not asked for."""
     if manifest.metrics.keys() != manifest.attacks.keys():
         yield Finding(NAME, f"metrics of {sorted(manifest.metrics)}, but the attacks are {sorted(manifest.attacks)}")
     if not manifest.shards:
         return
-    paths = [root / entry.path for entry in manifest.shards]
-    small = [read_small(path) for path in paths]
     found = measure(small, manifest.data.task, manifest.attacks, manifest.victim.score_threshold)
     wrong: list[tuple[str, Any, Any]] = []
     for attack in manifest.attacks.keys() & manifest.metrics.keys():
-        said = plain(manifest.metrics[attack])
+        follows = plain(found[attack])
         if manifest.metrics[attack].attackable is None:
-            # Success was counted over all samples then, and is held against the receipts.
-            said.pop("success")
-        wrong += _different(said, plain(found[attack]), f"metrics.{attack}")
+            # Before samples were told apart that could not be attacked, success was counted over all of them.
+            follows["success"] = float(np.mean(np.concatenate([arrays[f"attacks/{attack}/success"] for arrays in small])))
+        wrong += _different(plain(manifest.metrics[attack]), follows, f"metrics.{attack}")
     if manifest.baseline is not None:
-        follows = baseline(manifest.data, next(iter(found.values())), list(zip(paths, small, strict=True)))
-        wrong += _different(plain(manifest.baseline), plain(follows), "baseline")
+        shards = [(root / entry.path, arrays) for entry, arrays in zip(manifest.shards, small, strict=True)]
+        wrong += _different(plain(manifest.baseline), plain(baseline(manifest.data, next(iter(found.values())), shards)), "baseline")
     for key, stated, worked_out in wrong:
         yield Finding(NAME, f"{key} is {stated}, from the shards follows {worked_out}")
 

@@ -15,16 +15,15 @@ from pathlib import Path
 
 from medadv.common.hashing import hash_file
 from medadv.common.record import plain
-from medadv.corpus.assembling import attacked
 from medadv.corpus.manifest import Manifest, ShardEntry
-from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.receipt import Receipt, content_root
+from medadv.datasets.labels import Array
 from medadv.evidence.content import check_content
 from medadv.evidence.finding import Finding
 from medadv.store.examine import BYTES_A_SECOND
 from medadv.store.extents import damaged_pieces
 from medadv.store.hold import ShardError
-from medadv.store.reader import open_shard, read_small
+from medadv.store.reader import open_shard
 
 PROBE_SECONDS = 20
 """And one more for every `BYTES_A_SECOND` of the file."""
@@ -42,9 +41,8 @@ class ShardReport:
     """Whether the ids of its samples rise strictly, as planned shards' do."""
     first: str
     last: str
-    successes: dict[str, int]
-    attacked: dict[str, tuple[int, int]] | None
-    """By attack: samples that could be attacked, and successes among them; None where the shard could not be read."""
+    small: dict[str, Array] | None
+    """Arrays that are not image-sized, from which the manifest's numbers follow; None where the shard is not whole."""
 
 
 def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardReport:
@@ -52,7 +50,7 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
     findings: list[Finding] = []
     receipt = _receipt(root, entry, findings)
     path, name = root / entry.path, entry.path
-    counts = None
+    small = None
     whole = _same_bytes(path, entry)
     if receipt is not None:
         findings += list(_agreement(entry, receipt, manifest))
@@ -63,22 +61,11 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
     elif receipt is not None:
         try:
             with open_shard(path) as file:
-                findings += list(check_content(name, file, receipt, manifest))
+                wrong, small = check_content(name, file, receipt, manifest)
+                findings += wrong
         except ShardError as error:
             findings.append(Finding(name, str(error).removeprefix(f"{path}: ")))
-        counts = _attacked(path, manifest)
-    return _report(findings, receipt, manifest, counts)
-
-
-def _attacked(path: Path, manifest: Manifest) -> dict[str, tuple[int, int]] | None:
-    try:
-        arrays = read_small(path)
-        task, threshold = manifest.data.task, manifest.victim.score_threshold
-        return {attack: attacked(arrays, attack, task, threshold) for attack in manifest.attacks}
-    except ShardError:
-        return None
-    except UNREADABLE:
-        return None
+    return _report(findings, receipt, small)
 
 
 def checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
@@ -91,7 +78,7 @@ def checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
 
 def lost(entry: ShardEntry, what: str) -> ShardReport:
     """Of a shard that was not checked."""
-    return ShardReport([Finding(entry.path, what)], 0, True, "", "", {}, None)
+    return ShardReport([Finding(entry.path, what)], 0, True, "", "", None)
 
 
 def _receipt(root: Path, entry: ShardEntry, findings: list[Finding]) -> Receipt | None:
@@ -164,16 +151,10 @@ def _probed(path: Path, name: str, receipt: Receipt, manifest: Manifest) -> list
     return found or [Finding(name, "every array still decodes to what its receipt says: the damage lies in the file's structure")]
 
 
-def _report(
-    findings: list[Finding], receipt: Receipt | None, manifest: Manifest, counts: dict[str, tuple[int, int]] | None
-) -> ShardReport:
+def _report(findings: list[Finding], receipt: Receipt | None, small: dict[str, Array] | None) -> ShardReport:
+    whole = not findings
     if len(findings) > SHOWN:
         findings = [*findings[:SHOWN], Finding(findings[0].file, f"and {len(findings) - SHOWN} findings more")]
-    records = receipt.records if receipt else []
-    ids = [record.id for record in records]
-    try:
-        successes: dict[str, int] = {attack: sum(record.attacks[attack].success for record in records) for attack in manifest.attacks}
-    except UNREADABLE:
-        successes = {}
+    ids = [record.id for record in receipt.records] if receipt else []
     rising = all(a < b for a, b in pairwise(ids))
-    return ShardReport(findings, len(ids), rising, ids[0] if ids else "", ids[-1] if ids else "", successes, counts)
+    return ShardReport(findings, len(ids), rising, ids[0] if ids else "", ids[-1] if ids else "", small if whole else None)

@@ -19,21 +19,36 @@ from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
 
-def check_content(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
-    """Everything wrong with what a shard decodes to. name: for the findings; file: the open shard."""
+def check_content(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> tuple[list[Finding], dict[str, Array]]:
+    """Everything wrong with what a shard decodes to, and its arrays that are not image-sized, which what follows needs no second time.
+
+    name: for the findings; file: the open shard.
+    """
+    small: dict[str, Array] = {}
+    return list(_content(name, file, receipt, manifest, small)), small
+
+
+def _content(name: str, file: Any, receipt: Receipt, manifest: Manifest, small: dict[str, Array]) -> Iterator[Finding]:
+    """small: filled with what was read, each array once."""
     try:
         arrays = {key: item for key, item in datasets(file).items() if key not in OUTSIDE_CONTENT}
         yield from _attributes(name, file, receipt, manifest)
         yield from _inventory(name, arrays, receipt)
         ids = [record.id for record in receipt.records]
-        stored = [bytes(value).decode() for value in arrays["sample_id"][...]]
-        if stored != ids:
-            yield Finding(name, "sample ids differ from the receipt's records", array="sample_id")
         on_grid = _on_grid(arrays, receipt)
         for key, expected in receipt.arrays.items():
-            if key not in on_grid and key in arrays:
-                yield from _whole(name, arrays[key], key, expected)
-        yield from _results(name, arrays, receipt, manifest)
+            if key in on_grid or key not in arrays:
+                continue
+            try:
+                small[key] = np.asarray(arrays[key][...])
+            except OSError:
+                yield Finding(name, "cannot be read", array=key)
+            else:
+                if hash_array(small[key]) != expected:
+                    yield Finding(name, "differs from its receipt", array=key)
+        if "sample_id" in small and [bytes(value).decode() for value in small["sample_id"]] != ids:
+            yield Finding(name, "sample ids differ from the receipt's records", array="sample_id")
+        yield from _results(name, small, receipt, manifest)
         yield from _pixels(name, arrays, receipt, manifest, on_grid)
     except UNREADABLE as error:
         yield Finding(name, f"cannot be read ({type(error).__name__})")
@@ -90,22 +105,14 @@ def _on_grid(arrays: dict[str, Stored], receipt: Receipt) -> list[str]:
     return [key for key, shape in shapes.items() if shape[:1] == (count,) and shape[-len(spatial) :] == spatial]
 
 
-def _whole(name: str, dataset: Stored, key: str, expected: str) -> Iterator[Finding]:
-    try:
-        if hash_array(np.asarray(dataset[...])) != expected:
-            yield Finding(name, "differs from its receipt", array=key)
-    except OSError:
-        yield Finding(name, "cannot be read", array=key)
-
-
-def _results(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
+def _results(name: str, arrays: dict[str, Array], receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
     """Stored results against the receipt's records."""
     for attack in manifest.attacks:
         for result in RESULTS:
             key = f"attacks/{attack}/{result}"
             if key not in arrays:
                 continue
-            for value, record in zip(arrays[key][...].tolist(), receipt.records, strict=True):
+            for value, record in zip(arrays[key].tolist(), receipt.records, strict=True):
                 if value != (said := getattr(record.attacks[attack], result)):
                     yield Finding(name, f"is {value}, the receipt says {said}", record.id, key)
 

@@ -7,6 +7,7 @@ import torch
 
 from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_file
+from medadv.common.machine import set_threads
 from medadv.corpus.environment import environment
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
@@ -55,13 +56,14 @@ def load_published_victim(
         code: folder where the factory's module is looked for first.
 
     Raises:
-        SpecError: the weights are missing, or weights or code are others than the corpus was made against.
+        SpecError: the weights are missing, or weights or code are others than the corpus was made against; so many threads cannot be
+            started here.
     """
     facts = manifest.victim
     settings = {key: getattr(facts, key) for key in VictimSettings.model_fields if key in VictimFacts.model_fields}
     program = facts.program_sha256
     # Thread counts change bits, so the manifest sets them.
-    torch.set_num_threads(manifest.execution.threads)
+    set_threads(manifest.execution.threads)
     base = Path()
     wanted = [member.weights_sha256 for member in facts.members] if facts.members else [facts.weights_sha256]
     if weights:

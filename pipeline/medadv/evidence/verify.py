@@ -11,7 +11,7 @@ from pathlib import Path
 from medadv.common.progress import SILENT, Progress
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.corpus.opening import NO_FILE, OWN, is_link, led_away, published
-from medadv.evidence.check_manifest import check_files, check_quarantine, check_success, check_totals, first_crossing, load_manifest
+from medadv.evidence.check_manifest import check_croissant, check_files, check_quarantine, check_totals, first_crossing, load_manifest
 from medadv.evidence.check_numbers import check_numbers
 from medadv.evidence.check_shard import ShardReport, checked, lost
 from medadv.evidence.finding import Finding
@@ -71,13 +71,13 @@ def find_damage(
     readable = [report for report in ordered if report.ids]
     if len(readable) == len(ordered):
         # Sums say nothing where a receipt, already named, could not be read.
-        samples = sum(report.ids for report in ordered)
-        findings += check_totals(root, manifest, samples)
-        findings += check_success(manifest, samples, _totals(manifest, ordered))
+        findings += check_totals(root, manifest, sum(report.ids for report in ordered))
         findings += _repeated(root, entries, ordered)
-        if not any(report.findings for report in ordered):
-            findings += check_numbers(root, manifest)
-    return findings
+        small = [report.small for report in ordered if report.small is not None]
+        if len(small) == len(ordered):
+            findings += check_numbers(root, manifest, small)
+    # Last: what is wrong elsewhere tells more than that the metadata does not follow from it.
+    return [*findings, *check_croissant(root, manifest)]
 
 
 def _led_away(root: Path, names: Iterable[str], links: bool, progress: Progress) -> list[Finding]:
@@ -90,18 +90,6 @@ def _led_away(root: Path, names: Iterable[str], links: bool, progress: Progress)
             found.append(Finding(name, is_link(target)))
         else:
             progress.message(f"{name} leads to {target}")
-    return found
-
-
-def _totals(manifest: Manifest, reports: list[ShardReport]) -> dict[str, tuple[int, int]]:
-    """By attack: samples that its success is counted over, and successes; attacks of which a shard cannot tell are left out."""
-    found: dict[str, tuple[int, int]] = {}
-    for name in manifest.attacks:
-        metrics = manifest.metrics.get(name)
-        if metrics is None or metrics.attackable is None:
-            found[name] = sum(report.ids for report in reports), sum(report.successes.get(name, 0) for report in reports)
-        elif None not in (counts := [report.attacked for report in reports]):
-            found[name] = (sum(each[name][0] for each in counts if each), sum(each[name][1] for each in counts if each))
     return found
 
 

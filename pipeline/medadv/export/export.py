@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from medadv.common.errors import IntegrityError, SpecError
-from medadv.common.files import writable_folder
+from medadv.common.files import all_or_nothing, writable_folder
 from medadv.common.progress import Progress
 from medadv.common.record import Json
 from medadv.corpus.folder import Workspace
@@ -86,13 +86,32 @@ def _export(root: Path, manifest: Manifest, request: Request, progress: Progress
     if missing := sorted(wanted - {sample for sample, _ in listed}):
         raise SpecError(f"no sample {missing[0]} in this corpus; the ids stand in shards/*.json")
     refuse_repeats(_names(root, manifest, request.kind, kinds, wanted))
-    patients = _patients(listed)
-    writable_folder(request.out)
+    with all_or_nothing(request.out) as folder:
+        made = _made(root, manifest, replace(request, out=folder), kinds, _patients(listed), progress)
+        summary: dict[str, Json] = {"samples": made.samples, "attack": attack, "grid": request.grid, "notice": SERIES}
+        if made.metrics is not None:
+            summary["metrics"] = made.metrics
+        (folder / "export.json").write_text(json.dumps({**summary, "corpus_content_root": manifest.content_root}, indent=1))
+    return Exported(made.samples, attack, request.grid, SERIES, made.metrics, made.files + 1, str(request.out))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Images and labels as written.  samples, files: their numbers.  metrics: see `Exported`."""
+
+    samples: int
+    files: int
+    metrics: dict[str, float] | None
+
+
+def _made(
+    root: Path, manifest: Manifest, request: Request, kinds: list[str | None], patients: dict[str, str], progress: Progress
+) -> _Made:
     files: list[Path] = []
     rows: list[Written] = []
     scored: list[tuple[Item, Native]] = []
     written: set[str] = set()
-    for item in _items(root, manifest, kinds, wanted, progress):
+    for item in _items(root, manifest, kinds, set(request.samples), progress):
         native = to_native(item, request.lossy) if request.grid == "native" else Native(item, None)
         made = _write(request, native.item, manifest, patients)
         files += made
@@ -104,12 +123,7 @@ def _export(root: Path, manifest: Manifest, request: Request, progress: Progress
             scored.append((item, native))
     if request.kind == "png":
         files += write_labels(request.out, rows, manifest)
-    summary: dict[str, Json] = {"samples": len(written), "attack": attack, "grid": request.grid, "notice": SERIES}
-    metrics = _scores(root, manifest, scored, request) if scored else None
-    if metrics is not None:
-        summary["metrics"] = metrics
-    (request.out / "export.json").write_text(json.dumps({**summary, "corpus_content_root": manifest.content_root}, indent=1))
-    return Exported(len(written), attack, request.grid, SERIES, metrics, len(files) + 1, str(request.out))
+    return _Made(len(written), len(files), _scores(root, manifest, scored, request) if scored else None)
 
 
 def _write(request: Request, item: Item, manifest: Manifest, patients: dict[str, str]) -> list[Path]:

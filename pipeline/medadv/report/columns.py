@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medadv.corpus.assembling import attackable_rows
 from medadv.corpus.manifest import Manifest
+from medadv.corpus.measuring import attackable_rows
 from medadv.datasets.labels import Array, Label
 from medadv.store.layout import RESULTS, answer_at
 from medadv.store.reader import read_small

@@ -7,9 +7,10 @@ from functools import partial
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_file
 from medadv.corpus import private
-from medadv.corpus.assembling import build_manifest, determinism_of
+from medadv.corpus.assembling import build_manifest
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Determinism, Manifest, read_manifest, write_manifest
+from medadv.corpus.measuring import determinism_of
 from medadv.corpus.quarantine import QuarantineRecord, quarantine_line, read_quarantine
 from medadv.corpus.receipt import read_receipt
 from medadv.evidence.stored_strength import corpus_sanity, earlier

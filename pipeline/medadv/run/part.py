@@ -23,8 +23,10 @@ from medadv.prepare.request import Options, locate
 from medadv.run.deaths import suspect, without
 from medadv.run.drive import HALT_S, TICK_S
 from medadv.run.extend import extended
+from medadv.run.holder import alive_holder, describe_holder, holds, read_lock
 from medadv.run.job import Job, NotWantedError, SuspectedError
-from medadv.run.lock import Hold, alive_holder, describe_holder, held, holds, read_lock
+from medadv.run.lock import Hold, held
+from medadv.run.retire import tell_not_forgotten
 from medadv.run.suspects import diagnose
 from medadv.run.watch import Watch
 from medadv.run.worker import make
@@ -80,6 +82,7 @@ def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Sto
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
         private.ensure_key(workspace)
+        tell_not_forgotten(workspace, work.hold, generations(workspace.plans), work.log, progress)
         extended(prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told), work.log)
 
 
@@ -97,18 +100,21 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
     try:
         with workspace.made(), ExitStack() as stack:
             with ExitStack() as planning:
-                planning.enter_context(writing_in(_hold_for_planning(planning, workspace).folder))
+                planner = _hold_for_planning(planning, workspace)
+                planning.enter_context(writing_in(planner.folder))
                 planning.enter_context(private.taken_back(workspace))
                 workspace.parts.mkdir(exist_ok=True)
                 _refuse_other_cut(workspace, count)
                 plans, notes = generations(workspace.plans), []
+                log = Log(workspace.log, part=part)
+                tell_not_forgotten(workspace, planner, plans, log, progress)
                 if plans:
                     _refuse_other_spec(plans[-1], spec, workspace.root)
                 else:
                     private.ensure_key(workspace)
                     prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
                     stop.check("nothing was changed")
-                    plans, notes = extended(prepared, Log(workspace.log, part=part)), prepared.notes
+                    plans, notes = extended(prepared, log), prepared.notes
                 hold = stack.enter_context(held(workspace.parts / f"{index}-of-{count}.lock", "part"))
             stack.enter_context(writing_in(hold.folder))
             stack.enter_context(_obeying(hold, stop, options.grace_s))

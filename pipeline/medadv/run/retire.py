@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medadv.common.files import remove, write_file
+from medadv.common.log import Log
+from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.private import forgotten_groups
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.frozen import FrozenPlan, live_lines, retired
 from medadv.plan.model import PlannedShard
-from medadv.run.working import Work
+from medadv.run.lock import Hold
 
 
 def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
@@ -38,21 +40,21 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
         remove(workspace.root / "report.html")
 
 
-def not_forgotten(work: Work, plans: Sequence[FrozenPlan]) -> list[str]:
+def not_forgotten(workspace: Workspace, hold: Hold, plans: Sequence[FrozenPlan]) -> list[str]:
     """Groups that a `forget` was to remove, and that the corpus still holds: it was killed before it had frozen what stands for them."""
-    before = work.hold.before.group if work.hold.before is not None else None
-    meant = {*forgotten_groups(work.workspace), *([before] if before else [])}
+    before = hold.before.group if hold.before is not None else None
+    meant = {*forgotten_groups(workspace), *([before] if before else [])}
     if not meant:
         return []
     return sorted(meant & {sample.group for _, shard in live_lines(plans) for sample in shard.samples})
 
 
-def tell_not_forgotten(work: Work, plans: Sequence[FrozenPlan]) -> None:
-    """Say which groups are still there though a `forget` was begun."""
-    for group in not_forgotten(work, plans):
+def tell_not_forgotten(workspace: Workspace, hold: Hold, plans: Sequence[FrozenPlan], log: Log, progress: Progress) -> None:
+    """Say which groups are still there though a `forget` was begun.  hold: of the corpus."""
+    for group in not_forgotten(workspace, hold, plans):
         text = f"`medadv forget` was begun for group {group} and is not done: the corpus still holds it; run it again"
-        work.log("message", text=text)
-        work.progress.message(text)
+        log("message", text=text)
+        progress.message(text)
 
 
 def _drop_files(workspace: Workspace, root: Path, gone: Sequence[PlannedShard], plans: Sequence[FrozenPlan]) -> None:

@@ -78,7 +78,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         # A killed `forget` is completed before anything else.
         earlier_plans = generations(workspace.plans)
         remove_retired(workspace, earlier_plans)
-        tell_not_forgotten(work, earlier_plans)
+        tell_not_forgotten(workspace, work.hold, earlier_plans, work.log, progress)
         if meaning_of(earlier_plans) != MEANING_VERSION:
             return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)

@@ -8,12 +8,13 @@ from pathlib import Path
 from medadv.batches.equipment import equip
 from medadv.common.failures import explain, passing
 from medadv.common.files import writing_in
-from medadv.corpus.assembling import attacked
 from medadv.corpus.folder import Workspace
+from medadv.corpus.measuring import attacked
 from medadv.corpus.receipt import Receipt, committed
 from medadv.run import journal
+from medadv.run.holder import state_of
 from medadv.run.job import Job, NotWantedError, ShardMade, SuspectedError
-from medadv.run.lock import state_of, writing_folder
+from medadv.run.lock import writing_folder
 from medadv.run.shard import make_shard
 from medadv.store.reader import read_small
 

@@ -15,7 +15,8 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.prepare.request import Options
 from medadv.run import journal
-from medadv.run.lock import WRITING, Hold, alive_holder, describe_holder, held, retire
+from medadv.run.holder import alive_holder, describe_holder
+from medadv.run.lock import WRITING, Hold, held, retire
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from monai.data.box_utils import box_iou
 
 from medadv.datasets.labels import Array, Boxes
 from medadv.scoring.boxes import MATCH_IOU
+from medadv.scoring.coco import overlaps
 
 IGNORE = 255
 POOL = 2000
@@ -32,7 +32,7 @@ def constant_boxes(truths: Sequence[Boxes]) -> Boxes:
 
 def _best(boxes: Array) -> Array:
     pool = boxes[np.linspace(0, len(boxes) - 1, min(POOL, len(boxes))).astype(int)]
-    matched = (np.asarray(box_iou(pool, pool)) >= MATCH_IOU).sum(axis=1)
+    matched = (overlaps(pool, pool) >= MATCH_IOU).sum(axis=1)
     return np.asarray(pool[int(matched.argmax())])
 
 

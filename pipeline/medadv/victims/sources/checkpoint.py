@@ -1,13 +1,14 @@
 """What does a file of weights hold? Read as tensors and plain values, without running anything that the file says."""
 
 import _codecs
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from medadv.common.errors import SpecError, first_line
 
@@ -22,13 +23,16 @@ NUMBERS: list[Any] = [
 """What rebuilds a number of numpy, such as a best score that training kept beside its weights: no text, objects or records."""
 
 
-def read_checkpoint(path: Path) -> Any:
-    """Tensors by name, or the dictionaries that hold them.  Raises SpecError where it cannot be read, or only by running code."""
+def read_checkpoint(path: Path, data: bytes | None = None) -> Any:
+    """Tensors by name, or the dictionaries that hold them.
+
+    data: of the file, where it was read already.  Raises SpecError where it cannot be read, or only by running code.
+    """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_file(path) if data is None else load(data)
         with torch.serialization.safe_globals(NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not any(refused in str(error) for refused in ("Unsupported global", "Can only build")):
             raise SpecError(f"victim.weights: {path} cannot be read as weights (it is no checkpoint, or damaged)") from None

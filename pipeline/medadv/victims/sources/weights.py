@@ -5,11 +5,14 @@ from pathlib import Path
 
 from torch import nn
 
-from medadv.common.errors import SpecError
-from medadv.common.hashing import hash_file
+from medadv.common.errors import SpecError, first_line
+from medadv.common.hashing import hash_bytes, hash_file
 from medadv.spec.victim import VictimSettings
 from medadv.victims.sources.checkpoint import read_checkpoint
 from medadv.victims.sources.matching import match
+
+WHOLE = 1 << 30
+"""Bytes of a file that is held while it is read; a larger one is hashed before and after."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,18 @@ def load_weights(network: nn.Module, settings: VictimSettings, path: Path) -> We
     if not path.is_file():
         raise SpecError(f"victim.weights: no such file {path}")
     try:
-        found = match(network.state_dict(), read_checkpoint(path), settings.weights_key)
+        # What is hashed is what is loaded, also where the file is rewritten meanwhile.
+        data = path.read_bytes() if path.stat().st_size <= WHOLE else None
+        digest = hash_file(path) if data is None else hash_bytes(data)
+        found = match(network.state_dict(), read_checkpoint(path, data), settings.weights_key)
+    except OSError as error:
+        raise SpecError(f"victim.weights: {path} cannot be read as weights ({first_line(error)})") from None
     except ValueError as error:
         raise SpecError(f"victim: {path} does not fit {settings.network} with these arguments: tensors {error}") from None
     if broken := [name for name, value in found.tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise SpecError(f"victim: {path} holds values that are no numbers, in {broken[0]}" + (", …" if len(broken) > 1 else ""))
     # What `match` let pass as missing are counters, which no answer depends on.
     network.load_state_dict(found.tensors, strict=False)
-    return Weights(hash_file(path), found.note)
+    if data is None and hash_file(path) != digest:
+        raise SpecError(f"victim.weights: {path} changed while it was read; see who writes to it, and try again")
+    return Weights(digest, found.note)
