@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.victims.nnunet_folders import INTENSITIES, LABELS, REGIONS, Training
+from tests.victims.nnunet_folders import INTENSITIES, REGIONS, Training
 from torch import nn
 
 from medadv.common.errors import SpecError
@@ -340,6 +341,8 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         import_nnunet(tmp_path)
 
 
-def test_labels_of_the_demo_folder() -> None:
-    assert Training().heads == len(LABELS) == 3
-    assert RESIDUAL.heads == 3
+def test_without_the_package_the_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Training().written(tmp_path)
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures.architectures.unet", None)
+    with pytest.raises(SpecError, match=re.escape("pip install 'medadv[nnunet]'")):
+        import_nnunet(tmp_path)
