@@ -11,7 +11,8 @@ with batches of windows, or where an image's own statistics normalise it. Where 
 each in its own way, and the share of voxels with another class is printed.
 
 Then two whole runs on data sets in nnU-Net's form, whose masks are what nnU-Net answered, so that of labels the Dice before the attack has
-to be 1. Each corpus is verified, and made again from what is published of it and the weights alone, with the model's folder and `.medadv` gone.
+to be 1. Each corpus is verified, and made again from what is published of it and the weights alone, with the model's folder and `.medadv`
+gone.
 """
 
 import argparse
@@ -284,6 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     python = environment(asked.env)
     with tempfile.TemporaryDirectory() as temporary:
         work = (asked.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
         chosen = [case for case in CASES if re.search(asked.only, case.name)]
         told = [case.written(work) for case in chosen]
         ask_nnunet(python, told, work)

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.victims.nnunet_folders import INTENSITIES, LABELS, REGIONS, Training
+from tests.victims.nnunet_folders import INTENSITIES, REGIONS, Training
 from torch import nn
 
 from medadv.common.errors import SpecError
@@ -267,6 +268,7 @@ REFUSED: dict[str, tuple[Training, str]] = {
     "no background": (Training(dataset={"labels": {"organ": 1, "lesion": 2, "other": 3}}), "labels name no background"),
     "gaps": (Training(dataset={"labels": {"background": 0, "organ": 1, "lesion": 3}}), "not numbered 0, 1, 2"),
     "regions without order": (replace(RESIDUAL, order=None), "3 regions need as many entries of regions_class_order"),
+    "other lengths": (Training(spacing=(1.0, 1.0)), "patch_size has 3 lengths, spacing 2"),
     "no intensities": (Training(plans={"foreground_intensity_properties_per_channel": {}}), "CTNormalization needs foreground_intensity"),
     "version 1": (Training(plans={"configurations": None}), "no plans.json of nnU-Net version 2: configurations:"),
     "other numbers of channels": (Training(schemes=("NoNormalization",) * 2), "1 channels, but 2 normalization_schemes"),
@@ -316,6 +318,7 @@ def test_what_predicts_otherwise_is_refused_by_name(name: str, tmp_path: Path) -
         ({"fold": [0, 0]}, "names a fold twice"),
         ({"fold": []}, "fold=[] is a number, a list of numbers, or 'all'"),
         ({"fold": 0.5}, "fold=0.5 is a number"),
+        ({"fold": [0, None]}, "fold=[0, None] is a number"),
         ({"fold": True}, "fold=True is a number"),
         ({"checkpoint": "latest"}, "there is no checkpoint_latest.pth in"),
         ({"checkpoint": "../checkpoint_final.pth"}, "is neither final, best, latest nor the name of a file"),
@@ -340,6 +343,8 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         import_nnunet(tmp_path)
 
 
-def test_labels_of_the_demo_folder() -> None:
-    assert Training().heads == len(LABELS) == 3
-    assert RESIDUAL.heads == 3
+def test_without_the_package_the_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Training().written(tmp_path)
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures.architectures.unet", None)
+    with pytest.raises(SpecError, match=re.escape("pip install 'medadv[nnunet]'")):
+        import_nnunet(tmp_path)

@@ -32,12 +32,13 @@ STEP = 0.5
 def nnunet_victim(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Imported:
     """`import_nnunet` with the keys beside `victim.nnunet` in a spec.  Nothing in such a folder is run, whatever is trusted."""
     fold, name, checkpoint = own.get("fold"), own.get("configuration"), own.get("checkpoint", "final")
-    folds = fold if isinstance(fold, list) else [fold]
-    if not folds or not all(isinstance(each, int | str | None) and not isinstance(each, bool) for each in folds):
+    given = fold if isinstance(fold, list) else [fold]
+    folds = [each for each in given if isinstance(each, int | str) and not isinstance(each, bool)]
+    if fold is not None and (not folds or folds != given):
         raise SpecError(f"fold={fold!r} is a number, a list of numbers, or {ALL!r}")
     if not isinstance(name, str | None) or not isinstance(checkpoint, str):
         raise SpecError(f"configuration={name!r} and checkpoint={checkpoint!r} are names, such as 3d_fullres and final")
-    return import_nnunet(folder, None if fold is None else [each for each in folds if isinstance(each, int | str)], name, checkpoint)
+    return import_nnunet(folder, folds or None, name, checkpoint)
 
 
 def import_nnunet(

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import AliasChoices, Field, JsonValue, ValidationError
+from pydantic import AliasChoices, Field, JsonValue, ValidationError, model_validator
 
 from medadv.common.errors import SpecError
 from medadv.common.record import Open, RecordError, parse
@@ -42,13 +42,19 @@ class Configuration(Open):
     of slices where it is 2D; spacing in mm.
     """
 
-    patch_size: list[int] = Field(min_length=2, max_length=3)
-    spacing: list[float]
+    patch_size: list[Annotated[int, Field(ge=1)]] = Field(min_length=2, max_length=3)
+    spacing: list[Annotated[float, Field(gt=0)]]
     normalization_schemes: list[str] = Field(min_length=1)
     use_mask_for_norm: list[bool]
     preprocessor_name: str = "DefaultPreprocessor"
     previous_stage: str | None = None
     architecture: Architecture | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.spacing) != len(self.patch_size):
+            raise ValueError(f"patch_size has {len(self.patch_size)} lengths, spacing {len(self.spacing)}")
+        return self
 
 
 class Intensities(Open):
@@ -141,4 +147,4 @@ def _where(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return f"{'.'.join(str(part) for part in first['loc']) or 'it'}: {first['msg']}"
