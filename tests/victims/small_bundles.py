@@ -108,10 +108,11 @@ def template() -> Config:
 def cropped() -> Config:
     """Foreground alone, lengths by `len`, one argument a key in lists."""
     crop = {"_target_": "CropForegroundd", "keys": ["@image_key"], "source_key": "@image_key", "mode": ["minimum"]}
+    pad = on_image("SpatialPadd", spatial_size="@spatial_size")
     return common(
         spatial_size=[16, 16, 16],
         network_def={**unet(3, 1, 4), "_target_": "monai.networks.nets.UNet", "spatial_dims": "$len(@spatial_size)"},
-        preprocessing=compose(*LOAD, {**SPACING, "keys": ["@image_key"], "mode": ["bilinear"]}, WINDOW, crop, on_image("EnsureTyped")),
+        preprocessing=compose(*LOAD, {**SPACING, "keys": ["@image_key"], "mode": ["bilinear"]}, WINDOW, crop, pad, on_image("EnsureTyped")),
         inferer=sliding(overlap=0.75),
     )
 

@@ -177,3 +177,69 @@ def test_prompts_of_vista_are_arguments(tmp_path: Path) -> None:
     assert victim["normalize"][0] == {"crop": "positive", "margin": 10}
     assert victim["head"] == "sigmoid"
     assert victim["overlap"] == 0.25
+
+
+REFUSED: dict[str, tuple[small.Config, str]] = {
+    "percentiles": (small.on_image("ScaleIntensityRangePercentilesd", lower=1, upper=99, b_min=0, b_max=1), "which has no word in a spec"),
+    "function": (small.on_image("Lambdad", func="$lambda x: x / 2"), "Lambdad, which has no word in a spec"),
+    "open range": (small.on_image("ScaleIntensityRanged", a_min=0, a_max=1), "without b_min and b_max"),
+    "factor": (small.on_image("ScaleIntensityd", factor=0.1), "with a factor"),
+    "whole numbers": (small.on_image("CastToTyped", dtype="$torch.int16"), "CastToTyped to torch.int16"),
+    "size by the longest side": (small.on_image("Resized", spatial_size=16, size_mode="longest"), "Resized to"),
+    "cubic": (small.on_image("Resized", spatial_size=[16, 16, 16], mode="bicubic"), "with mode bicubic"),
+    "larger than windows": (small.on_image("SpatialPadd", spatial_size=[32, 16, 16]), "without windows of at least that size"),
+    "reflected": (small.on_image("SpatialPadd", spatial_size=[16, 16, 16], mode="reflect"), "with choices of its own"),
+    "crop by another image": (small.on_image("CropForegroundd", source_key="label"), "with a choice of its own"),
+    "padding margin": (small.on_image("CropForegroundd", source_key="image", margin=3), "a margin that pads"),
+    "orientation behind": (small.on_image("Orientationd", axcodes="LPS"), ""),
+    "random": (small.on_image("RandFlipd", prob=0.5), "RandFlipd, which has no word in a spec"),
+    "one axis's spacing": (small.on_image("Spacingd", pixdim=[1.0, 1.0, -1.0]), "three lengths above 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_transform_without_a_word_is_named(name: str, tmp_path: Path) -> None:
+    transform, said = REFUSED[name]
+    config = small.spleen()
+    config["preprocessing"] = small.compose(*small.LOAD, small.WINDOW, transform)
+    bundle = small.write_bundle(tmp_path, config)
+    if not said:
+        assert import_bundle(bundle, False).preprocess == {"orientation": "LPS"}
+        return
+    with pytest.raises(SpecError) as caught:
+        import_bundle(bundle, False)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inferer", "said"),
+    [
+        (small.sliding(roi_size=[-1, 16, 16]), "roi_size=[-1, 16, 16]"),
+        (small.sliding(padding_mode="reflect"), "padding_mode='reflect'"),
+        (small.sliding(cval=-1), "cval=-1"),
+        (small.sliding(mode="gaussian", sigma_scale=0.5), "sigma_scale=0.5"),
+        ({"_target_": "PatchInferer"}, "PatchInferer, which has no word in a spec"),
+        ({"_target_": "scripts.inferer.DetectionInferer"}, "the bundle's own code"),
+    ],
+)
+def test_an_inferer_without_a_word_is_named(inferer: small.Config, said: str, tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, {**small.spleen(), "inferer": inferer})
+    with pytest.raises(SpecError) as caught:
+        import_bundle(bundle, False)
+    assert said in str(caught.value)
+
+
+HEADS: dict[str, tuple[list[small.Config], int, small.Config]] = {
+    "softmax": (small.ARGMAX, 2, {"head": "softmax"}),
+    "regions": ([{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}], 3, {"head": "sigmoid"}),
+    "one value": ([{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}], 1, {"head": "binary"}),
+    "probabilities": ([{"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}], 1, {"head": "binary", "activation": "sigmoid"}),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_postprocessing_tells_the_head(name: str, tmp_path: Path) -> None:
+    after, classes, expected = HEADS[name]
+    config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": small.compose(*after)}
+    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert {key: victim[key] for key in ("head", "activation") if key in victim} == expected
