@@ -22,10 +22,22 @@ class ModalityRules:
     """Whether a victim may look through a HU window."""
     most_epsilon: int | None
     """The whole range of the unit, where an epsilon beyond it is a slip of the pen."""
+    words: tuple[str, ...] = ()
+    """Beginnings of words that tell it in the description of somebody's model of pictures."""
 
 
 MODALITIES: dict[str, ModalityRules] = {
     "ct": ModalityRules("CT", "HU", in_space=True, one_size=False, hu_window=True, most_epsilon=None),
-    "fundus": ModalityRules("fundus", "grey levels", in_space=False, one_size=True, hu_window=False, most_epsilon=255),
-    "endoscopy": ModalityRules("endoscopy", "grey levels", in_space=False, one_size=True, hu_window=False, most_epsilon=255),
+    "fundus": ModalityRules(
+        "fundus", "grey levels", in_space=False, one_size=True, hu_window=False, most_epsilon=255, words=("fundus", "retin")
+    ),
+    "endoscopy": ModalityRules(
+        "endoscopy",
+        "grey levels",
+        in_space=False,
+        one_size=True,
+        hu_window=False,
+        most_epsilon=255,
+        words=("endosc", "colonosc", "polyp", "laparosc"),
+    ),
 }

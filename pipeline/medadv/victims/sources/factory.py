@@ -1,12 +1,13 @@
 """Victims that the user's own code builds; only with --trust-code."""
 
+import importlib
 from pathlib import Path
 
 from torch import nn
 
 from medadv.common.errors import SpecError, first_line
 from medadv.spec.victim import VictimSettings
-from medadv.victims.sources.code import code_sha256, imported
+from medadv.victims.sources.code import code_sha256, first_on_path
 
 
 def from_factory(name: str, settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn.Module, str | None]:
@@ -21,8 +22,9 @@ def from_factory(name: str, settings: VictimSettings, base: Path, trust_code: bo
         raise SpecError(f"victim.code: no such folder {root}")
     module, _, factory = name.removeprefix("python:").partition(":")
     try:
-        built = imported(module, root)
-        network = getattr(built, factory)(**settings.arguments)
+        with first_on_path(root, module.partition(".")[0]):
+            built = importlib.import_module(module)
+            network = getattr(built, factory)(**settings.arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise SpecError(f"victim.network={name!r} cannot be built: {first_line(error)}") from None
     if not isinstance(network, nn.Module):

@@ -10,11 +10,9 @@ from medadv.victims.importers.bundle.values import Component, Unreadable, Value
 from medadv.victims.sources.retinanet import BACKBONES
 
 SELECTOR = ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img")
-TRAINING = (
-    *("set_target_keys", "set_cls_loss", "set_box_regression_loss", "set_regular_matcher", "set_atss_matcher"),
-    *("set_hard_negative_sampler", "set_balanced_sampler"),
-)
-"""Setters of names and of training: an attack's loss has settings of its own, the same for every detector."""
+MATCHERS = {"set_atss_matcher": "atss", "set_regular_matcher": "regular"}
+TRAINING = ("set_target_keys", "set_cls_loss", "set_box_regression_loss", "set_hard_negative_sampler", "set_balanced_sampler")
+"""Setters of names and of training: what is attacked is the loss of every anchor."""
 
 
 def read_detector(found: Found) -> tuple[FoundNetwork, dict[str, Any]] | None:
@@ -43,8 +41,9 @@ def read_detector(found: Found) -> tuple[FoundNetwork, dict[str, Any]] | None:
     for call in detector.calls:
         if call.name == "set_box_selector_parameters":
             arguments |= {name: configuration.plain(call.named.get(name), name) for name in SELECTOR if name in call.named}
-        elif call.name == "set_box_coder_weights":
-            arguments["box_coder_weights"] = configuration.plain(call.named.get("weights", call.positional[:1]), "weights")
+        elif call.name in MATCHERS:
+            named = {name: configuration.plain(value, f"{call.name}::{name}") for name, value in call.named.items()}
+            arguments["matcher"] = {MATCHERS[call.name]: named}
         elif call.name == "set_sliding_window_inferer":
             settings = setter_windows(found, call, f"{detector.key}.{call.name}")
         elif call.name not in TRAINING:

@@ -12,7 +12,7 @@ class Found:
     """Filled transform by transform.
 
     image: key of the image in the bundle's dictionaries.  picture: whether images are colour pictures, which MONAI reads x first.
-    preprocess: how images are stored, in a spec's own words.  steps: of `victim.normalize`.
+    preprocess: how images are stored, in a spec's own words.  steps: of `victim.normalize`.  notes: a line each.
     """
 
     configuration: Configuration
@@ -21,6 +21,8 @@ class Found:
     steps: list[dict[str, Any]] = field(default_factory=list)
     preprocess: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    padded: list[int] | None = None
+    """Lengths that the last transform pads an image to with zeros, where it does."""
 
     def argument(self, transform: Component, name: str, default: Value = None) -> Any:
         """An argument of a transform as JSON says it; one alone for one image where there is a list of them for several."""
@@ -42,6 +44,10 @@ class Found:
 
     def step(self, name: str, value: Any, **options: Any) -> None:
         """One more step; options that are off are left out."""
+        if self.padded is not None:
+            raise self.configuration.refused(
+                f"padding to {self.padded} before {name} has no word in a spec; as the last step windows may do it"
+            )
         self.steps.append({name: value, **{key: option for key, option in options.items() if option not in (None, False)}})
 
     def note(self, text: str) -> None:

@@ -42,6 +42,7 @@ def _imported(found: Found) -> Imported:
     found.picture = is_picture(metadata, network)
     read_transforms(found)
     settings = detected[1] if detected else read_inferer(found)
+    _refuse_padding(found, settings)
     task = "detection" if detected else read_task(metadata, network)
     head = {} if detected else read_head(found, network)
     victim: dict[str, Any] = {"network": network.network, "arguments": network.arguments}
@@ -59,6 +60,15 @@ def _imported(found: Found) -> Imported:
     names = {} if detected else read_names(metadata, task, head["head"], found.notes)
     data = {"task": task, **({"modality": modality} if modality else {}), **names}
     return Imported(victim, data, found.preprocess, tuple(found.notes))
+
+
+def _refuse_padding(found: Found, windows: dict[str, Any]) -> None:
+    """Raise SpecError where images are padded further than windows pad them."""
+    size = found.padded
+    window = windows.get("window")
+    same = "window_padding" not in windows and isinstance(window, list) and len(window) == len(size or window)
+    if size is not None and not (same and all(one <= other for one, other in zip(size, window or [], strict=True))):
+        raise found.configuration.refused(f"images are padded to {size}, which a spec cannot say without windows of at least that size")
 
 
 def _network(found: Found) -> tuple[FoundNetwork, Path | None]:

@@ -2,14 +2,13 @@
 
 from typing import Any, Literal
 
+from medadv.spec.modality import MODALITIES
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.networks import FoundNetwork
 from medadv.victims.importers.bundle.values import Component, components
 from medadv.victims.sources.monai_networks import CLASSIFICATION
 
 PLACES = ("postprocessing", "validate::postprocessing", "inference::postprocessing", "val::postprocessing", "train::postprocessing")
-BODY_PARTS = {"endoscopy": ("endosc", "colonosc", "polyp", "laparosc"), "fundus": ("fundus", "retin")}
-"""Words of a bundle's description that tell what its pictures show."""
 Metadata = dict[str, Any]
 
 
@@ -73,12 +72,12 @@ def read_names(metadata: Metadata, task: Literal["classification", "segmentation
 
 def read_modality(metadata: Metadata) -> str | None:
     """The modality, where the bundle says it in words that are known."""
-    image = _input(metadata)
-    if str(image.get("modality", "")).upper() == "CT":
-        return "ct"
+    told = str(_input(metadata).get("modality", "")).lower()
+    if told in MODALITIES:
+        return told
     described = " ".join(str(metadata.get(key, "")) for key in ("name", "task", "description")).lower()
-    found = [name for name, words in BODY_PARTS.items() if any(word in described for word in words)]
-    return found[0] if found and is_picture(metadata, None) else None
+    found = [name for name, rules in MODALITIES.items() if any(word in described for word in rules.words)]
+    return found[0] if len(found) == 1 and is_picture(metadata, None) else None
 
 
 def is_picture(metadata: Metadata, network: FoundNetwork | None) -> bool:

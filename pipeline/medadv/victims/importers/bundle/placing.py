@@ -84,6 +84,16 @@ def _starts_at_zero(step: dict[str, Any]) -> bool:
     return "window" in step or ("minmax" in step and step["minmax"][0] == 0)
 
 
+def _pad(found: Found, transform: Component) -> None:
+    """Zeros around images that are smaller: what windows of that size do by themselves, in the same places."""
+    size, mode = found.argument(transform, "spatial_size"), found.of_image(transform, "mode", "constant")
+    size = size if isinstance(size, list) else [size] * (2 if found.picture else 3)
+    plain = found.argument(transform, "method", "symmetric") == "symmetric" and transform.named.get("value", 0) == 0
+    if mode != "constant" or not plain or not all(isinstance(each, int) and each > 0 for each in size):
+        raise found.configuration.refused(f"{transform.key}: SpatialPadd to {size} with choices of its own, which has no word in a spec")
+    found.padded = size
+
+
 def _transpose(found: Found, transform: Component) -> None:
     order = found.argument(transform, "indices")
     if not isinstance(order, list) or order[0] != 0:
@@ -103,6 +113,7 @@ PLACING: dict[str, Callable[[Found, Component], None]] = {
     "Spacing": _spacing,
     "Resize": _resize,
     "CropForeground": _crop,
+    "SpatialPad": _pad,
     "Transpose": _transpose,
     "Flip": _flip,
 }

@@ -1,5 +1,6 @@
 """Does a transform of the bundle's own code change an image? With --trust-code alone, it is tried."""
 
+import math
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ SIDE = 6
 def leaves_images_alone(found: Found, transform: Component) -> bool:
     """Whether a small image of several values comes back as it was; what fails does not."""
     module, _, name = transform.target.rpartition(".")
-    image = MetaTensor(torch.arange(SIDE**3, dtype=torch.float32).reshape(1, SIDE, SIDE, SIDE), affine=torch.eye(4))
+    shape = (3, SIDE, SIDE) if found.picture else (1, SIDE, SIDE, SIDE)
+    image = MetaTensor(torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape), affine=torch.eye(4))
     arguments: dict[str, Any] = {key: found.configuration.plain(value, f"{transform.key}::{key}") for key, value in transform.named.items()}
     try:
         made = getattr(imported(module, found.configuration.folder.root), name)(**arguments)

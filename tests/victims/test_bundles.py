@@ -1,0 +1,245 @@
+"""Bundles answer here what MONAI's own parser, transforms, inferer and network do. `scripts/check_bundles.py` tries those of the Zoo."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.victims import small_bundles as small
+from tests.victims.bundle_reference import (
+    load_path,
+    medadv_answer,
+    monai_answer,
+    off,
+    parser_of,
+    write_picture,
+    write_volume,
+    write_weights,
+)
+
+from medadv.common.errors import SpecError
+from medadv.victims.importers.bundle import import_bundle
+from medadv.victims.sources.matching import match
+from medadv.victims.sources.registry import build_network
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TOLERANCE = 1e-5
+VOLUMES: dict[str, tuple[Callable[[], small.Config], str, tuple[int, int, int], tuple[float, float, float]]] = {
+    "windows": (small.spleen, "inference.json", (20, 18, 17), (1.5, 1.5, 2.0)),
+    "windows of small images": (small.spleen, "inference.yaml", (12, 18, 9), (1.5, 1.5, 2.0)),
+    "z-score of nonzero, replicate": (small.whole_body, "inference.json", (20, 12, 17), (1.5, 1.5, 1.5)),
+    "min-max, no windows": (small.template, "inference.yaml", (16, 12, 8), (1.0, 1.0, 1.0)),
+    "cropped": (small.cropped, "inference.yaml", (24, 18, 17), (1.5, 1.5, 2.0)),
+    "old argument": (small.swin, "inference.json", (48, 32, 32), (1.5, 1.5, 2.0)),
+    "searched topology": (small.searched, "inference.yaml", (20, 16, 16), (1.5, 1.5, 2.0)),
+    "slices": (small.slices, "inference.json", (20, 18, 5), (1.0, 1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_a_bundle_for_volumes_answers_what_monai_answers(name: str, tmp_path: Path) -> None:
+    config, file, shape, spacing = VOLUMES[name]
+    bundle = small.write_bundle(tmp_path, config(), name=file)
+    write_weights(bundle, file)
+    image = write_volume(tmp_path / "image.nii.gz", shape, spacing)
+    expected = monai_answer(bundle, file, tmp_path / "image.nii.gz")
+    found, imported, _ = medadv_answer(bundle, file, image)
+    logits = found.logits.permute(0, 1, 3, 4, 2) if config is small.slices else found.logits
+    assert off(logits, expected.logits) <= TOLERANCE
+    assert imported.preprocess.get("orientation") == (None if config is small.template else "RAS")
+
+
+@pytest.mark.parametrize(
+    ("config", "form", "task"), [(small.in_body, "classes", "classification"), (small.tool, "segmentation", "segmentation")]
+)
+def test_a_bundle_for_pictures_is_shown_them_x_first(config: Callable[[], small.Config], form: str, task: str, tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, config(), small.metadata(small.RGB, form, ["a", "b"]))
+    write_weights(bundle, "inference.json")
+    image = write_picture(tmp_path / "image.png", 40, 72)
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.png")
+    found, imported, module = medadv_answer(bundle, "inference.json", image)
+    assert off(found.inputs, expected.inputs) <= TOLERANCE
+    assert off(found.logits, expected.logits) <= TOLERANCE
+    assert (imported.data["task"], imported.data["modality"]) == (task, "endoscopy")
+    size: Any = imported.preprocess["size"]
+    # Stored at the network's own size, resizing does nothing, and answers lie where the picture's pixels do.
+    same = write_picture(tmp_path / "same.png", *size)
+    if task == "segmentation":
+        with torch.no_grad():
+            answers = module(same[None])
+        assert off(answers, monai_answer(bundle, "inference.json", tmp_path / "same.png").logits.transpose(2, 3)) <= TOLERANCE
+
+
+def test_a_detector_is_set_up_by_its_setters(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, small.nodules())
+    write_weights(bundle, "inference.json")
+    write_volume(tmp_path / "image.nii.gz", (20, 16, 7), (1.0, 1.0, 1.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    imported = import_bundle(bundle, False)
+    assert imported.data == {"task": "detection", "modality": "ct"}
+    assert [imported.victim[key] for key in ("window", "overlap", "window_batch")] == [[32, 32, 16], 0.25, 1]
+    settings: Any = imported.victim
+    arguments = settings["arguments"]
+    assert [arguments[key] for key in ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img")] == [
+        0.02,
+        50,
+        0.22,
+        30,
+    ]
+    network: Any = build_network(settings["network"], arguments)
+    held = torch.load(load_path(parser_of(bundle, "inference.json")), weights_only=True)
+    network.load_state_dict(match(network.state_dict(), held).tensors)
+    network.eval()
+    with torch.no_grad():
+        heads, boxes = network.network(expected.inputs), network(list(expected.inputs))
+    for key, values in expected.logits["heads"].items():
+        assert all(a.equal(b) for a, b in zip(heads[key], values, strict=True))
+    (theirs,) = expected.logits["boxes"]
+    assert len(theirs["box"]) > 0
+    assert boxes[0]["boxes"].equal(theirs["box"])
+    assert boxes[0]["labels_scores"].equal(theirs["label_scores"])
+
+
+def test_a_training_configuration_says_what_it_validates_with(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, small.trained(), name="train.json")
+    found = import_bundle(bundle, False)
+    assert found.victim["window"] == [16, 16, 16]
+    assert found.victim["overlap"] == 0.5
+    assert found.victim["normalize"] == [{"scale": [-57, 164, 0, 1], "clip": True}]
+
+
+def test_an_editor_without_clicks_has_empty_channels(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, small.clicked())
+    with pytest.raises(SpecError, match=r"clicks::0 is scripts\.transforms\.TurnClicksd, the bundle's own code: allow running"):
+        import_bundle(bundle, False)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (20, 18, 12), (1.0, 1.0, 1.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, imported, _ = medadv_answer(bundle, "inference.json", image, trust_code=True)
+    assert off(found.inputs, expected.inputs) <= TOLERANCE
+    assert off(found.logits, expected.logits) <= TOLERANCE
+    assert any("clicks: none" in note for note in imported.notes)
+
+
+def test_own_code_that_changes_images_is_refused_though_it_is_trusted(tmp_path: Path) -> None:
+    config = small.spleen()
+    config["preprocessing"]["transforms"].append(small.on_image("scripts.transforms.Halved"))
+    bundle = small.write_bundle(tmp_path, config)
+    with pytest.raises(SpecError, match=r"Halved, the bundle's own code, and it changes the image"):
+        import_bundle(bundle, True)
+
+
+def test_a_network_of_the_bundles_own_code_needs_trust(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, small.own_network())
+    with pytest.raises(SpecError, match=r"inference\.json: network_def is scripts\.networks\.small\.Small, the bundle's own code: allow"):
+        import_bundle(bundle, False)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (20, 18, 17), (1.5, 1.5, 2.0))
+    found, imported, _ = medadv_answer(bundle, "inference.json", image, trust_code=True)
+    assert (imported.victim["network"], imported.victim["code"]) == ("python:scripts.networks.small:Small", str(bundle))
+    assert off(found.logits, monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz").logits) <= TOLERANCE
+
+
+def test_a_network_without_a_word_is_taken_as_torchscript_where_it_is_there(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, small.own_network())
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    torch.jit.trace(network, torch.zeros(1, 1, 16, 16, 16)).save(str(bundle / "models" / "model.ts"))
+    found = import_bundle(bundle, False)
+    assert found.victim["network"] == str(bundle / "models" / "model.ts")
+    assert "weights" not in found.victim
+    assert any("model.ts is taken" in note for note in found.notes)
+
+
+def test_several_images_in_one_input_are_refused_with_the_reason(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, small.phases())
+    for trust in (False, True):
+        with pytest.raises(SpecError, match=r"3 images of a patient \(artery, vein, late\), and a sample here is one image"):
+            import_bundle(bundle, trust)
+
+
+def test_prompts_of_vista_are_arguments(tmp_path: Path) -> None:
+    """The network itself is large: `scripts/check_bundles.py` compares it."""
+    config = small.common(
+        input_dict="${'image': '/data/spleen_10.nii.gz', 'label_prompt': [3, 20]}",
+        subclass={"20": [28, 29], "21": "$list(range(33, 57)) + [114]"},
+        network_def="$monai.networks.nets.vista3d132(in_channels=1)",
+        preprocessing=small.compose(
+            *small.LOAD, small.on_image("CropForegroundd", allow_smaller=True, margin=10, source_key="@image_key"), small.WINDOW
+        ),
+        inferer={"_target_": "scripts.inferer.Vista3dInferer", "roi_size": [16, 16, 16], "overlap": 0.3},
+    )
+    bundle = small.write_bundle(tmp_path, config)
+    with pytest.raises(SpecError, match=r"inferer is scripts\.inferer\.Vista3dInferer, the bundle's own code: allow"):
+        import_bundle(bundle, False)
+    victim: Any = import_bundle(bundle, True).victim
+    assert (victim["network"], victim["arguments"]) == ("monai:vista3d132", {"in_channels": 1, "label_prompt": [3, 28, 29]})
+    assert victim["normalize"][0] == {"crop": "positive", "margin": 10}
+    assert victim["head"] == "sigmoid"
+    assert victim["overlap"] == 0.25
+
+
+REFUSED: dict[str, tuple[small.Config, str]] = {
+    "percentiles": (small.on_image("ScaleIntensityRangePercentilesd", lower=1, upper=99, b_min=0, b_max=1), "which has no word in a spec"),
+    "function": (small.on_image("Lambdad", func="$lambda x: x / 2"), "Lambdad, which has no word in a spec"),
+    "open range": (small.on_image("ScaleIntensityRanged", a_min=0, a_max=1), "without b_min and b_max"),
+    "factor": (small.on_image("ScaleIntensityd", factor=0.1), "with a factor"),
+    "whole numbers": (small.on_image("CastToTyped", dtype="$torch.int16"), "CastToTyped to torch.int16"),
+    "size by the longest side": (small.on_image("Resized", spatial_size=16, size_mode="longest"), "Resized to"),
+    "cubic": (small.on_image("Resized", spatial_size=[16, 16, 16], mode="bicubic"), "with mode bicubic"),
+    "larger than windows": (small.on_image("SpatialPadd", spatial_size=[32, 16, 16]), "without windows of at least that size"),
+    "reflected": (small.on_image("SpatialPadd", spatial_size=[16, 16, 16], mode="reflect"), "with choices of its own"),
+    "crop by another image": (small.on_image("CropForegroundd", source_key="label"), "with a choice of its own"),
+    "padding margin": (small.on_image("CropForegroundd", source_key="image", margin=3), "a margin that pads"),
+    "orientation behind": (small.on_image("Orientationd", axcodes="LPS"), ""),
+    "random": (small.on_image("RandFlipd", prob=0.5), "RandFlipd, which has no word in a spec"),
+    "one axis's spacing": (small.on_image("Spacingd", pixdim=[1.0, 1.0, -1.0]), "three lengths above 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_transform_without_a_word_is_named(name: str, tmp_path: Path) -> None:
+    transform, said = REFUSED[name]
+    config = small.spleen()
+    config["preprocessing"] = small.compose(*small.LOAD, small.WINDOW, transform)
+    bundle = small.write_bundle(tmp_path, config)
+    if not said:
+        assert import_bundle(bundle, False).preprocess == {"orientation": "LPS"}
+        return
+    with pytest.raises(SpecError) as caught:
+        import_bundle(bundle, False)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inferer", "said"),
+    [
+        (small.sliding(roi_size=[-1, 16, 16]), "roi_size=[-1, 16, 16]"),
+        (small.sliding(padding_mode="reflect"), "padding_mode='reflect'"),
+        (small.sliding(cval=-1), "cval=-1"),
+        (small.sliding(mode="gaussian", sigma_scale=0.5), "sigma_scale=0.5"),
+        ({"_target_": "PatchInferer"}, "PatchInferer, which has no word in a spec"),
+        ({"_target_": "scripts.inferer.DetectionInferer"}, "the bundle's own code"),
+    ],
+)
+def test_an_inferer_without_a_word_is_named(inferer: small.Config, said: str, tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, {**small.spleen(), "inferer": inferer})
+    with pytest.raises(SpecError) as caught:
+        import_bundle(bundle, False)
+    assert said in str(caught.value)
+
+
+HEADS: dict[str, tuple[list[small.Config], int, small.Config]] = {
+    "softmax": (small.ARGMAX, 2, {"head": "softmax"}),
+    "regions": ([{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}], 3, {"head": "sigmoid"}),
+    "one value": ([{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}], 1, {"head": "binary"}),
+    "probabilities": ([{"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}], 1, {"head": "binary", "activation": "sigmoid"}),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_postprocessing_tells_the_head(name: str, tmp_path: Path) -> None:
+    after, classes, expected = HEADS[name]
+    config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": small.compose(*after)}
+    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert {key: victim[key] for key in ("head", "activation") if key in victim} == expected
