@@ -96,7 +96,7 @@ class VictimRequest:
         if self.task == "detection" and len(files) > 1:
             raise SpecError(f"victim.weights names {len(files)} files, whose logits would be averaged; task detection takes one")
         networks = [first, *(_network(settings, self.base, self.trust_code)[0] for _ in files[1:])]
-        loaded = [load_weights(network, settings, self.base / file) for network, file in zip(networks, files, strict=True)]
+        loaded = [load_weights(_holder(network), settings, self.base / file) for network, file in zip(networks, files, strict=True)]
         return networks, [each.sha256 for each in loaded], program, [each.note for each in loaded if each.note]
 
     def _wrapped(self, module: Normalized, classes: int, shape: tuple[int, ...] | None) -> TaskModel:
@@ -127,6 +127,13 @@ def _network(settings: VictimSettings, base: Path, trust_code: bool) -> tuple[nn
             raise SpecError(f"victim.network: no such file {path}")
         return from_program(path, trust_code)
     return build_network(name, settings.arguments), None
+
+
+def _holder(network: nn.Module) -> nn.Module:
+    """What has the weights. MONAI saves those of the network that a detector wraps, under the network's own names."""
+    inner = network.network if isinstance(network, RetinaNetDetector) else network
+    assert isinstance(inner, nn.Module)
+    return inner
 
 
 def detector_of(module: Normalized, score_threshold: float, *, x_first: bool) -> Detector:
