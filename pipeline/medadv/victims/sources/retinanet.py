@@ -64,7 +64,7 @@ def retinanet(
     )
     scales = [2**level for level in range(len(layers) + 1)] if feature_map_scales is None else list(feature_map_scales)
     if len(scales) != len(layers) + 1:
-        raise ValueError(f"feature_map_scales={scales} needs a factor for each of {len(layers) + 1} levels: those of returned_layers, and one")
+        raise ValueError(f"feature_map_scales={scales} needs a factor for each of {len(layers) + 1} levels, one more than returned_layers")
     anchors = AnchorGeneratorWithAnchorShape(feature_map_scales=scales, base_anchor_shapes=[list(shape) for shape in base_anchor_shapes])
     network = RetinaNet(
         spatial_dims=spatial_dims,
