@@ -120,7 +120,7 @@ def test_boxes_become_coco(tmp_path: Path) -> None:
     image = np.zeros((3, 20, 30), np.uint8)
     item = Item("b0", "smia-4", image, "level8", "yx", Boxes.of([[1, 2, 11, 7]], [1]), None, {})
     (path,) = write_png(tmp_path, item, manifest_of({"smia-4": ("smia", 4.0)}, "level8", ["polyp"]))
-    rows = [Written(path.name, "b0", "smia-4", item.label, (30, 20))]
+    rows = [Written(path.name, "b0", "smia-4", item.label, (30, 20), None)]
     (labels,) = write_labels(tmp_path, rows, MANIFEST)
     coco = json.loads(labels.read_text())
     assert coco["annotations"][0]["bbox"] == [1, 2, 10, 5]
@@ -233,7 +233,7 @@ def test_masks_that_overlap_become_one_file_per_class(tmp_path: Path) -> None:
     assert write_png(tmp_path, replace(item, attack=None), MANIFEST) == [tmp_path / "n0_clean.png"]
     for name, mask in zip(names, item.label, strict=True):
         assert np.array_equal(np.asarray(Image.open(tmp_path / name)), mask)
-    rows = [Written(files[0].name, "n0", "smia-4", item.label, (40, 32))]
+    rows = [Written(files[0].name, "n0", "smia-4", item.label, (40, 32), None)]
     (labels,) = write_labels(tmp_path, rows, MANIFEST)
     with labels.open() as stream:
         (row,) = csv.DictReader(stream)

@@ -231,8 +231,14 @@ def test_loading_a_monai_detector(tmp_path: Path, window: list[int] | None, x_fi
     assert isinstance(victim, MonaiDetector)
     # How images are stored says how boxes count axes; the normalisation does not.
     assert (victim.classes, victim.reverse) == (2, not x_first)
-    settings = VictimSettings.model_validate({**spec, "window": [32, 32]})
-    with pytest.raises(SpecError, match="task detection takes whole images"):
+
+
+def test_windows_are_refused_for_torchvisions_detectors(tmp_path: Path) -> None:
+    arguments = {"num_classes": 2, "size": 64}
+    save_file(fcos_resnet18_fpn_gn(**arguments).state_dict(), tmp_path / "w.safetensors")
+    spec = {"network": "torchvision:fcos_resnet18_fpn_gn", "arguments": arguments, "weights": "w.safetensors", "window": [32, 32]}
+    settings = VictimSettings.model_validate({**spec, "normalize": {"window": [0, 255]}})
+    with pytest.raises(SpecError, match="other detectors take whole images"):
         VictimRequest(settings, "detection", tmp_path).load(torch.device("cpu"))
 
 

@@ -124,7 +124,9 @@ REASONS_AND_ADVICE: dict[str, Reason] = {
     "outside-root": Reason("The file lies outside the data root.", "Move it there, or set data.allow_outside: true."),
     "missing-label": Reason("The sample has no label.", "Fill it in, leave the sample out, or set data.label: none."),
     "unknown-label": Reason("The label is no class that is known.", "Correct it, or name the class."),
-    "bad-box": Reason("A box is not four numbers with positive width and height inside the image.", "Correct the annotation."),
+    "bad-box": Reason(
+        "A box is not four numbers (six in space) with positive lengths inside the image.", "Correct the annotation."
+    ),
     "bad-segment": Reason("A polygon or run length of the label file is damaged.", "Correct the annotation."),
     "duplicate": Reason("The same image stands in the data set twice.", "Nothing: the first one was taken."),
     "duplicate-conflict": Reason("The same image stands in the data set with different labels.", "Correct the labels; none was taken."),

@@ -17,6 +17,7 @@ from medadv.datasets.labels import Boxes
 from medadv.datasets.opened import OpenSource, OpenSources
 from medadv.datasets.sample import Sample, Shape, spacing_of
 from medadv.datasets.source import Source
+from medadv.datasets.space_boxes import onto_grid
 from medadv.datasets.trees import PICTURES
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.modality import MODALITIES
@@ -167,6 +168,8 @@ class Reader:
             assert image.placement is not None
             drawn = draw_segments(label, image.placement.source_size, multilabel=self.overlapping)
             return image.placement.mask(drawn), []
+        if isinstance(label, dict) and "world" in label:
+            return onto_grid(label, image)
         if isinstance(label, dict):
             return self._boxes(label, image)
         return label, []

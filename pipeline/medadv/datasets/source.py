@@ -15,7 +15,8 @@ class Source:
     """Where one sample comes from; JSON-able, paths relative to the data root.
 
     label: int, list of 0/1, {"mask": [paths]} with what its values mean (`datasets/masks.py`), {"segments": [[class, COCO segmentation]],
-    "classes": K}, {"boxes": xyxy pixels, "classes": 1-based}, {"relative": [[class, cx, cy, w, h]]} or None.
+    "classes": K}, {"boxes": xyxy pixels, "classes": 1-based}, {"relative": [[class, cx, cy, w, h]]}, {"world": xyzxyz in RAS
+    mm, "classes": 1-based} or None.
     index: slice of a volume or series, None for the whole.  size: (height, width) that the label file states for the upright picture.
     """
 

@@ -7,9 +7,11 @@ from medadv.common.errors import SpecError
 from medadv.datasets.label_files import read_json, read_rows
 from medadv.datasets.series import series_at
 from medadv.datasets.source import Listing, Source
+from medadv.datasets.space_boxes import named_in_space
 from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
 from medadv.spec.modality import MODALITIES
+from medadv_transforms import InputError
 
 IMAGE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path")
 
@@ -26,7 +28,7 @@ def list_csv(path: Path, data: DataSettings, base: Path) -> Listing:
         if column is not None and column not in columns:
             raise SpecError(f"{path}: no column {column!r}; there are {', '.join(columns)}")
     if data.task == "detection" and labels:
-        raise SpecError(f"{path}: a csv holds no boxes; task detection takes layout coco or yolo")
+        raise SpecError(f"{path}: a csv holds no boxes; task detection takes layout coco or yolo, and decathlon for volumes")
     listing = Listing(root_of(path, data, base), classes=data.classes)
     for number, row in rows:
         group = row[data.group] if data.group else None
@@ -102,13 +104,18 @@ def _csv_label(listing: Listing, located: str, values: list[str], data: DataSett
 
 
 def list_decathlon(path: Path, data: DataSettings, base: Path) -> Listing:
-    """MSD dataset.json: `split.use` names the list (default `training`); records are {image, label, ...} or bare image names."""
+    """MSD dataset.json: `split.use` names the list (default `training`); records are {image, label, ...} or bare image names.
+
+    Detection: `box` and `label` of MONAI's detection, see `datasets/space_boxes.py`.
+    """
     document = read_json(path)
     use = data.split.use if data.split else "training"
     lists = {key: value for key, value in document.items() if isinstance(value, list)}
     if use not in lists:
         raise SpecError(f"{path}: no list {use!r}; there are {', '.join(lists)}")
-    listing = Listing(root_of(path, data, base))
+    listing = Listing(root_of(path, data, base), classes=data.classes if data.task == "detection" else None)
+    if data.task == "detection" and not data.unlabelled and not any(isinstance(each, dict) and "box" in each for each in lists[use]):
+        listing.nothing_labelled = f"no record of {use!r} has the key 'box'"
     for key, records in lists.items():
         for record in records:
             entry = record if isinstance(record, dict) else {"image": record}
@@ -132,6 +139,12 @@ def _add_decathlon(listing: Listing, entry: dict[str, Any], group: str | None, d
         return
     label: Any = None
     if not data.unlabelled:
+        if data.task == "detection":
+            try:
+                add(listing, image, named_in_space(entry, data.box_mode, data.box_space), group)
+            except InputError as error:
+                listing.refuse(image, error.code, error.message)
+            return
         raw = _only(entry.get("label"))
         names = raw if isinstance(raw, list) else [raw]
         if names and all(isinstance(each, str) for each in names) and data.task == "segmentation":

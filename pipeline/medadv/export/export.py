@@ -22,7 +22,7 @@ from medadv.export.item import Item, Written
 from medadv.export.marks import SERIES
 from medadv.export.names import image_file, mask_files, refuse_repeats, series_of
 from medadv.export.native import Native, to_native
-from medadv.export.nifti import write_nifti
+from medadv.export.nifti import write_boxes, write_nifti
 from medadv.export.png import write_labels, write_png
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_shard, read_answer, read_texts
@@ -118,11 +118,13 @@ def _made(
         written.add(item.sample)
         size = (native.item.image.shape[-1], native.item.image.shape[-2])
         name = made[0].relative_to(request.out).as_posix()
-        rows.append(Written(name, item.sample, item.attack, native.item.label, size))
+        rows.append(Written(name, item.sample, item.attack, native.item.label, size, native.item.affine))
         if native.back is not None and item.attack is not None:
             scored.append((item, native))
     if request.kind == "png":
         files += write_labels(request.out, rows, manifest)
+    if request.kind == "nifti":
+        files += write_boxes(request.out, rows, manifest)
     return _Made(len(written), len(files), _scores(root, manifest, scored, request) if scored else None)
 
 

@@ -25,10 +25,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Written:
-    """An image that was written.  file: its name below the export's folder.  size: (width, height)."""
+    """An image that was written.  file: its name below the export's folder.  size: (width, height).  affine: as written, or None."""
 
     file: str
     sample: str
     attack: str | None
     label: Label
     size: tuple[int, int]
+    affine: Array | None

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medadv.common.errors import SpecError
 from medadv.datasets.labels import Array, Boxes, Label
+from medadv.datasets.space_boxes import between_grids
 from medadv.export.item import Item
 from medadv_transforms.placement import Placement
 from medadv_transforms.resample import Grid, restore_grid, sampled
@@ -102,4 +103,6 @@ def _volume(item: Item, resampling: dict[str, Any]) -> Item:
     if isinstance(label, np.ndarray) and label.ndim >= 3:
         label = restore_grid(label, resampling, nearest=True)
     affine = np.asarray(resampling["native"]["affine"], np.float64)
+    if isinstance(label, Boxes):
+        label = between_grids(label, np.asarray(resampling["stored"]["affine"], np.float64), affine)
     return replace(item, image=image.astype(LATTICES[item.unit].dtype), label=label, affine=affine)

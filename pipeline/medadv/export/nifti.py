@@ -1,5 +1,6 @@
-"""NIfTI: the stored grid, exactly; a slice is a volume of one voxel in z."""
+"""NIfTI: the stored grid, exactly; a slice is a volume of one voxel in z. Boxes of volumes go into a dataset.json."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import nibabel
 import numpy as np
 
 from medadv.common.errors import SpecError
+from medadv.common.record import Json
 from medadv.corpus.manifest import Manifest
-from medadv.datasets.labels import Array
-from medadv.export.item import Item
-from medadv.export.marks import derivation
+from medadv.datasets.labels import Array, Boxes
+from medadv.datasets.space_boxes import in_space
+from medadv.export.item import Item, Written
+from medadv.export.marks import SERIES, derivation
 from medadv.export.names import image_file, mask_files
 
 DESCRIPTION_BYTES = 79
@@ -33,6 +36,23 @@ def write_nifti(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
             if not (folder / name).exists():
                 files.append(_write(folder / name, _last(mask, spatial), item.affine, "label mask"))
     return files
+
+
+def write_boxes(folder: Path, items: list[Written], manifest: Manifest) -> list[Path]:
+    """dataset.json as MONAI's detection reads it, for volumes with boxes: cccwhd in LPS mm, classes from 0; returns the file, if any."""
+    records: list[Json] = []
+    for item in items:
+        if isinstance(item.label, Boxes) and item.affine is not None and item.label.boxes.shape[1] == 6:
+            boxes: Json = list(in_space(item.label, item.affine))
+            classes: Json = (item.label.classes - 1).tolist()
+            records.append({"image": item.file, "box": boxes, "label": classes, "sample": item.sample, "attack": item.attack})
+    if not records:
+        return []
+    names: Json = {str(number): name for number, name in enumerate(manifest.data.classes or [])}
+    path = folder / "dataset.json"
+    text = {"description": SERIES, "labels": names, "box_mode": "cccwhd", "box_space": "lps", "training": records}
+    path.write_text(json.dumps(text, indent=1))
+    return [path]
 
 
 def _last(image: Array, spatial: int) -> Array:

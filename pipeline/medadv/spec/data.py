@@ -27,7 +27,7 @@ class SplitSettings(Settings):
 class DataSettings(Settings):
     """Input images and labels."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset", "box_mode", "box_space"})
 
     modality: Modality
     task: Task
@@ -57,7 +57,15 @@ class DataSettings(Settings):
     offset: int | None = Field(
         None, ge=-8192, le=8192, description="added to CT integers without a rescale of which none is below 0: -1024, or 0 if they are HU"
     )
-    classes: list[str] | None = Field(None, description="class names of csv or folders labels, in the victim's order")
+    box_mode: Literal["cccwhd", "xyzwhd", "xyzxyz", "xxyyzz", "xyxyzz"] = Field(
+        "cccwhd", description="what the six numbers of a box in space are (decathlon): MONAI's names; c: centre, w, h, d: lengths"
+    )
+    box_space: Literal["lps", "ras"] = Field(
+        "lps", description="axes of these numbers, in mm: those of DICOM, ITK and LUNA16, or those of NIfTI"
+    )
+    classes: list[str] | None = Field(
+        None, description="class names of csv or folders labels, or of boxes in space, in the victim's order"
+    )
     licence: str | None = None
     allow_outside: bool = Field(False, description="allow symbolic links and paths that leave the data root")
 
@@ -71,6 +79,11 @@ class DataSettings(Settings):
             raise ValueError("one mask file a class: their order in `label` numbers the classes, so leave label_map out")
         if self.root is not None and self.layout not in LABEL_FILES:
             raise ValueError(f"root belongs to the layouts {', '.join(LABEL_FILES)}; in {self.layout}, path is the root")
+        in_space = self.layout == "decathlon" and self.task == "detection"
+        if in_space and not MODALITIES[self.modality].in_space:
+            raise ValueError("layout decathlon has boxes in space, for CT volumes; boxes of pictures take layout coco or yolo")
+        if not in_space and (self.box_mode != "cccwhd" or self.box_space != "lps"):
+            raise ValueError("box_mode and box_space say how boxes in space are written: layout decathlon, task detection")
         if self.threshold is not None and (self.task != "segmentation" or self.label_map is not None):
             raise ValueError("threshold makes masks of 0 and 1 for task segmentation; it goes without label_map")
         if self.mask_geometry != "affine" and (self.task != "segmentation" or not MODALITIES[self.modality].in_space):

@@ -37,6 +37,8 @@ class RunSpec(Settings):
         if not rules.in_space and (self.preprocess.spacing or self.preprocess.orientation or self.preprocess.as_ == "slices"):
             others = " and ".join(other.title for other in MODALITIES.values() if other.in_space)
             raise ValueError(f"preprocess: spacing, orientation and as: slices belong to {others}, not to {self.data.modality}")
+        if self.data.layout == "decathlon" and self.data.task == "detection" and self.preprocess.as_ == "slices":
+            raise ValueError("preprocess.as: slices has no place for boxes in space: leave it out, volumes keep theirs")
         if rules.one_size and self.preprocess.size is None:
             raise ValueError("preprocess.size is missing: colour images have one size per corpus, such as size: [256, 256]")
         normalize = self.victim.normalize

@@ -18,7 +18,7 @@ from medadv.common.errors import SpecError, first_line
 from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
-from medadv.victims.inputs.pipeline import deployed, normalization, refuse_windows
+from medadv.victims.inputs.pipeline import deployed, normalization, refuse_windows, refuse_windows_of
 from medadv.victims.sources.factory import from_factory
 from medadv.victims.sources.program import from_program
 from medadv.victims.sources.registry import FAMILIES, build_network
@@ -74,6 +74,8 @@ class VictimRequest:
             wrap, classes, told = answering(networks[0], self.settings, self.task, shape, device)
             networks = [wrap(network) for network in networks]
             notes += told
+        else:
+            refuse_windows_of(networks[0], self.settings)
         module = deployed(networks, self.settings).to(device)
         set_evaluation(module)
         model = self._wrapped(module, classes, shape)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from torch import Tensor, nn
 
 from medadv.victims.inputs.around import Members
 from medadv.victims.inputs.deployed import Logits, Slicewise
-from medadv.victims.inputs.sliding import SlidingWindow
+from medadv.victims.inputs.sliding import Windowed
 from medadv.victims.inputs.steps import InputSteps
 
 
@@ -65,5 +66,5 @@ def _window(network: nn.Module) -> tuple[tuple[int, ...] | None, bool]:
     """The window in a deployed network, and whether it goes slice by slice."""
     network = network.members[0] if isinstance(network, Members) else network
     slicewise = isinstance(network, Slicewise)
-    inner = network.network if isinstance(network, Slicewise) else network
-    return (inner.window if isinstance(inner, SlidingWindow) else None), slicewise
+    inner = network.network if isinstance(network, Slicewise | RetinaNetDetector) else network
+    return (inner.window if isinstance(inner, Windowed) else None), slicewise

@@ -27,10 +27,9 @@ NNUNET_PEAK = 10.0
 """nnU-Net's greatest blending weight."""
 
 
-class SlidingWindow(Around):
-    """A network that answers whole images through overlapping windows.
+class Windowed(Around):
+    """A network that sees images through overlapping windows, (up to `batch` windows, C, *window) at once.
 
-    forward: (n, C, *spatial) to logits (n, K, *spatial); the network itself sees (up to `batch` windows, C, *window).
     Smaller images are padded on both sides, after the victim's normalisation: `constant` with zeros, `replicate` with their edge.  rule:
     whose places and whose Gaussian, `monai` or `nnunet`.
     """
@@ -49,16 +48,14 @@ class SlidingWindow(Around):
         self.window, self.overlap, self.mode, self.batch = tuple(window), overlap, mode, batch
         self.padding, self.rule = padding, rule
 
-    def forward(self, images: Tensor) -> Tensor:
+    def padded(self, images: Tensor) -> tuple[Tensor, list[int]]:
+        """Images of at least the window's size, and what was put before each axis.  Raises ValueError where axes are too few or many."""
         if images.ndim != len(self.window) + 2:
             raise ValueError(f"window={list(self.window)} has {len(self.window)} lengths for images of {images.ndim - 2} axes")
         sides = [max(0, window - length) for window, length in zip(self.window, images.shape[2:], strict=True)]
         before = [side // 2 for side in sides]
         padding = [p for side, first in zip(reversed(sides), reversed(before), strict=True) for p in (first, side - first)]
-        stitched = _Stitched.apply(functional.pad(images, padding, self.padding) if any(padding) else images, self)
-        for axis, (first, length) in enumerate(zip(before, images.shape[2:], strict=True)):
-            stitched = stitched.narrow(2 + axis, first, length)
-        return stitched
+        return (functional.pad(images, padding, self.padding) if any(padding) else images), before
 
     def places(self, spatial: Sequence[int]) -> list[Place]:
         """Where the windows lie on a grid of at least the window's size."""
@@ -75,6 +72,17 @@ class SlidingWindow(Around):
     def importance(self, like: Tensor) -> Tensor:
         """Blending weight of each voxel of a window, (*window), of the type and on the device of `like`; shared, never written to."""
         return _importance(self.window, self.mode, self.rule, like.device, like.dtype)
+
+
+class SlidingWindow(Windowed):
+    """A network that answers whole images through overlapping windows.  forward: (n, C, *spatial) to logits (n, K, *spatial)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        padded, before = self.padded(images)
+        stitched = _Stitched.apply(padded, self)
+        for axis, (first, length) in enumerate(zip(before, images.shape[2:], strict=True)):
+            stitched = stitched.narrow(2 + axis, first, length)
+        return stitched
 
 
 def even_starts(length: int, window: int, step: float) -> list[int]:
@@ -108,16 +116,16 @@ class _Stitched(torch.autograd.Function):
         places = sliding.places(images.shape[2:])
         total = images.new_zeros(images.shape[2:])
         for place in places:
-            _view(total[None, None], 0, place).add_(importance)
+            view(total[None, None], 0, place).add_(importance)
         stitched: Tensor | None = None
-        for chosen in _chunks(len(images) * len(places), sliding.batch):
-            logits = sliding.network(_cut(images, places, chosen))
+        for chosen in chunks(len(images) * len(places), sliding.batch):
+            logits = sliding.network(cut(images, places, chosen))
             if logits.shape[2:] != sliding.window:
                 raise ValueError(f"the network answers {list(logits.shape[2:])} for a window of {list(sliding.window)}; both must be equal")
             if stitched is None:
                 stitched = logits.new_zeros(len(images), logits.shape[1], *images.shape[2:])
-            for answer, (sample, place) in zip(logits, _where(places, chosen), strict=True):
-                _view(stitched, sample, place).add_(answer * importance)
+            for answer, (sample, place) in zip(logits, where(places, chosen), strict=True):
+                view(stitched, sample, place).add_(answer * importance)
         assert stitched is not None
         ctx.save_for_backward(images, importance, total)
         ctx.sliding, ctx.places = sliding, places
@@ -127,30 +135,33 @@ class _Stitched(torch.autograd.Function):
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
         images, importance, total = ctx.saved_tensors
         gradient = torch.zeros_like(images)
-        for chosen in _chunks(len(images) * len(ctx.places), ctx.sliding.batch):
-            windows = _cut(images, ctx.places, chosen).requires_grad_()
-            where = list(_where(ctx.places, chosen))
-            share = torch.stack([_view(incoming, sample, place) * (importance / total[place]) for sample, place in where])
+        for chosen in chunks(len(images) * len(ctx.places), ctx.sliding.batch):
+            windows = cut(images, ctx.places, chosen).requires_grad_()
+            placed = where(ctx.places, chosen)
+            share = torch.stack([view(incoming, sample, place) * (importance / total[place]) for sample, place in placed])
             with torch.enable_grad():
                 logits = ctx.sliding.network(windows)
             (parts,) = torch.autograd.grad(logits, windows, share)
-            for part, (sample, place) in zip(parts, where, strict=True):
-                _view(gradient, sample, place).add_(part)
+            for part, (sample, place) in zip(parts, placed, strict=True):
+                view(gradient, sample, place).add_(part)
         return gradient, None
 
 
-def _chunks(count: int, size: int) -> list[range]:
+def chunks(count: int, size: int) -> list[range]:
+    """Numbers below `count`, `size` at a time."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _where(places: list[Place], chosen: range) -> list[tuple[int, Place]]:
+def where(places: list[Place], chosen: range) -> list[tuple[int, Place]]:
+    """Sample and place of windows that are numbered sample by sample."""
     return [(index // len(places), places[index % len(places)]) for index in chosen]
 
 
-def _view(grid: Tensor, sample: int, place: Place) -> Tensor:
+def view(grid: Tensor, sample: int, place: Place) -> Tensor:
     """One window of one sample, all channels."""
     return grid[sample][(slice(None), *place)]
 
 
-def _cut(images: Tensor, places: list[Place], chosen: range) -> Tensor:
-    return torch.stack([_view(images, sample, place) for sample, place in _where(places, chosen)]).detach()
+def cut(images: Tensor, places: list[Place], chosen: range) -> Tensor:
+    """These windows, (windows, C, *window), without a graph."""
+    return torch.stack([view(images, sample, place) for sample, place in where(places, chosen)]).detach()

@@ -4,6 +4,7 @@ It differs from torchvision's detectors in three ways that this file hides: clas
 and images are padded, not resized.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.spec.attack import AttackSettings
+from medadv.victims.inputs.around import networks
+from medadv.victims.inputs.sliding_maps import SlidingMaps
 from medadv.victims.tasks.detection import Dense, Detector
 
 
@@ -50,36 +53,46 @@ class MonaiDetector(Detector):
         return True
 
     def heavy_parts(self) -> list[nn.Module]:
-        """The network that the detector wraps."""
-        return [self.network.network]
+        """The network that the detector wraps, without windows around it."""
+        return networks(self.network.network)
 
     def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
-        """MONAI's list of {boxes, labels}, classes from 0."""
+        """A list of {boxes, labels}, classes from 0."""
         return [{"boxes": t["boxes"], "labels": t["labels"] - 1} for t in super().targets(labels, device)]
 
     def forward(self, images: Tensor) -> Any:
         """Dense class scores and box deltas of every anchor."""
-        network = self.network
-        batch, _ = preprocess_images(self.module.normalize(images), network.spatial_dims, network.size_divisible)
-        maps = network.network(batch)
+        return self._dense(images)[0]
+
+    def _dense(self, images: Tensor) -> tuple[Dense, list[int]]:
+        """What `forward` returns, and the lengths of what the detector was given."""
+        network, normalized = self.network, self.module.normalize(images)
+        batch, _ = preprocess_images(normalized, network.spatial_dims, network.size_divisible)
+        maps = self._maps(batch, normalized.shape[2:].numel())
         classes, deltas = maps[network.cls_key], maps[network.box_reg_key]
         each = network.num_anchors_per_loc
-        return Dense(
+        dense = Dense(
             head={"cls_logits": by_anchor(classes, each), "bbox_regression": by_anchor(deltas, each)},
             anchors=[anchors_of(network.anchor_generator, batch, classes)] * len(batch),
             per_level=[m.shape[2:].numel() for m in classes],
             scale=(1.0,) * network.spatial_dims,
             stored=tuple(images.shape[2:]),
         )
+        return dense, list(normalized.shape[2:])
+
+    def _maps(self, batch: Tensor, voxels: int) -> Any:
+        """The maps of a padded batch, of images that had so many voxels: through windows where these are no more than an image."""
+        inner = self.network.network
+        if isinstance(inner, SlidingMaps) and voxels < math.prod(inner.window):
+            return inner.whole(batch)
+        return inner(batch)
 
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
         network, losses = self.network, []
         for index, target in enumerate(self.moved(target, outputs.stored) for target in targets):
-            head = {
-                network.cls_key: outputs.head["cls_logits"][index : index + 1],
-                network.box_reg_key: outputs.head["bbox_regression"][index : index + 1],
-            }
+            head = self._named(outputs, slice(index, index + 1))
+            target = {network.target_box_key: target["boxes"].to(outputs.anchors[index]), network.target_label_key: target["labels"]}
             # A balanced sampler, where the detector has one, draws from the global generator.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_of("anchors") % (1 << 63))
@@ -91,12 +104,17 @@ class MonaiDetector(Detector):
         """Boxes in stored pixels, all that the detector's own score threshold and suppression leave."""
         network = self.network
         with untouched(self.module), torch.no_grad():
-            answers = network(self.module.normalize(images))
-        # The cached anchors are a trace too: they belong to these images' shape and device.
-        network.anchors, network.previous_image_shape = None, None
+            outputs, given = self._dense(images)
+            head = self._named(outputs, slice(None))
+            answers = network.postprocess_detections(head, outputs.anchors, [given] * len(images), outputs.per_level)
         predictions = []
         for answer in answers:
             boxes = self.home(answer[network.target_box_key].cpu(), tuple(images.shape[2:]))
             classes = answer[network.target_label_key].cpu() + 1
             predictions.append(Prediction(Boxes.of(boxes, classes, answer[network.pred_score_key].cpu(), network.spatial_dims)))
         return predictions
+
+    def _named(self, outputs: Dense, chosen: slice) -> dict[str, Tensor]:
+        """The dense head of some of the images, under the detector's own names."""
+        names = {self.network.cls_key: "cls_logits", self.network.box_reg_key: "bbox_regression"}
+        return {name: outputs.head[ours][chosen] for name, ours in names.items()}
