@@ -13,13 +13,16 @@ import pytest
 import yaml
 from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
 from tests.docs.documents import DOCUMENTS, NO_COMMANDS, PYTHON, ROOT, Block, blocks, commands, read
+from tests.run.test_tasks import chest
 from tests.training.small_corpora import detection, write_corpus
+from tests.victims import small_bundles
+from tests.victims.bundle_reference import write_weights
 
 from medadv.cli.app import app
 from medadv.demo.dicom_series import write_dicom_series
 from medadv.prepare.request import Options
 from medadv.run.run import run
-from medadv.spec.reading import parse_spec
+from medadv.victims.importers.resolve import read_spec
 
 ACCEPTED = (0, 3)
 """Exit codes of a command that did its work; 3 says that inputs were quarantined."""
@@ -35,6 +38,7 @@ def provisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "victims").mkdir()
     victim = yaml.safe_load((ROOT / "manifests/specs/polyp-detection.yaml").read_text())["victim"]
     save_victim(folder / "victims" / "polyp-fcos.safetensors", victim["network"], victim["arguments"])
+    spleen(folder)
     demo = folder / "medadv-demo"
     draw_pictures(demo / "data", 8)
     save_victim(demo / "victim.safetensors", "monai:densenet121", CLASSIFIER)
@@ -74,6 +78,14 @@ def polyp_frames(folder: Path) -> None:
     (folder / "labels.csv").unlink()
 
 
+def spleen(folder: Path) -> None:
+    """A bundle of a few layers with random weights, and two volumes in Decathlon's layout."""
+    bundle = folder / "models" / "spleen_ct_segmentation"
+    small_bundles.write_bundle(bundle, small_bundles.spleen(), name="inference.json")
+    write_weights(bundle, "inference.json")
+    chest(folder / "data" / "Task09_Spleen", (24, 20, 18))
+
+
 def _inline(patch: pytest.MonkeyPatch) -> None:
     from contextlib import nullcontext
 
@@ -96,7 +108,9 @@ def test_every_block_runs_or_says_why_not(document: str, newcomer: Path) -> None
         if block.is_command and block.excuse is None:
             execute(block, names)
         elif block.language == "yaml" and "attacks:" in block.text:
-            parse_spec(yaml.safe_load(block.text), block.place)
+            spec = block.file or "block.yaml"
+            Path(spec).write_text(block.text)
+            read_spec(Path(spec))
 
 
 def execute(block: Block, names: dict[str, Any]) -> None:
