@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 import yaml
@@ -264,16 +265,13 @@ def dice(case: dict[str, Any], training: Training) -> float:
     logits, classes = np.nan_to_num(held["logits"], nan=-1), held["classes"]
     if training.order is None:
         return float((logits.argmax(0) == classes)[~np.isnan(held["logits"][0])].all())
-    found = [
-        (logits[index] > 0, np.isin(classes, values)) for index, values in enumerate(REGIONS[name] for name in REGIONS if REGIONS[name])
-    ]
+    regions = [values for values in training.labels.values() if values]
+    found = [(own > 0, np.isin(classes, values)) for own, values in zip(logits, regions, strict=True)]
     return float(np.mean([2 * (own & true).sum() / (own.sum() + true.sum()) for own, true in found if own.any() or true.any()]))
 
 
 def truth_of(case: dict[str, Any], training: Training, folder: Path) -> None:
     """What nnU-Net answered as the mask of its image: the values that it would export."""
-    import nibabel as nib
-
     image: Any = nib.load(case["files"][0])
     values = np.load(case["out"])["classes"].astype(np.uint8)
     mask = nib.Nifti1Image(values, image.affine)
