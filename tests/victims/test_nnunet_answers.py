@@ -77,6 +77,8 @@ def test_what_the_spec_says_wins(tmp_path: Path) -> None:
     assert (spec.victim.overlap, spec.victim.window) == (0.25, (8, 16, 16))
     assert (spec.preprocess.spacing, spec.data.classes, spec.data.task) == (None, ["liver", "tumour"], "segmentation")
     assert spec.victim.weights == str(Path("model", "nnUNetTrainer__nnUNetPlans__3d_fullres", "fold_0", "checkpoint_final.pth"))
+    mapped, _ = read_spec(path, ["data.label_map={tumour: [2], liver: [1]}"])
+    assert (mapped.data.classes, list(mapped.data.label_map or {})) == (["tumour", "liver"], ["tumour", "liver"])
     assert notes[0].startswith("victim: nnU-Net: 3d_fullres of nnUNetTrainer__nnUNetPlans__3d_fullres (nnUNetTrainer), fold_0")
 
 

@@ -6,6 +6,7 @@ from medadv.common.errors import SpecError
 from medadv.datasets.masks import White
 from medadv.plan.meaning import MEANING_VERSION
 from medadv.plan.plan_settings import PlanSettings
+from medadv.spec.data import DataSettings, numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.victim import Identity
 
@@ -37,7 +38,7 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
             "unit": unit,
             "label": "prediction" if spec.data.unlabelled else "given",
             "label_map": spec.data.label_map,
-            "classes": classes,
+            "classes": _numbered(spec.data) if classes is None else classes,
             "licence": spec.data.licence,
             "split": spec.data.split.use if spec.data.split else None,
             # Keys that came later stand here only where they say something.
@@ -51,3 +52,9 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
         "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},
     }
     return PlanSettings.model_validate(resolved)
+
+
+def _numbered(data: DataSettings) -> list[str] | None:
+    """Names of a label map's classes where its keys, which are published in alphabetical order, do not tell how they are numbered."""
+    names = numbered(data.label_map or {})
+    return None if names == sorted(names) else names

@@ -26,10 +26,10 @@ from medadv.report.readback import ReadBack, read_back
 from medadv.report.words import RESPONSIBLE, citations, methods
 from medadv.scoring.intervals import Interval, resamples_for
 from medadv.scoring.success import SuccessRule
+from medadv.spec.data import numbered
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import described, hu_window
 from medadv.store.reader import open_shard
-from medadv_transforms.mask_classes import BACKGROUND
 
 UNITS = {"hu": "HU", "level8": "grey levels"}
 QUARANTINE_SHOWN = 200
@@ -72,7 +72,7 @@ def _check(workspace: Workspace, manifest: Manifest) -> None:
 
 def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: str | None) -> str:
     data = manifest.data
-    unit, names = UNITS[data.unit], data.classes or ([n for n in data.label_map if n != BACKGROUND] if data.label_map else None)
+    unit, names = UNITS[data.unit], data.classes or numbered(data.label_map or {}) or None
     shown_window, window_text = choose_window(manifest, window)
     threshold = manifest.victim.score_threshold
     seed = int(manifest.content_root[:8], 16)

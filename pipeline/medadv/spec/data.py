@@ -1,6 +1,7 @@
 """Where the images are, what their labels mean, and how they are preprocessed."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +13,15 @@ Layout = Literal["csv", "decathlon", "coco", "yolo", "folders", "dicom", "nnunet
 LABEL_FILES = ("csv", "decathlon", "coco", "yolo")
 """Layouts whose images are named in files."""
 Size = Annotated[int, Field(ge=8, le=8192)]
+
+
+BACKGROUND = "background"
+"""Name in a label map for values that are no class."""
+
+
+def numbered(label_map: Mapping[str, object]) -> list[str]:
+    """Names of a label map's classes, from class 1 on."""
+    return [name for name in label_map if name != BACKGROUND]
 
 
 class SplitSettings(Settings):
@@ -48,7 +58,7 @@ class DataSettings(Settings):
     group_conflict: Literal["error", "drop"] = "error"
     split: SplitSettings | None = None
     label_map: dict[str, list[int]] | None = Field(
-        None, description="class name -> source mask values, classes counted from 1; values under `background` are 0"
+        None, description="class name -> source mask values, classes counted from 1 as written; values under `background` are 0"
     )
     threshold: int | None = Field(None, ge=0, le=254, description="mask pictures: levels above it are 1, the others 0")
     mask_geometry: Literal["affine", "voxels"] = Field(
@@ -68,6 +78,27 @@ class DataSettings(Settings):
     )
     licence: str | None = None
     allow_outside: bool = Field(False, description="allow symbolic links and paths that leave the data root")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_order(cls, value: Any) -> Any:
+        """A label map with its classes as they are numbered.
+
+        What is written and read again has its keys sorted, so `classes` keep the order of a map that is not in alphabetical order.
+        """
+        label_map, classes = (value.get("label_map"), value.get("classes")) if isinstance(value, dict) else (None, None)
+        if not isinstance(label_map, dict) or not all(isinstance(name, str) for name in label_map):
+            return value
+        names = numbered(label_map)
+        if classes is None:
+            return value if names == sorted(names) else {**value, "classes": names}
+        given = [str(name) for name in classes] if isinstance(classes, list) else []
+        if sorted(given) == sorted(names):
+            background = [name for name in label_map if name not in names]
+            return {**value, "label_map": {name: label_map[name] for name in background + given}}
+        if names != sorted(names):
+            raise ValueError(f"label_map names {', '.join(names)}, and classes {', '.join(given)}: leave classes out")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -71,8 +71,11 @@ def _with_import(data: dict[str, Any], key: str, base: Path, trust_code: bool, n
     changed = {**data, key: {**_beside(found.victim, base, absolute=Path(folder).is_absolute()), **rest}}
     if key == "victim":
         for section, defaults in (("data", found.data), ("preprocess", found.preprocess)):
-            if isinstance(changed.get(section, {}), dict) and defaults:
-                changed[section] = {**defaults, **changed.get(section, {})}
+            said = changed.get(section, {})
+            if isinstance(said, dict) and defaults:
+                # The spec's own label map names its classes.
+                known = {name: value for name, value in defaults.items() if name != "classes" or "label_map" not in said}
+                changed[section] = {**known, **said}
     return changed
 
 
