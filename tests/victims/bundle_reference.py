@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,9 @@ def own_code(bundle: Path) -> Iterator[None]:
     forget()
     sys.path.insert(0, str(bundle))
     try:
-        yield
+        # Some networks print when they are built.
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.path.remove(str(bundle))
         forget()

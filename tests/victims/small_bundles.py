@@ -117,6 +117,14 @@ def cropped() -> Config:
     )
 
 
+def cropped_early() -> Config:
+    """What is above 0 HU and a margin, before values change; the orientation last."""
+    crop = {"_target_": "CropForegroundd", "keys": "@image_key", "source_key": "@image_key", "allow_smaller": True, "margin": 2}
+    before = [on_image("LoadImaged"), on_image("EnsureChannelFirstd"), on_image("Spacingd", pixdim=[1.5, 1.5, 1.5])]
+    after = [on_image("CastToTyped", dtype="$torch.float32"), on_image("Orientationd", axcodes="RAS")]
+    return common(network_def=unet(3, 1, 2), preprocessing=compose(*before, crop, WINDOW, *after), inferer=sliding(overlap=0.25))
+
+
 def swin() -> Config:
     """An argument that MONAI takes no more."""
     network = {"_target_": "SwinUNETR", "img_size": [32] * 3, "in_channels": 1, "out_channels": 2, "feature_size": 12, "depths": [1] * 4}
