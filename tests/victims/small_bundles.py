@@ -248,7 +248,7 @@ def nodules() -> Config:
         detector_ops=[
             "$@detector.set_target_keys(box_key='box', label_key='label')",
             "$@detector.set_box_selector_parameters(score_thresh=0.02,topk_candidates_per_level=50,nms_thresh=0.22,detections_per_img=30)",
-            "$@detector.set_sliding_window_inferer(roi_size=[32,32,16],overlap=0.25,sw_batch_size=1,mode='constant',device='cpu')",
+            "$@detector.set_sliding_window_inferer(roi_size=[16,16,8],overlap=0.25,sw_batch_size=1,mode='constant',device='cpu')",
         ],
         preprocessing=compose(*LOAD, WINDOW),
         inferer={"_target_": "scripts.inferer.DetectionInferer", "detector": "@detector"},
