@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ CPU = torch.device("cpu")
 REFUSED_NOW = ("img_size",)
 """Arguments of SwinUNETR that MONAI itself takes no more."""
 
-WINDOWS = ("window", "overlap", "window_mode", "window_batch")
-
 
 @contextmanager
 def own_code(bundle: Path) -> Iterator[None]:
@@ -37,7 +35,9 @@ def own_code(bundle: Path) -> Iterator[None]:
     forget()
     sys.path.insert(0, str(bundle))
     try:
-        yield
+        # Some networks print when they are built.
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.path.remove(str(bundle))
         forget()
@@ -87,6 +87,9 @@ def write_weights(bundle: Path, configuration: str, seed: int = 0) -> None:
                 assert module.running_var is not None
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
+        if "detector" in parser:
+            # A detector begins with scores of a hundredth, of which a threshold leaves next to nothing.
+            nn.init.zeros_(network.classification_head.cls_logits.bias)
         path = load_path(parser_of(bundle, configuration))
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), path)
@@ -94,10 +97,10 @@ def write_weights(bundle: Path, configuration: str, seed: int = 0) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network sees of an image (1, C, *grid), and what it answers on that grid."""
+    """What a network sees of an image (1, C, *grid), and what it answers on that grid; of a detector its boxes, classes and scores."""
 
     inputs: Tensor
-    logits: Any
+    logits: Tensor
 
 
 def monai_answer(bundle: Path, configuration: str, file: Path, extra: dict[str, Any] | None = None) -> Answer:
@@ -116,8 +119,9 @@ def monai_answer(bundle: Path, configuration: str, file: Path, extra: dict[str, 
             prompts = torch.as_tensor(sample["label_prompt"]).unsqueeze(-1)
             return Answer(inputs, inferer(inputs, network, point_coords=None, point_labels=None, class_vector=prompts))
         if "detector" in parser:
-            detector = parser.get_parsed_content("detector").eval()
-            return Answer(inputs, {"heads": network(inputs), "boxes": inferer(list(inputs), network), "detector": detector})
+            parser.get_parsed_content("detector").eval()
+            (found,) = inferer(list(inputs), network)
+            return Answer(inputs, _boxes(found["box"], found["label"], found["label_scores"]))
         return Answer(inputs, torch.as_tensor(inferer(inputs, network)).as_subclass(Tensor))
 
 
@@ -125,15 +129,22 @@ def medadv_answer(bundle: Path, configuration: str, image: Tensor, trust_code: b
     """By the settings that the bundle becomes.  image: (C, *spatial) as it is stored, grey levels or HU."""
     imported = import_bundle(bundle, trust_code, configuration)
     task = str(imported.data["task"])
-    # MONAI's detectors take windows for images that are larger, and this one is not.
-    plain = {key: value for key, value in imported.victim.items() if task != "detection" or key not in WINDOWS}
-    settings = VictimSettings.model_validate(plain)
+    settings = VictimSettings.model_validate(dict(imported.victim))
     victim = VictimRequest(settings, task, bundle, trust_code, image.ndim == 4).load(CPU, tuple(image.shape))
     module: Any = victim.scored.module
     with torch.no_grad():
         inputs = module.normalize(image[None])
-        logits = module.network.network(inputs) if task == "detection" else module.network(inputs)
-    return Answer(inputs, logits), imported, module
+        if task != "detection":
+            return Answer(inputs, module.network(inputs)), imported, module
+        (prediction,) = victim.scored.predict(image[None])
+    found: Any = prediction.answer
+    boxes, classes, scores = (torch.as_tensor(each) for each in (found.boxes, found.classes - 1, found.scores))
+    return Answer(inputs, _boxes(boxes, classes, scores)), imported, module
+
+
+def _boxes(boxes: Tensor, classes: Tensor, scores: Tensor) -> Tensor:
+    """(m, 2 * dims + 2), all columns of about the same size."""
+    return torch.cat([boxes, classes[:, None].to(boxes), 100 * scores[:, None]], 1)
 
 
 def write_volume(file: Path, shape: tuple[int, ...], spacing: tuple[float, ...], seed: int = 0) -> Tensor:

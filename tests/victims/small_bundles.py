@@ -117,6 +117,14 @@ def cropped() -> Config:
     )
 
 
+def cropped_early() -> Config:
+    """What is above 0 HU and a margin, before values change; the orientation last."""
+    crop = {"_target_": "CropForegroundd", "keys": "@image_key", "source_key": "@image_key", "allow_smaller": True, "margin": 2}
+    before = [on_image("LoadImaged"), on_image("EnsureChannelFirstd"), on_image("Spacingd", pixdim=[1.5, 1.5, 1.5])]
+    after = [on_image("CastToTyped", dtype="$torch.float32"), on_image("Orientationd", axcodes="RAS")]
+    return common(network_def=unet(3, 1, 2), preprocessing=compose(*before, crop, WINDOW, *after), inferer=sliding(overlap=0.25))
+
+
 def swin() -> Config:
     """An argument that MONAI takes no more."""
     network = {"_target_": "SwinUNETR", "img_size": [32] * 3, "in_channels": 1, "out_channels": 2, "feature_size": 12, "depths": [1] * 4}
@@ -240,7 +248,7 @@ def nodules() -> Config:
         detector_ops=[
             "$@detector.set_target_keys(box_key='box', label_key='label')",
             "$@detector.set_box_selector_parameters(score_thresh=0.02,topk_candidates_per_level=50,nms_thresh=0.22,detections_per_img=30)",
-            "$@detector.set_sliding_window_inferer(roi_size=[32,32,16],overlap=0.25,sw_batch_size=1,mode='constant',device='cpu')",
+            "$@detector.set_sliding_window_inferer(roi_size=[16,16,8],overlap=0.25,sw_batch_size=1,mode='constant',device='cpu')",
         ],
         preprocessing=compose(*LOAD, WINDOW),
         inferer={"_target_": "scripts.inferer.DetectionInferer", "detector": "@detector"},

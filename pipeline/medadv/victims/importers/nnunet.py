@@ -12,6 +12,7 @@ import torch
 
 from medadv.common.errors import SpecError
 from medadv.common.record import Json
+from medadv.spec.modality import MODALITIES
 from medadv.victims.importers.imported import Imported
 from medadv.victims.importers.nnunet_folder import ALL, Fold, Member, fold_folders, model_folder, read_member
 from medadv.victims.importers.nnunet_labels import Answers, answers
@@ -219,8 +220,9 @@ def _data(found: Answers, plans: Plans, planned: Configuration, dataset: Dataset
     else:
         data["classes"] = found.classes
     names = [name.lower() for name in dataset.channel_names.values()]
-    if not pictures and (planned.normalization_schemes == ["CTNormalization"] or names == ["ct"]):
-        data["modality"] = "ct"
+    hounsfield = next(name for name, rules in MODALITIES.items() if rules.hu_window)
+    if not pictures and (planned.normalization_schemes == ["CTNormalization"] or names == [hounsfield]):
+        data["modality"] = hounsfield
     return data
 
 

@@ -40,6 +40,11 @@ def _imported(found: Found) -> Imported:
     detected = read_detector(found)
     network, program = (detected[0], None) if detected else _network(found)
     found.picture = is_picture(metadata, network)
+    if not found.picture and network.spatial_dims == 2 and read_modality(metadata) is None:
+        found.note(
+            "images of two axes are taken to be stored x first, as CT slices are and as MONAI reads them; for grey pictures, stored y "
+            "first, write victim.normalize with transpose: [1, 0] at its beginning"
+        )
     read_transforms(found)
     settings = detected[1] if detected else read_inferer(found)
     _refuse_padding(found, settings)

@@ -7,7 +7,7 @@ from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.placing import PLACING
 from medadv.victims.importers.bundle.probing import leaves_images_alone
-from medadv.victims.importers.bundle.values import Component, Unreadable, Value, components
+from medadv.victims.importers.bundle.values import Component, Symbol, Unreadable, Value, components
 
 PLACES = ("preprocessing", "validate::preprocessing", "inference::preprocessing", "val::preprocessing", "train::preprocessing")
 LABELS = ("label", "labels", "mask", "seg", "box", "boxes")
@@ -53,12 +53,18 @@ def _choose_image(found: Found, transforms: list[Component]) -> None:
         )
     found.image = "image" if "image" in images or not images else images[0]
     if found.picture:
-        readers = [found.of_image(each, "reader") for each in loading]
+        readers = [_name_of(each.argument("reader")) for each in loading]
         straight = [found.argument(each, "reverse_indexing", True) is False for each in loading]
-        if readers and readers[0] not in (None, "PILReader", "pilreader", "PIL"):
+        if readers and readers[0].lower() not in ("", "pilreader"):
             found.note(f"pictures are taken to be read x first, as MONAI's PILReader does; the bundle says {readers[0]}")
         if not any(straight):
             found.step("transpose", [1, 0])
+
+
+def _name_of(reader: Value) -> str:
+    """A reader as a word, however it is named."""
+    name = reader.name if isinstance(reader, Symbol | Component) else reader if isinstance(reader, str) else ""
+    return name.rpartition(".")[2]
 
 
 def base_name(transform: Component) -> str:
