@@ -1,5 +1,6 @@
 """Guessing a first spec: words for classes, and files and names that nobody expects."""
 
+import json
 import os
 import random
 from pathlib import Path
