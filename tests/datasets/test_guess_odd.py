@@ -1,5 +1,6 @@
 """Guessing a first spec: words for classes, and files and names that nobody expects."""
 
+import json
 import os
 import random
 from pathlib import Path
@@ -104,3 +105,15 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no spec can be written"):
         init(folder, tmp_path / "out.yaml")
     assert not (tmp_path / "out.yaml").exists()
+
+
+def test_boxes_in_space_make_a_spec_of_volumes(tmp_path: Path) -> None:
+    """LUNA16's lists, as MONAI's detection tutorials have them."""
+    folder = tree(tmp_path / "luna", "1.3.6/1.3.6.nii.gz")
+    box = [-24.0, 192.1, -391.1, 8.1, 8.1, 8.1]
+    lists = {use: [{"image": "1.3.6/1.3.6.nii.gz", "box": [box], "label": [0]}] for use in ("training", "validation")}
+    (folder / "dataset_fold0.json").write_text(json.dumps(lists))
+    spec, text = written(folder)
+    assert (spec.data.task, spec.data.layout, spec.data.split and spec.data.split.use) == ("detection", "decathlon", "validation")
+    assert (spec.preprocess.as_, spec.victim.network, spec.victim.arguments["num_classes"]) == ("volume", "monai:retinanet", 1)
+    assert "box_mode: cccwhd, box_space: lps" in text

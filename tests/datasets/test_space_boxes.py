@@ -105,6 +105,14 @@ def test_boxes_that_reach_beyond_the_volume(tmp_path: Path) -> None:
     assert read(tmp_path, box_space="ras")[1] == ["bad-box"] * 3
 
 
+def test_boxes_in_pixels_do_not_lie_on_volumes(tmp_path: Path) -> None:
+    written(tmp_path, [{}])
+    image = {"id": 1, "file_name": "0.nii.gz"}
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": [image], "annotations": [box], "categories": [{"id": 1}]}))
+    assert read(tmp_path, layout="coco") == ([], ["unsupported-format"])
+
+
 def test_a_volume_without_objects_says_so(tmp_path: Path) -> None:
     written(tmp_path, [{"box": [], "label": []}, {"label": [0]}, {"box": [[0, 0, 0, 1, 1, 1]]}])
     (empty,), codes = read(tmp_path)

@@ -218,6 +218,10 @@ def test_monai_detector_on_a_volume() -> None:
     targets = victim.targets([Boxes.of([[2, 2, 4, 14, 14, 12]], [2], dims=3)], torch.device("cpu"))
     found = perturb(victim, images, targets, SMIA, lattice=LATTICES["hu"], seeds=[1])
     assert 0 < found.abs().max() <= 8
+    (empty,) = victim.targets([victim.as_label(Boxes.of([], []))], torch.device("cpu"))
+    assert empty["boxes"].shape == (0, 6)
+    with pytest.raises(ValueError, match="boxes have 4 coordinates, and the detector has 3 axes"):
+        victim.as_label(Boxes.of([[0, 0, 5, 5]], [1]))
     assert victim.predict(images)[0].answer.boxes.shape[1] == 6
 
 

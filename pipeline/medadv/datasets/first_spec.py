@@ -22,6 +22,8 @@ def spec_text(found: Guess, base: str, name: str) -> str:
     preprocess, normalize, epsilon = look.preprocess, look.normalize, look.epsilon
     if found.pictures and look.as_pictures is not None:
         (preprocess, normalize, epsilon), unit = look.as_pictures, "grey levels"
+    if found.volumes:
+        preprocess = "preprocess: {orientation: RAS}   # <- and spacing: [x, y, z] in mm, as in training"
     lines = [
         "# Written by medadv init after a look at the folder; every line is a guess until you have read it.",
         f"name: {_safe(name)}",
@@ -51,6 +53,9 @@ def _victim(found: Guess) -> list[str]:
     if found.task == "segmentation":
         inner = "channels: [16, 32, 64, 128, 256], strides: [2, 2, 2, 2], num_res_units: 2"
         return ["network: monai:unet", f"arguments: {{spatial_dims: 2, in_channels: {channels}, out_channels: {found.classes}, {inner}}}"]
+    if found.volumes:
+        anchors = "base_anchor_shapes: [[6, 8, 4], [8, 6, 5], [10, 10, 6]], backbone: resnet50, conv1_t_stride: [2, 2, 1]"
+        return ["network: monai:retinanet", f"arguments: {{spatial_dims: 3, in_channels: 1, num_classes: {found.classes - 1}, {anchors}}}"]
     if found.task == "detection":
         return ["network: torchvision:fcos_resnet18_fpn_gn", f"arguments: {{num_classes: {found.classes}, size: 256}}"]
     return [

@@ -33,6 +33,8 @@ class Guess:
     """Whether nothing but the likelihood speaks for the modality."""
     task_unsure: bool = False
     """Whether nothing but the likelihood speaks for the task."""
+    volumes: bool = False
+    """Whether only whole volumes hold what the labels say."""
     pictures: bool = False
     """Whether the images are 8-bit pictures."""
 

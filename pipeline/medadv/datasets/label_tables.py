@@ -60,6 +60,8 @@ def coco_or_decathlon(folder: Path, names: Sequence[str], modality: str) -> Gues
             return _columns(found, [str(key) for key in images[0]], (str(entry.get("split", "")) for entry in images))
         for use in ("validation", "training", "test"):
             entries = [entry for entry in _list(document, use) if isinstance(entry, dict) and {"image", "label"} <= entry.keys()]
+            if entries and "box" in entries[0]:
+                return _boxes_in_space(name, use, entries, modality)
             if entries:
                 return _decathlon(folder, name, use, entries, names, modality)
     return None
@@ -75,6 +77,15 @@ def _decathlon(folder: Path, name: str, use: str, entries: list[Any], names: Seq
     task = "classification" if isinstance(entry["label"], int) else "segmentation"
     found = Guess("decathlon", task, modality, name, {"split": {"use": use}})
     return _columns(found, [str(key) for key in entry if key in GROUP_COLUMNS], [])
+
+
+def _boxes_in_space(name: str, use: str, entries: list[Any], modality: str) -> Guess:
+    """MONAI's detection: boxes of volumes, classes from 0."""
+    classes = [each for entry in entries for each in _list(entry, "label") if isinstance(each, int)]
+    found = Guess("decathlon", "detection", modality, name, {"split": {"use": use}}, classes=max(classes, default=0) + 2)
+    found.volumes = True
+    found.notes.append("boxes in space, read as LUNA16 has them: box_mode: cccwhd, box_space: lps")
+    return _columns(found, [str(key) for key in entries[0] if key in GROUP_COLUMNS], [])
 
 
 def csv_table(folder: Path, names: Sequence[str], modality: str) -> Guess | None:

@@ -34,6 +34,7 @@ from medadv_transforms.colour import PICTURE_RULES
 from medadv_transforms.hounsfield import UNSTATED
 from medadv_transforms.nifti import is_nifti
 from medadv_transforms.picture import opened
+from medadv_transforms.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,9 @@ class Reader:
                 files, image, label_map, multilabel=multilabel, ignore=ignore, voxels=voxels, threshold=threshold, white=white
             )
         if isinstance(label, dict) and "segments" in label:
-            assert image.placement is not None
-            drawn = draw_segments(label, image.placement.source_size, multilabel=self.overlapping)
-            return image.placement.mask(drawn), []
+            placement = _placement(image)
+            drawn = draw_segments(label, placement.source_size, multilabel=self.overlapping)
+            return placement.mask(drawn), []
         if isinstance(label, dict) and "world" in label:
             return onto_grid(label, image)
         if isinstance(label, dict):
@@ -176,17 +177,24 @@ class Reader:
 
     def _boxes(self, label: dict[str, Any], image: LoadedImage) -> tuple[Boxes, list[str]]:
         """Boxes on the stored grid; those that a crop cut away are dropped and named in a warning."""
-        assert image.placement is not None
+        placement = _placement(image)
         if "relative" in label:
-            height, width = image.placement.source_size
+            height, width = placement.source_size
             rows = np.asarray(label["relative"], np.float64).reshape(-1, 5)
             centre, half = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height) / 2
             raw, classes = np.concatenate([centre - half, centre + half], 1), rows[:, 0].astype(np.int64)
         else:
             raw, classes = np.asarray(label["boxes"], np.float64).reshape(-1, 4), np.asarray(label["classes"], np.int64)
-        boxes, kept = image.placement.boxes(raw.astype(np.float32))
+        boxes, kept = placement.boxes(raw.astype(np.float32))
         lost = len(raw) - len(boxes)
         return Boxes.of(boxes, classes[kept]), [f"{lost} boxes lie outside the stored image"] if lost else []
+
+
+def _placement(image: LoadedImage) -> Placement:
+    """Where a picture's pixels went.  Raises InputError where it is none, so that nothing drawn in pixels lies on it."""
+    if image.placement is None:
+        raise InputError("unsupported-format", "Boxes and outlines in pixels need pictures; boxes of volumes take layout decathlon.")
+    return image.placement
 
 
 def _check_size(stated: tuple[int, int] | None, upright: tuple[int, int], stored: tuple[int, int]) -> None:

@@ -99,16 +99,22 @@ def _pictures(task: str, view: View, scores: tuple[float, float], look: Look) ->
         cells[0] = Picture("clean, with the true mask", f"clean image with the true mask, {_area(view.truth)}", paint.png(truth))
     if task == "detection":
         truth_drawn = paint.draw_boxes(clean, scale, view.truth, paint.TRUTH)
-        cells[0] = Picture("clean, with true boxes", f"clean image with {len(view.truth.boxes)} true boxes", paint.png(truth_drawn))
+        held = f"clean image with {len(view.truth.boxes)} true boxes{_here(view)}"
+        cells[0] = Picture(f"clean, with true boxes{_here(view)}", held, paint.png(truth_drawn))
     before, after = ("prediction, clean", "prediction, adversarial")
     return [
         *cells,
-        _answer(task, before, clean, view.truth, view.clean, scores[0], look, scale),
-        _answer(task, after, adversarial, view.truth, view.adversarial, scores[1], look, scale),
+        _answer(task, before, clean, view, view.clean, scores[0], look, scale),
+        _answer(task, after, adversarial, view, view.adversarial, scores[1], look, scale),
     ]
 
 
-def _answer(task: str, title: str, picture: Any, truth: Any, answer: Any, score: float, look: Look, scale: int) -> Picture:
+def _here(view: View) -> str:
+    return " on this slice" if view.of_volume else ""
+
+
+def _answer(task: str, title: str, picture: Any, view: View, answer: Any, score: float, look: Look, scale: int) -> Picture:
+    truth = view.truth
     if task == "segmentation":
         text = f"mean Dice {score:.3f}"
         return Picture(f"{title}: {text}", f"{title}: mask of {_area(answer)}, {text}", paint.png(paint.overlay(picture, answer, scale)))
@@ -116,7 +122,7 @@ def _answer(task: str, title: str, picture: Any, truth: Any, answer: Any, score:
         sure = Boxes(*(v[answer.scores >= look.threshold] for v in (answer.boxes, answer.classes, answer.scores)))
         drawn = paint.draw_boxes(picture, scale, truth, paint.TRUTH)
         drawn = paint.draw_boxes(picture, scale, sure, paint.ANSWER, drawn)
-        shown = f"{len(sure.boxes)} detections of a score of {look.threshold:g} or more"
+        shown = f"{len(sure.boxes)} detections of a score of {look.threshold:g} or more{_here(view)}"
         listed = ", ".join(f"{value:.2f}" for value in sorted(np.asarray(sure.scores), reverse=True)[:5])
         text = f"{shown}{f' ({listed})' if listed else ''}"
         return Picture(f"{title}: {text}", f"{title}: {text}, beside {len(truth.boxes)} true boxes; AP {score:.3f}", paint.png(drawn))

@@ -25,6 +25,8 @@ class View:
     adversarial: Any
     position: str
     """Where a slice lies in the patient; empty for photographs."""
+    of_volume: bool
+    """Whether this is one slice of a sample that has more, so that boxes beyond it are not shown."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def load_view(file: Any, index: int, attack: str, sample: str) -> View:
         answer(f"{prefix}/prediction_clean"),
         answer(f"{prefix}/prediction_adversarial"),
         _position(affine, at, shape, sample) if MODALITIES[file.attrs["modality"]].in_space else "",
+        deep,
     )
 
 

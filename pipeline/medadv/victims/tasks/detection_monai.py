@@ -58,7 +58,17 @@ class MonaiDetector(Detector):
 
     def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
         """A list of {boxes, labels}, classes from 0."""
-        return [{"boxes": t["boxes"], "labels": t["labels"] - 1} for t in super().targets(labels, device)]
+        # Of no boxes nobody could tell how many axes they have.
+        axes = 2 * self.network.spatial_dims
+        return [{"boxes": t["boxes"].reshape(-1, axes), "labels": t["labels"] - 1} for t in super().targets(labels, device)]
+
+    def as_label(self, raw: Any) -> Label:
+        """Boxes with the detector's axes, and of classes that it knows."""
+        label = super().as_label(raw)
+        assert isinstance(label, Boxes)
+        if len(label.boxes) and label.boxes.shape[1] != 2 * self.network.spatial_dims:
+            raise ValueError(f"boxes have {label.boxes.shape[1]} coordinates, and the detector has {self.network.spatial_dims} axes")
+        return label
 
     def forward(self, images: Tensor) -> Any:
         """Dense class scores and box deltas of every anchor."""
