@@ -29,7 +29,7 @@ def victim(
         print(json.dumps({**found.facts, "notes": list(found.notes)}))
         return
     for key, value in found.facts.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
             tell(f"{key}:")
             for index, each in enumerate(value, 1):
                 tell(f"  {index}. {each}")

@@ -14,7 +14,7 @@ from medadv.datasets.labels import Array, Boxes
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
-from medadv.spec.data import DataSettings
+from medadv.spec.data import DataSettings, numbered
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import described
 from medadv.spec.run_spec import RunSpec
@@ -23,6 +23,8 @@ from medadv.victims.importers.resolve import imported_folder, read_spec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.checkpoint import read_checkpoint
 from medadv.victims.sources.matching import dictionaries
+from medadv.victims.tasks.classification import Classifier
+from medadv.victims.tasks.segmentation import Segmenter
 from medadv.victims.victim import Victim
 from medadv_transforms import InputError
 
@@ -144,7 +146,9 @@ def _identity(victim: Victim, settings: VictimSettings) -> dict[str, Json]:
 def _classes(victim: Victim, data: DataSettings) -> Json:
     """How many classes the victim answers, and their names where the spec has them."""
     count = int(getattr(victim.scored, "classes", 0))
-    names = data.classes or list(data.label_map or ())
+    names = data.classes or numbered(data.label_map or {})
+    # Masks of one of several classes count from the background.
+    names = ["background", *names] if len(names) == count - 1 else names
     return f"{count}" + (f": {', '.join(names)}" if names else "")
 
 
@@ -166,10 +170,16 @@ def _first_sample(spec: RunSpec, base: Path) -> tuple[str, Sample]:
 def _answer(victim: Victim, sample: Sample) -> dict[str, Json]:
     """The logits of one image, and what they answer."""
     image = torch.from_numpy(sample.image[None].astype(np.float32))
-    with untouched(victim.scored.module), torch.no_grad():
-        outputs = [tensor.float() for tensor in victim.scored.tensors(victim.scored.forward(image))]
-    answer = victim.scored.predict(image)[0].answer
-    said: Json = f"{len(answer.boxes)} boxes" if isinstance(answer, Boxes) else _counted(np.asarray(answer))
+    judge = victim.scored
+    with untouched(judge.module), torch.no_grad():
+        outputs = [tensor.float() for tensor in judge.tensors(judge.forward(image))]
+    if isinstance(judge, Classifier | Segmenter):
+        # Not asked a second time: a volume may take minutes.
+        said = _counted((outputs[0].argmax(1) if judge.head == "softmax" else outputs[0] > 0)[0].numpy())
+    else:
+        found = judge.predict(image)[0].answer
+        assert isinstance(found, Boxes)
+        said = f"{len(found.boxes)} boxes"
     return {
         "logits": [f"{_shape(t.shape)}, {float(t.min()):.5g} to {float(t.max()):.5g}, mean {float(t.mean()):.5g}" for t in outputs],
         "answer": said,
