@@ -73,11 +73,14 @@ def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_kept(
     assert lines[0].endswith("its traceback could not be kept")
 
 
-def test_output_that_cannot_be_written_is_told_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_told_as_well(unbuffered: str, tmp_path: Path) -> None:
+    """Buffered output is written when Python ends, behind what anybody could tell."""
     draw_pictures(tmp_path / "data", 2)
     command = [sys.executable, "-m", "medadv", "init", str(tmp_path / "data"), "--out", str(tmp_path / "guess.yaml")]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (4, "medadv: no space left for a file: free some and run again\n")
 
 
