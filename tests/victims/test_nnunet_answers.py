@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medadv.common.errors import SpecError
 from medadv.datasets.reader import Reader
 from medadv.datasets.source import Source
-from medadv.victims.importers.resolve import read_spec
+from medadv.victims.importers.resolve import imported_folder, read_spec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.registry import build_network
 
@@ -80,6 +80,12 @@ def test_what_the_spec_says_wins(tmp_path: Path) -> None:
     mapped, _ = read_spec(path, ["data.label_map={tumour: [2], liver: [1]}"])
     assert (mapped.data.classes, list(mapped.data.label_map or {})) == (["tumour", "liver"], ["tumour", "liver"])
     assert notes[0].startswith("victim: nnU-Net: 3d_fullres of nnUNetTrainer__nnUNetPlans__3d_fullres (nnUNetTrainer), fold_0")
+
+
+def test_a_folder_is_known_by_what_lies_in_it(tmp_path: Path) -> None:
+    model = FULL.written(tmp_path)
+    assert imported_folder(tmp_path).victim == imported_folder(model).victim
+    assert imported_folder(model).victim["network"] == "nnunet:PlainConvUNet"
 
 
 def test_what_is_wrong_names_the_key(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from medadv.victims.importers.bundle import import_bundle
 from medadv.victims.importers.imported import Imported
 from medadv.victims.importers.nnunet import nnunet_victim
 
-SIGNS = {"bundle": (("configs",), "a MONAI bundle"), "nnunet": (("plans.json", "dataset.json"), "nnU-Net's trained folder")}
+SIGNS = {"bundle": (("configs",), "a MONAI bundle"), "nnunet": (("plans.json", "*/plans.json", "dataset.json"), "nnU-Net's trained folder")}
 """What lies in the folder of each importer, and what it is called."""
 VICTIMS = ("victim", "second_victim")
 Import = Callable[[Path, Mapping[str, Json], bool], Imported]
@@ -82,7 +82,7 @@ def _with_import(data: dict[str, Any], key: str, base: Path, trust_code: bool, n
 def imported_folder(folder: Path, trust_code: bool = False) -> Imported:
     """A folder of another tool, by what lies in it, with paths as they are.  Raises SpecError where it is none."""
     for kind, (signs, _) in SIGNS.items():
-        if any((folder / sign).exists() for sign in signs):
+        if any(found for sign in signs for found in folder.glob(sign)):
             return IMPORTERS[kind][0](folder, {}, trust_code)
     expected = "; ".join(f"{what} has {' or '.join(signs)}" for signs, what in SIGNS.values())
     raise SpecError(f"{folder}: no folder of a trained model that is known: {expected}")
