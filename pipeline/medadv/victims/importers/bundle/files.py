@@ -43,7 +43,8 @@ class Folder:
         except (OSError, ValueError, RuntimeError):
             raise NotReadable(f"{path!r} is no path") from None
         if not stays:
-            raise NotReadable(f"{path!r} leads out of the bundle")
+            link = whole.is_relative_to(self.root)
+            raise NotReadable(f"{path!r} leads out of the bundle" + (" as a link does: put the file itself in its place" if link else ""))
         return whole
 
     def tensors(self, path: str) -> Value:
