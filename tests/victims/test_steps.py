@@ -16,7 +16,7 @@ from medadv.common.errors import SpecError
 from medadv.spec.normalize import hu_window
 from medadv.spec.reading import parse_spec
 from medadv.spec.victim import VictimSettings
-from medadv.victims.inputs.geometry import CropNonzero
+from medadv.victims.inputs.geometry import Crop
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import deployed, normalization
 from medadv.victims.inputs.steps import InputSteps
@@ -244,7 +244,7 @@ def test_outside_the_crop_the_answer_is_background(head: str) -> None:
         assert logits[0][inside].equal(one[0][inside])
     assert torch.autograd.grad(victim(image.requires_grad_()).sum(), image)[0].isfinite().all()
     with pytest.raises(ValueError, match="one at a time"):
-        CropNonzero()(image)
+        Crop()(image)
 
 
 def test_boxes_go_there_and_come_back() -> None:

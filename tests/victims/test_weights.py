@@ -13,6 +13,7 @@ from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_file
 from medadv.spec.victim import VictimSettings
 from medadv.victims.sources import weights
+from medadv.victims.sources.matching import match
 from medadv.victims.sources.weights import Weights, load_weights
 
 
@@ -94,6 +95,19 @@ def test_the_average_can_be_asked_for(tmp_path: Path) -> None:
         loaded(tmp_path, {"state_dict": STATE, "state_dict_ema": AVERAGE}, weights_key="ema")
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "net.inner."])
+def test_weights_of_what_a_network_wraps_are_its_own(prefix: str) -> None:
+    """As VISTA3D's are, whose bundle saves the network without its prompts."""
+    wrapped = nn.Sequential(nn.Conv2d(1, 2, 3))
+    network = nn.ModuleDict({"inner": wrapped})
+    saved = {f"{prefix}{name}": value + 1 for name, value in wrapped.state_dict().items()}
+    found = match(network.state_dict(), {"state_dict": saved})
+    assert found.tensors.keys() == network.state_dict().keys()
+    assert all(value.equal(network.state_dict()[name] + 1) for name, value in found.tensors.items())
+    with pytest.raises(ValueError, match="2 missing \\(inner"):
+        match(network.state_dict(), {"other": torch.zeros(1)})
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_fp32(dtype: torch.dtype, tmp_path: Path) -> None:
     stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in STATE.items()}
@@ -139,8 +153,11 @@ def test_what_is_loaded_is_what_was_hashed(suffix: str, whole: int, tmp_path: Pa
 RENAMED = {name.replace("stem.conv", "stem.convolution"): value for name, value in STATE.items()}
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "another name": (RENAMED, "2 missing (stem.conv.bias, stem.conv.weight); 2 not known to the network (stem.convolution.bias, "
-                     "stem.convolution.weight); stem.conv.bias is near stem.convolution.bias"),
+    "another name": (
+        RENAMED,
+        "2 missing (stem.conv.bias, stem.conv.weight); 2 not known to the network (stem.convolution.bias, "
+        "stem.convolution.weight); stem.conv.bias is near stem.convolution.bias",
+    ),
     "something missing": (prefixed("module.", {k: v for k, v in STATE.items() if k != "conv.bias"}), "1 missing (conv.bias)"),
     "something more, under the prefix": (
         prefixed("module.", {**STATE, "head.weight": torch.ones(2)}),

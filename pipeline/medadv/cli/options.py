@@ -11,11 +11,12 @@ Out = Annotated[Path | None, typer.Option("--out", help="corpus folder, instead 
 Override = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as execution.batch_size=4")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="allow a victim that is a python: factory, or a program that may do more than compute")
+    bool,
+    typer.Option(
+        "--trust-code", help="allow a victim that is a python: factory or code of a bundle, or a program that may do more than compute"
+    ),
 ]
-Code = Annotated[
-    Path | None, typer.Option("--code", help="with --trust-code: folder of the code of a victim that is a python: factory")
-]
+Code = Annotated[Path | None, typer.Option("--code", help="with --trust-code: folder of the code of a victim that is a python: factory")]
 Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
 AllowLinks = Annotated[
     bool, typer.Option("--allow-links", help="follow files of the corpus that are symbolic links, and say where they lead")

@@ -51,9 +51,11 @@ def match(own: Mapping[str, Tensor], loaded: Any, wanted: str | None = None) -> 
     Raises ValueError, saying which names are missing, not known or of another shape, with the nearest ones.
     """
     around = _around(own)
-    if around and not any(around in name for _, tensors in dictionaries(loaded) for name in tensors):
-        # The network is wrapped, as a detector is around RetinaNet, and its weights are saved as those of what is inside.
-        inside = match({name.removeprefix(around): value for name, value in own.items()}, loaded, wanted)
+    bare = {name.removeprefix(around): value for name, value in own.items()}
+    names = {name for _, tensors in dictionaries(loaded) for name in tensors}
+    if around and not any(around in name for name in names) and any(end in bare for name in names for end in (name, *_endings(name))):
+        # The network is wrapped, as VISTA3D is around its prompts, and its weights were saved as those of what is inside.
+        inside = match(bare, loaded, wanted)
         return replace(inside, tensors={around + name: value for name, value in inside.tensors.items()})
     found = [
         _beneath(own, tensors, place, prefix)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.values import Unreadable
+from medadv.victims.importers.bundle.values import Unreadable, Words
 
 USUAL = ("model.pt", "model_final.pt", "model.ts")
 SCRIPTED = ".ts"
@@ -33,7 +33,7 @@ def scripted(found: Found) -> Path | None:
     return path if path.is_file() else None
 
 
-def _loaders(raw: dict[str, Any]) -> list[str]:
+def _loaders(raw: Words) -> list[str]:
     """Where the configuration sets up loaders of checkpoints, in its order."""
     places: list[str] = []
     waiting: list[tuple[str, Any]] = [("", raw)]

@@ -10,7 +10,7 @@ from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle.expressions import Expression
 from medadv.victims.importers.bundle.files import KINDS, Folder, find_configuration, read_configuration
 from medadv.victims.importers.bundle.trusted import evaluated
-from medadv.victims.importers.bundle.values import Component, NotReadable, Unreadable, Value, plain
+from medadv.victims.importers.bundle.values import Component, NotReadable, Unreadable, Value, Words, plain
 
 SEPARATOR = "::"
 REFERENCE = re.compile(r"@\w*(?:::\w*)*")
@@ -34,7 +34,7 @@ class Configuration:
         self._modules = {**KNOWN_MODULES, **imports(self.raw.get("imports"))}
         self._known: dict[str, Value] = {}
         self._open: list[str] = []
-        self._files: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, Words] = {}
 
     def has(self, name: str) -> bool:
         """Whether there is such an entry."""

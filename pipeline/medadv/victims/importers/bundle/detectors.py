@@ -1,12 +1,11 @@
 """Which detector does a bundle set up, and how? MONAI's RetinaNet with what its setters were called with."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.inferers import setter_windows
 from medadv.victims.importers.bundle.networks import FoundNetwork
-from medadv.victims.importers.bundle.values import Component, Unreadable, Value
+from medadv.victims.importers.bundle.values import Component, Unreadable, Value, Words
 from medadv.victims.sources.retinanet import BACKBONES
 
 SELECTOR = ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img")
@@ -15,7 +14,7 @@ TRAINING = ("set_target_keys", "set_cls_loss", "set_box_regression_loss", "set_h
 """Setters of names and of training: what is attacked is the loss of every anchor."""
 
 
-def read_detector(found: Found) -> tuple[FoundNetwork, dict[str, Any]] | None:
+def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     """The detector and its window settings; None where the bundle has none.  Raises SpecError for what a spec cannot say."""
     configuration = found.configuration
     if not configuration.has("detector"):
@@ -37,7 +36,7 @@ def read_detector(found: Found) -> tuple[FoundNetwork, dict[str, Any]] | None:
         **_plain(found, anchors, ("feature_map_scales", "base_anchor_shapes")),
         **_features(found, network),
     }
-    settings: dict[str, Any] = {}
+    settings: Words = {}
     for call in detector.calls:
         if call.name == "set_box_selector_parameters":
             arguments |= {name: configuration.plain(call.named.get(name), name) for name in SELECTOR if name in call.named}
@@ -51,7 +50,7 @@ def read_detector(found: Found) -> tuple[FoundNetwork, dict[str, Any]] | None:
     return FoundNetwork("monai:retinanet", arguments), settings
 
 
-def _features(found: Found, network: Component) -> dict[str, Any]:
+def _features(found: Found, network: Component) -> Words:
     extractor = network.argument("feature_extractor", 3)
     if not isinstance(extractor, Component) or extractor.name != "resnet_fpn_feature_extractor":
         raise _odd(found, extractor, f"{network.key}::feature_extractor is no resnet_fpn_feature_extractor")
@@ -76,6 +75,6 @@ def _odd(found: Found, value: Value, otherwise: str) -> Exception:
     return found.configuration.refused(otherwise)
 
 
-def _plain(found: Found, component: Component, names: tuple[str, ...]) -> dict[str, Any]:
+def _plain(found: Found, component: Component, names: tuple[str, ...]) -> Words:
     named = {name: component.named[name] for name in names if name in component.named}
     return {name: found.configuration.plain(value, f"{component.key}::{name}") for name, value in named.items()}

@@ -12,7 +12,7 @@ import yaml
 
 from medadv.common.errors import SpecError, first_line
 from medadv.spec.safe_yaml import read_yaml
-from medadv.victims.importers.bundle.values import MOST_VALUES, NotReadable, Value
+from medadv.victims.importers.bundle.values import MOST_VALUES, NotReadable, Value, Words
 
 MOST_BYTES = 4 << 20
 """Of a configuration."""
@@ -43,7 +43,8 @@ class Folder:
         except (OSError, ValueError, RuntimeError):
             raise NotReadable(f"{path!r} is no path") from None
         if not stays:
-            raise NotReadable(f"{path!r} leads out of the bundle")
+            link = whole.is_relative_to(self.root)
+            raise NotReadable(f"{path!r} leads out of the bundle" + (" as a link does: put the file itself in its place" if link else ""))
         return whole
 
     def tensors(self, path: str) -> Value:
@@ -76,7 +77,7 @@ def _numbers(held: Any, place: str) -> Value:
     raise NotReadable(f"{place} is {type(held).__name__}")
 
 
-def read_configuration(path: Path) -> dict[str, Any]:
+def read_configuration(path: Path) -> Words:
     """A configuration file as data.  Raises SpecError where it is none."""
     try:
         with path.open("rb") as stream:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medadv.victims.importers.bundle.configuration import Configuration
-from medadv.victims.importers.bundle.values import Component, Value
+from medadv.victims.importers.bundle.values import Component, Value, Words
 
 
 @dataclass
@@ -18,8 +18,8 @@ class Found:
     configuration: Configuration
     picture: bool = False
     image: str = "image"
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    preprocess: dict[str, Any] = field(default_factory=dict)
+    steps: list[Words] = field(default_factory=list)
+    preprocess: Words = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     padded: list[int] | None = None
     """Lengths that the last transform pads an image to with zeros, where it does."""

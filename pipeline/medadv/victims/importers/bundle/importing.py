@@ -1,7 +1,6 @@
 """How does a MONAI bundle become plain settings of a victim? Network, steps, windows, head and classes, each by its own reader."""
 
 from pathlib import Path
-from typing import Any
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle.checkpoints import SCRIPTED, read_checkpoint, scripted
@@ -13,7 +12,7 @@ from medadv.victims.importers.bundle.inferers import read_inferer
 from medadv.victims.importers.bundle.networks import FoundNetwork, read_network
 from medadv.victims.importers.bundle.outputs import is_picture, read_head, read_modality, read_names, read_task
 from medadv.victims.importers.bundle.transforms import read_transforms
-from medadv.victims.importers.bundle.values import NotReadable
+from medadv.victims.importers.bundle.values import NotReadable, Words
 from medadv.victims.importers.imported import Imported
 
 
@@ -50,7 +49,7 @@ def _imported(found: Found) -> Imported:
     _refuse_padding(found, settings)
     task = "detection" if detected else read_task(metadata, network)
     head = {} if detected else read_head(found, network)
-    victim: dict[str, Any] = {"network": network.network, "arguments": network.arguments}
+    victim: Words = {"network": network.network, "arguments": network.arguments}
     if program is None:
         weights = read_checkpoint(found)
         if not weights.is_file():
@@ -67,7 +66,7 @@ def _imported(found: Found) -> Imported:
     return Imported(victim, data, found.preprocess, tuple(found.notes))
 
 
-def _refuse_padding(found: Found, windows: dict[str, Any]) -> None:
+def _refuse_padding(found: Found, windows: Words) -> None:
     """Raise SpecError where images are padded further than windows pad them."""
     size = found.padded
     window = windows.get("window")

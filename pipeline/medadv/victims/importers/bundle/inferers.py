@@ -3,14 +3,14 @@
 from typing import Any
 
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.values import Call, Component, Symbol, Unreadable, Value
+from medadv.victims.importers.bundle.values import Call, Component, Symbol, Unreadable, Value, Words
 
 PLACES = ("inferer", "validate::inferer", "inference::inferer", "val::inferer", "train::inferer")
 SLIDING = ("SlidingWindowInferer", "SlidingWindowInfererAdapt")
 SIGMA_SCALE = 0.125
 
 
-def read_inferer(found: Found) -> dict[str, Any]:
+def read_inferer(found: Found) -> Words:
     """Window settings; empty where the network takes whole images.  Raises SpecError for what a spec cannot say."""
     place = next((name for name in PLACES if found.configuration.has(name)), None)
     inferer = found.configuration.get(place) if place else None
@@ -32,12 +32,12 @@ def read_inferer(found: Found) -> dict[str, Any]:
     raise found.configuration.refused(f"{inferer.key} is {inferer.target}, {what if own else f'which {what}'}")
 
 
-def setter_windows(found: Found, call: Call, key: str) -> dict[str, Any]:
+def setter_windows(found: Found, call: Call, key: str) -> Words:
     """Window settings of a detector's `set_sliding_window_inferer`."""
     return windows(found, call.named, call.positional, key)
 
 
-def windows(found: Found, named: Any, positional: tuple[Value, ...], key: str) -> dict[str, Any]:
+def windows(found: Found, named: Any, positional: tuple[Value, ...], key: str) -> Words:
     """Window settings of a sliding-window inferer's arguments."""
 
     def argument(name: str, place: int, default: Value) -> Any:
@@ -72,7 +72,7 @@ def windows(found: Found, named: Any, positional: tuple[Value, ...], key: str) -
     }
 
 
-def _slices(found: Found, inferer: Component) -> dict[str, Any]:
+def _slices(found: Found, inferer: Component) -> Words:
     """A 2D network on volumes: slices along one axis, which becomes the first."""
     axis = found.argument(inferer, "spatial_dim", 0)
     if axis:
@@ -81,7 +81,7 @@ def _slices(found: Found, inferer: Component) -> dict[str, Any]:
     return {**windows(found, inferer.named, (), inferer.key), "slicewise": True}
 
 
-def _vista(found: Found, inferer: Component) -> dict[str, Any]:
+def _vista(found: Found, inferer: Component) -> Words:
     """The inferer of VISTA3D's bundle: of its own code, and without clicks MONAI's sliding windows with their default overlap."""
     if not found.configuration.trust_code:
         raise found.configuration.refused(f"{inferer.key} is {inferer.target}, the bundle's own code", code=True)

@@ -3,12 +3,11 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torchvision
 
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.values import Component, Unreadable, Value
+from medadv.victims.importers.bundle.values import Component, Unreadable, Value, Words
 from medadv.victims.sources.monai_networks import MONAI_NETWORKS
 
 PLACES = ("network_def", "network", "net", "model")
@@ -24,7 +23,7 @@ class FoundNetwork:
     """network: as a spec names it.  arguments: JSON.  code: folder of the bundle's own code.  classes: outputs, where it says so."""
 
     network: str
-    arguments: dict[str, Any]
+    arguments: Words
     code: str | None = None
 
     @property
@@ -99,11 +98,11 @@ def _named(found: Found, value: Component) -> dict[str, Value]:
     return {**dict(zip(names, value.positional, strict=False)), **value.named}
 
 
-def _plain(found: Found, named: Mapping[str, Value], value: Component) -> dict[str, Any]:
+def _plain(found: Found, named: Mapping[str, Value], value: Component) -> Words:
     return {name: found.configuration.plain(each, f"{value.key}::{name}") for name, each in named.items()}
 
 
-def _adapted(found: Found, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _adapted(found: Found, name: str, arguments: Words) -> Words:
     """The same for today's libraries: old arguments dropped or renamed, downloads left out, each with a line."""
     for old in [each for each in arguments if each in DROPPED.get(name, ())]:
         found.note(
@@ -119,7 +118,7 @@ def _adapted(found: Found, name: str, arguments: dict[str, Any]) -> dict[str, An
     return arguments
 
 
-def _dints(found: Found, named: Mapping[str, Value], value: Component) -> dict[str, Any]:
+def _dints(found: Found, named: Mapping[str, Value], value: Component) -> Words:
     """DiNTS in its searched topology: the codes of the search become arguments."""
     space = named.get("dints_space")
     if not isinstance(space, Component) or space.name != "TopologyInstance":

@@ -1,15 +1,15 @@
 """What do a bundle's answers mean? Task, head and classes, by its postprocessing and its metadata."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from medadv.spec.modality import MODALITIES
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.networks import FoundNetwork
-from medadv.victims.importers.bundle.values import Component, components
+from medadv.victims.importers.bundle.values import Component, Words, components
 from medadv.victims.sources.monai_networks import CLASSIFICATION
 
 PLACES = ("postprocessing", "validate::postprocessing", "inference::postprocessing", "val::postprocessing", "train::postprocessing")
-Metadata = dict[str, Any]
+Metadata = Words
 
 
 def read_task(metadata: Metadata, network: FoundNetwork) -> str:
@@ -51,7 +51,7 @@ def _on(found: Found, transform: Component, name: str) -> bool:
     return value is True or (isinstance(value, list) and True in value)
 
 
-def read_names(metadata: Metadata, task: Literal["classification", "segmentation"] | str, head: str, notes: list[str]) -> dict[str, Any]:
+def read_names(metadata: Metadata, task: Literal["classification", "segmentation"] | str, head: str, notes: list[str]) -> Words:
     """Names of the classes as `data` takes them: a list in order, or source values by name; empty where the bundle gives none."""
     told = _output(metadata)
     names = told.get("channel_def") or told.get("label_def") or {}
@@ -90,15 +90,15 @@ def is_picture(metadata: Metadata, network: FoundNetwork | None) -> bool:
     return str(image.get("format", "")).upper() == "RGB" or (dims == 2 and channels == 3)
 
 
-def _input(metadata: Metadata) -> dict[str, Any]:
+def _input(metadata: Metadata) -> Words:
     return _first(metadata, "inputs")
 
 
-def _output(metadata: Metadata) -> dict[str, Any]:
+def _output(metadata: Metadata) -> Words:
     return _first(metadata, "outputs")
 
 
-def _first(metadata: Metadata, side: str) -> dict[str, Any]:
+def _first(metadata: Metadata, side: str) -> Words:
     formats = metadata.get("network_data_format")
     entries = formats.get(side) if isinstance(formats, dict) else None
     named = [each for each in entries.values() if isinstance(each, dict)] if isinstance(entries, dict) else []

@@ -1,10 +1,9 @@
 """Which transforms of a bundle move voxels, and what stands for them? The stored grid, or a step inside the victim."""
 
 from collections.abc import Callable
-from typing import Any
 
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.values import Component
+from medadv.victims.importers.bundle.values import Component, Words
 
 LINEAR = ("bilinear", "trilinear", "linear")
 MOVES = ("resize", "crop", "transpose", "flip")
@@ -78,7 +77,7 @@ def _crop(found: Found, transform: Component) -> None:
     found.step("crop", "positive" if positive else "nonzero", margin=int(margin) or None)
 
 
-def _starts_at_zero(step: dict[str, Any]) -> bool:
+def _starts_at_zero(step: Words) -> bool:
     if "scale" in step:
         return bool(step.get("clip")) and step["scale"][2] == 0
     return "window" in step or ("minmax" in step and step["minmax"][0] == 0)

@@ -1,14 +1,13 @@
 """Does a transform of the bundle's own code change an image? With --trust-code alone, it is tried."""
 
 import math
-from typing import Any
 
 import torch
 from monai.data.meta_tensor import MetaTensor
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.values import Component
+from medadv.victims.importers.bundle.values import Component, Words
 from medadv.victims.sources.code import imported
 
 SIDE = 6
@@ -20,7 +19,7 @@ def leaves_images_alone(found: Found, transform: Component) -> bool:
     module, _, name = transform.target.rpartition(".")
     shape = (3, SIDE, SIDE) if found.picture else (1, SIDE, SIDE, SIDE)
     image = MetaTensor(torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape), affine=torch.eye(4))
-    arguments: dict[str, Any] = {key: found.configuration.plain(value, f"{transform.key}::{key}") for key, value in transform.named.items()}
+    arguments: Words = {key: found.configuration.plain(value, f"{transform.key}::{key}") for key, value in transform.named.items()}
     try:
         made = getattr(imported(module, found.configuration.folder.root), name)(**arguments)
         answered = made({found.image: image.clone()})[found.image]

@@ -8,6 +8,9 @@ from typing import Any
 Value = Any
 """None, numbers, text, lists, dictionaries with text as keys, and the three classes of this module."""
 
+Words = dict[str, Value]
+"""Entries of a configuration, or settings as a spec would write them, by their names."""
+
 MOST_VALUES = 100_000
 """Values of one entry with every reference written out, and characters of one text."""
 MOST_BITS = 64
