@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from medadv.common.record import Json
+
+Written = dict[str, Any]
+"""Settings as a run spec writes them."""
 
 
 @dataclass(frozen=True)

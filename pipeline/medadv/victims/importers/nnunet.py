@@ -6,14 +6,13 @@ does besides, or in another way, is refused by name.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from medadv.common.errors import SpecError
 from medadv.common.record import Json
 from medadv.spec.modality import MODALITIES
-from medadv.victims.importers.imported import Imported
+from medadv.victims.importers.imported import Imported, Written
 from medadv.victims.importers.nnunet_folder import ALL, Fold, Member, fold_folders, model_folder, read_member
 from medadv.victims.importers.nnunet_labels import Answers, answers
 from medadv.victims.importers.nnunet_plans import Architecture, Configuration, Dataset, Plans, configuration, read
@@ -68,7 +67,7 @@ def import_nnunet(
     for member in members:
         _check_tensors(network, arguments, member)
     order, pictures = _order(plans, planned, channels)
-    victim: dict[str, Any] = {
+    victim: Written = {
         "network": network,
         "arguments": arguments,
         "weights": str(files[0]) if len(files) == 1 else [str(file) for file in files],
@@ -115,7 +114,7 @@ def _planned(plans: Plans, members: Sequence[Member], asked: str | None, model: 
     return planned
 
 
-def _network(planned: Configuration, channels: int, heads: int) -> tuple[str, dict[str, Any]]:
+def _network(planned: Configuration, channels: int, heads: int) -> tuple[str, Written]:
     """Name and arguments, as a spec writes them.  Raises SpecError."""
     architecture: Architecture | None = planned.architecture
     assert architecture is not None
@@ -128,7 +127,7 @@ def _network(planned: Configuration, channels: int, heads: int) -> tuple[str, di
     return f"nnunet:{name}", {"input_channels": channels, "num_classes": heads, **given}
 
 
-def _check_tensors(network: str, arguments: dict[str, Any], member: Member) -> None:
+def _check_tensors(network: str, arguments: Written, member: Member) -> None:
     """Raise SpecError, with the trainer's name, where a checkpoint belongs to another network than the plans' one."""
     with torch.device("meta"):
         own = build_network(network, arguments).state_dict()
@@ -161,11 +160,11 @@ def _order(plans: Plans, planned: Configuration, channels: int) -> tuple[list[in
     return [2 - axis for axis in forward], False
 
 
-def _moves(order: list[int]) -> list[dict[str, Any]]:
+def _moves(order: list[int]) -> list[Written]:
     return [] if order == sorted(order) else [{"transpose": order}]
 
 
-def _values(plans: Plans, planned: Configuration, channels: int) -> list[dict[str, Any]]:
+def _values(plans: Plans, planned: Configuration, channels: int) -> list[Written]:
     """Steps of the normalisation.  Raises SpecError."""
     schemes, masks = planned.normalization_schemes, planned.use_mask_for_norm
     if not len(schemes) == len(masks) == channels:
@@ -176,7 +175,7 @@ def _values(plans: Plans, planned: Configuration, channels: int) -> list[dict[st
     return each[0]
 
 
-def _scheme(plans: Plans, channel: str, scheme: str, masked: bool) -> list[dict[str, Any]]:
+def _scheme(plans: Plans, channel: str, scheme: str, masked: bool) -> list[Written]:
     if scheme == "CTNormalization":
         known = plans.intensities.get(channel)
         if known is None:
@@ -199,7 +198,7 @@ def _scheme(plans: Plans, channel: str, scheme: str, masked: bool) -> list[dict[
     )
 
 
-def _space(plans: Plans, planned: Configuration, order: list[int]) -> tuple[dict[str, Any], list[str]]:
+def _space(plans: Plans, planned: Configuration, order: list[int]) -> tuple[Written, list[str]]:
     """preprocess settings that give volumes the voxels that the network was trained on, and what differs from nnU-Net there."""
     orientation = VOLUMES[plans.image_reader_writer]
     along = [None] * (len(order) - len(planned.spacing)) + list(planned.spacing)
@@ -212,9 +211,9 @@ def _space(plans: Plans, planned: Configuration, order: list[int]) -> tuple[dict
     return {"spacing": spacing, **({} if orientation is None else {"orientation": orientation})}, [note]
 
 
-def _data(found: Answers, plans: Plans, planned: Configuration, dataset: Dataset, pictures: bool) -> dict[str, Any]:
+def _data(found: Answers, plans: Plans, planned: Configuration, dataset: Dataset, pictures: bool) -> Written:
     """What a spec's data says, as far as the training set decides it."""
-    data: dict[str, Any] = {"task": "segmentation"}
+    data: Written = {"task": "segmentation"}
     if found.label_map is not None:
         data["label_map"] = found.label_map
     else:

@@ -3,14 +3,13 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from medadv.common.errors import SpecError
 from medadv.common.record import Json
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.importers.bundle import import_bundle
-from medadv.victims.importers.imported import Imported
+from medadv.victims.importers.imported import Imported, Written
 from medadv.victims.importers.nnunet import nnunet_victim
 
 SIGNS = {"bundle": (("configs",), "a MONAI bundle"), "nnunet": (("plans.json", "*/plans.json", "dataset.json"), "nnU-Net's trained folder")}
@@ -41,7 +40,7 @@ def read_spec(path: Path, overrides: Sequence[str] = (), trust_code: bool = Fals
     """
     notes: list[str] = []
 
-    def plain(data: dict[str, Any]) -> dict[str, Any]:
+    def plain(data: Written) -> Written:
         for key in VICTIMS:
             data = _with_import(data, key, path.resolve().parent, trust_code, notes)
         return data
@@ -49,7 +48,7 @@ def read_spec(path: Path, overrides: Sequence[str] = (), trust_code: bool = Fals
     return load_spec(path, list(overrides), plain), notes
 
 
-def _with_import(data: dict[str, Any], key: str, base: Path, trust_code: bool, notes: list[str]) -> dict[str, Any]:
+def _with_import(data: Written, key: str, base: Path, trust_code: bool, notes: list[str]) -> Written:
     """The spec with one victim's folder replaced by what it holds. What the spec says itself wins."""
     given = data.get(key)
     if not isinstance(given, dict) or not (asked := [kind for kind in IMPORTERS if kind in given]):
