@@ -24,17 +24,17 @@ IDENTITY = Identity("0" * 64, None, 1)
 class Longer(AttackSettings):
     """Attack settings of a later version."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"restarts"})
-    restarts: int = 1
+    ADDED: ClassVar[frozenset[str]] = AttackSettings.ADDED | {"patience"}
+    patience: int = 1
 
 
 def test_a_setting_at_its_old_meaning_is_in_no_dump() -> None:
     settings = {"attack": "pgd", "epsilon": 8}
     assert Longer(**settings).model_dump(mode="json") == AttackSettings(**settings).model_dump(mode="json")
-    assert Longer(**settings, restarts=1).model_dump(mode="json") == AttackSettings(**settings).model_dump(mode="json")
-    assert Longer(**settings, restarts=2).model_dump(mode="json")["restarts"] == 2
+    assert Longer(**settings, patience=1).model_dump(mode="json") == AttackSettings(**settings).model_dump(mode="json")
+    assert Longer(**settings, patience=2).model_dump(mode="json")["patience"] == 2
     # What an old plan says is read as what it meant.
-    assert Longer(**AttackSettings(**settings).model_dump(mode="json")).restarts == 1
+    assert Longer(**AttackSettings(**settings).model_dump(mode="json")).patience == 1
 
 
 @pytest.mark.usefixtures("inline")
@@ -49,7 +49,7 @@ def test_a_setting_that_is_added_holds_the_plan_hash_and_the_comparison(tmp_path
     # The whole way, with a run that reads the later version's spec: nothing new at the old meaning, refused at another one.
     monkeypatch.setattr("medadv.run.run.read_spec", lambda *_: (later, []))
     assert run(path, Options(), quiet).new_shards == 0
-    more = later.model_copy(update={"attacks": {name: a.model_copy(update={"restarts": 2}) for name, a in later.attacks.items()}})
+    more = later.model_copy(update={"attacks": {name: a.model_copy(update={"patience": 2}) for name, a in later.attacks.items()}})
     monkeypatch.setattr("medadv.run.run.read_spec", lambda *_: (more, []))
-    with pytest.raises(SpecError, match=r"restarts: null -> 2"):
+    with pytest.raises(SpecError, match=r"patience: null -> 2"):
         run(path, Options(), quiet)

@@ -72,10 +72,14 @@ def _with_import(data: Written, key: str, base: Path, trust_code: bool, notes: l
         for section, defaults in (("data", found.data), ("preprocess", found.preprocess)):
             said = changed.get(section, {})
             if isinstance(said, dict) and defaults:
-                # The spec's own label map names its classes.
-                known = {name: value for name, value in defaults.items() if name != "classes" or "label_map" not in said}
-                changed[section] = {**known, **said}
+                changed[section] = {**_left_open(defaults, said), **said}
     return changed
+
+
+def _left_open(defaults: Mapping[str, Json], said: Written) -> Written:
+    """What a model expects of the data, as far as the spec does not say it in another way: its classes, where it says what masks hold."""
+    own = "label_map" in said or "threshold" in said or isinstance(said.get("label"), list)
+    return {name: value for name, value in defaults.items() if not (own and name in ("classes", "label_map"))}
 
 
 def imported_folder(folder: Path, trust_code: bool = False) -> Imported:
