@@ -189,6 +189,23 @@ def test_a_binary_head_answers_masks_of_0_and_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "settings", "said"),
+    [
+        ("detection", {"head": "binary"}, r"victim\.head=binary: a detector answers boxes"),
+        ("detection", {"head": "sigmoid", "activation": "sigmoid"}, r"victim\.activation=sigmoid: a detector answers boxes"),
+        ("detection", {"mirror": [0]}, r"victim\.mirror is for voxel-wise answers"),
+        ("classification", {"slicewise": True}, r"victim\.slicewise is for voxel-wise answers"),
+        ("classification", {"window": [8, 8]}, r"victim\.window: sliding windows stitch"),
+        ("classification", {"normalize": [{"crop": "nonzero"}]}, r"victim\.normalize: crop is for voxel-wise answers"),
+    ],
+)
+def test_what_a_task_cannot_answer_through_is_refused(task: str, settings: dict[str, Any], said: str, tmp_path: Path) -> None:
+    given = {"network": "monai:unet", "weights": "w.pt", "normalize": {"window": [0, 80]}, **settings}
+    with pytest.raises(SpecError, match=said):
+        VictimRequest(VictimSettings.model_validate(given), task, tmp_path).load(CPU, (1, 16, 16))
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"head": "sigmoid", "activation": "softmax"}, "activation: softmax belongs to head: softmax"),

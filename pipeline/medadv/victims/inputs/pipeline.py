@@ -30,9 +30,12 @@ def normalization(settings: VictimSettings) -> nn.Module:
 
 
 def refuse_windows(settings: VictimSettings, task: str) -> None:
-    """Raise SpecError where windows, mirrored passes, slices or boxes around the image are asked for and there is nothing to stitch."""
+    """Raise SpecError where what lies around a network is asked for, and the task's answers cannot go through it."""
     if task == "segmentation":
         return
+    if task == "detection" and (settings.head == "binary" or settings.activation != "none"):
+        key, value = ("head", settings.head) if settings.head == "binary" else ("activation", settings.activation)
+        raise SpecError(f"victim.{key}={value}: a detector answers boxes and scores of its own; leave {key} out")
     if settings.window_places != "monai":
         raise SpecError(f"victim.window_places={settings.window_places} is for voxel-wise answers; task {task} has none")
     if settings.window is not None and task != "detection":
