@@ -23,6 +23,7 @@ GIVEN_UP_S = 5
 IN_TIME_S = 30
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_found_in_time(kind: str, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_shard, "PROBE_SECONDS", GIVEN_UP_S)
