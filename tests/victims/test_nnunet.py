@@ -68,6 +68,13 @@ def test_classes_are_taken_from_a_short_list_and_nothing_is_imported(argument: s
         build_network("nnunet:ResidualEncoderUNet", {"input_channels": 1, "num_classes": 2, **RESIDUAL.arch, argument: path})
 
 
+@pytest.mark.parametrize("arguments", [{"n_conv_per_stage": [[], 2, 2]}, {"features_per_stage": None}, {"strides": "x"}, {"odd": 1}])
+def test_arguments_that_the_package_trips_over_are_refused_in_one_line(arguments: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="does not take the arguments") as caught:
+        build_network("nnunet:PlainConvUNet", {"input_channels": 1, "num_classes": 2, **Training().arch, **arguments})
+    assert "\n" not in str(caught.value)
+
+
 def test_checkpoints_with_numbers_of_numpy_load_without_code(tmp_path: Path) -> None:
     Training().written(tmp_path)
     before = set(torch.serialization.get_safe_globals())

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from medadv.common.errors import SpecError
+from medadv.common.errors import SpecError, first_line
 
 PACKAGE = "dynamic_network_architectures"
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
@@ -34,7 +34,10 @@ def nnunet_network(name: str) -> Callable[..., nn.Module] | None:
 
 def _built(network: Callable[..., nn.Module], **arguments: Any) -> nn.Module:
     resolved = {key: _part(key, value) if key in PARTS else value for key, value in arguments.items()}
-    return network(**{**resolved, "deep_supervision": False})
+    try:
+        return network(**{**resolved, "deep_supervision": False})
+    except Exception as error:  # the package looks at little of what it is given, and meets the rest as it goes
+        raise ValueError(first_line(error)) from error
 
 
 def _part(argument: str, name: Any) -> Any:
