@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tests.run.test_input_pipelines import PIPELINES, spec_of
+from tests.victims import small_bundles
+from tests.victims.bundle_reference import write_volume, write_weights
 from typer.testing import CliRunner, Result
 
 from medadv.cli.app import app
@@ -55,6 +58,28 @@ def test_the_logits_are_those_of_the_loaded_victim(spec: Path) -> None:
     assert facts["logits"] == [expected]
     share = float((logits.argmax(1) == 1).double().mean())
     assert facts["answer"].endswith(f"1: {share:.2%}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_bundles_own_tool_answers_beside_it_where_its_code_may_run(tmp_path: Path) -> None:
+    """Read from a spec and from its file alike; the volume has the bundle's spacing, so both are asked about the same grid."""
+    small_bundles.write_bundle(tmp_path / "model", small_bundles.spleen())
+    write_weights(tmp_path / "model", "inference.json")
+    (tmp_path / "images").mkdir()
+    write_volume(tmp_path / "images" / "a.nii.gz", (20, 18, 17), (1.5, 1.5, 2.0))
+    spec = {
+        "name": "x",
+        "data": {"layout": "folders", "path": "images", "image": "{id}.nii.gz", "label": "none"},
+        "victim": {"bundle": "model"},
+        "attacks": {"pgd": {"attack": "pgd", "epsilon": 8}},
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    facts = understood(tmp_path / "spec.yaml", trust_code=True).facts
+    assert facts["logits of its own tool"] == facts["logits"]
+    assert "logits of its own tool" not in understood(tmp_path / "spec.yaml").facts
+    folder = understood(tmp_path / "model").facts
+    assert (folder["network"], folder["preprocess.orientation"]) == ("monai:UNet", "RAS")
+    assert folder["weights"] == facts["weights"]
 
 
 def test_a_checkpoint_is_told_by_its_dictionaries(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medadv.attacks.untouched import untouched
 from medadv.common.errors import SpecError
@@ -19,7 +20,7 @@ from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import described
 from medadv.spec.run_spec import RunSpec
 from medadv.spec.victim import VictimSettings
-from medadv.victims.importers.resolve import imported_folder, read_spec
+from medadv.victims.importers.resolve import imported_folder, read_imports
 from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.checkpoint import read_checkpoint
 from medadv.victims.sources.matching import dictionaries
@@ -58,19 +59,25 @@ def understood(target: Path, overrides: Sequence[str] = (), trust_code: bool = F
 
 
 def _of_spec(path: Path, overrides: Sequence[str], trust_code: bool) -> Understood:
-    spec, told = read_spec(path, overrides, trust_code)
+    spec, imported = read_imports(path, overrides, trust_code)
     base = path.resolve().parent
-    name, sample = _first_sample(spec, base)
+    file, sample = _first_sample(spec, base)
     request = VictimRequest(spec.victim, spec.data.task, base, trust_code, sample.x_first)
     victim = request.load(torch.device("cpu"), sample.image.shape)
     facts = {
         **_settings(spec.victim, spec.data.task, MODALITIES[spec.data.modality].unit),
         **_identity(victim, spec.victim),
         "classes": _classes(victim, spec.data),
-        "image": f"{name}, {_shape(sample.image.shape)} {sample.image.dtype}, axes {sample.spatial_axes}",
+        "image": f"{file.name}, {_shape(sample.image.shape)} {sample.image.dtype}, axes {sample.spatial_axes}",
         **_answer(victim, sample),
     }
-    return Understood(facts, (*told, *victim.notes))
+    notes = [note for found in imported.values() for note in found.notes]
+    if "victim" in imported and (original := imported["victim"].original) is not None:
+        try:
+            facts["logits of its own tool"] = [_spread(original(file))]
+        except SpecError as error:
+            notes.append(str(error))
+    return Understood(facts, (*notes, *victim.notes))
 
 
 def _of_folder(folder: Path, trust_code: bool) -> Understood:
@@ -152,8 +159,8 @@ def _classes(victim: Victim, data: DataSettings) -> Json:
     return f"{count}" + (f": {', '.join(names)}" if names else "")
 
 
-def _first_sample(spec: RunSpec, base: Path) -> tuple[str, Sample]:
-    """Name and content of the first sample that can be read."""
+def _first_sample(spec: RunSpec, base: Path) -> tuple[Path, Sample]:
+    """File and content of the first sample that can be read; of a series its first file."""
     listing = list_samples(spec.data, base)
     reader = Reader(listing.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
     problem = ""
@@ -161,7 +168,7 @@ def _first_sample(spec: RunSpec, base: Path) -> tuple[str, Sample]:
         try:
             part = reader.expand(source)
             chosen = part[len(part) // 2]
-            return chosen.images[0], reader.read(replace(chosen, label=None))
+            return listing.root / chosen.images[0], reader.read(replace(chosen, label=None))
         except (InputError, OSError) as error:
             problem = problem or f": {source.images[0]}: {error}"
     raise SpecError(f"data.path={spec.data.path}: no image of it can be read{problem}")
@@ -181,9 +188,13 @@ def _answer(victim: Victim, sample: Sample) -> dict[str, Json]:
         assert isinstance(found, Boxes)
         said = f"{len(found.boxes)} boxes"
     return {
-        "logits": [f"{_shape(t.shape)}, {float(t.min()):.5g} to {float(t.max()):.5g}, mean {float(t.mean()):.5g}" for t in outputs],
+        "logits": [_spread(each) for each in outputs],
         "answer": said,
     }
+
+
+def _spread(logits: Tensor) -> str:
+    return f"{_shape(logits.shape)}, {float(logits.min()):.5g} to {float(logits.max()):.5g}, mean {float(logits.mean()):.5g}"
 
 
 def _counted(answer: Array) -> str:

@@ -1,8 +1,11 @@
 """What does an importer find out? The victim in a spec's plain settings, and what its model expects of the data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from medadv.common.record import Json
 
@@ -22,3 +25,5 @@ class Imported:
     data: Mapping[str, Json] = field(default_factory=dict)
     preprocess: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    original: Callable[[Path], Tensor] | None = None
+    """The logits of the model's own tool for an image file, where it is installed and its code may run."""

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from medadv.common.errors import SpecError
@@ -9,6 +11,7 @@ from medadv.common.record import Json
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.importers.bundle import import_bundle
+from medadv.victims.importers.bundle.original import monai_logits
 from medadv.victims.importers.imported import Imported, Written
 from medadv.victims.importers.nnunet import nnunet_victim
 
@@ -23,7 +26,8 @@ def _bundle(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Imported
     name = own.get("configuration")
     if name is not None and not isinstance(name, str):
         raise SpecError(f"configuration={name!r} names a file in the bundle's configs, such as inference")
-    return import_bundle(folder, trust_code, name)
+    found = import_bundle(folder, trust_code, name)
+    return replace(found, original=partial(monai_logits, folder, name)) if trust_code else found
 
 
 IMPORTERS: dict[str, tuple[Import, tuple[str, ...]]] = {
@@ -38,17 +42,23 @@ def read_spec(path: Path, overrides: Sequence[str] = (), trust_code: bool = Fals
 
     Raises SpecError for a wrong spec, and for a folder that is none of the tool's or cannot be expressed, saying what.
     """
-    notes: list[str] = []
+    spec, found = read_imports(path, overrides, trust_code)
+    return spec, [f"{key}: {note}" for key, imported in found.items() for note in imported.notes]
+
+
+def read_imports(path: Path, overrides: Sequence[str] = (), trust_code: bool = False) -> tuple[RunSpec, dict[str, Imported]]:
+    """The same, with what was imported for `victim` and `second_victim`."""
+    found: dict[str, Imported] = {}
 
     def plain(data: Written) -> Written:
         for key in VICTIMS:
-            data = _with_import(data, key, path.resolve().parent, trust_code, notes)
+            data = _with_import(data, key, path.resolve().parent, trust_code, found)
         return data
 
-    return load_spec(path, list(overrides), plain), notes
+    return load_spec(path, list(overrides), plain), found
 
 
-def _with_import(data: Written, key: str, base: Path, trust_code: bool, notes: list[str]) -> Written:
+def _with_import(data: Written, key: str, base: Path, trust_code: bool, imported: dict[str, Imported]) -> Written:
     """The spec with one victim's folder replaced by what it holds. What the spec says itself wins."""
     given = data.get(key)
     if not isinstance(given, dict) or not (asked := [kind for kind in IMPORTERS if kind in given]):
@@ -65,7 +75,7 @@ def _with_import(data: Written, key: str, base: Path, trust_code: bool, notes: l
         found = importer(base / folder, {name: given[name] for name in own if name in given}, trust_code)
     except SpecError as error:
         raise SpecError(f"{key}.{asked[0]}: {error}") from None
-    notes += [f"{key}: {note}" for note in found.notes]
+    imported[key] = found
     rest = {name: value for name, value in given.items() if name not in (asked[0], *own)}
     changed = {**data, key: {**_beside(found.victim, base, absolute=Path(folder).is_absolute()), **rest}}
     if key == "victim":
