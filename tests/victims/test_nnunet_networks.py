@@ -43,8 +43,9 @@ def test_networks_are_those_of_the_package(name: str) -> None:
     ],
 )
 def test_classes_are_taken_from_a_short_list_and_nothing_is_imported(argument: str, path: str) -> None:
+    arguments = {"input_channels": 1, "num_classes": 2, **Training(network="ResidualEncoderUNet").arch, argument: path}
     with pytest.raises(SpecError, match=re.escape(f"{argument}={path!r} is none of")):
-        build_network("nnunet:ResidualEncoderUNet", {"input_channels": 1, "num_classes": 2, **Training(network="ResidualEncoderUNet").arch, argument: path})
+        build_network("nnunet:ResidualEncoderUNet", arguments)
 
 
 @pytest.mark.parametrize("arguments", [{"n_conv_per_stage": [[], 2, 2]}, {"features_per_stage": None}, {"strides": "x"}, {"odd": 1}])
