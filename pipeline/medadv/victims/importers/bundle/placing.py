@@ -29,10 +29,9 @@ def _spacing(found: Found, transform: Component) -> None:
         found.note("Spacingd stands behind changes of values; here volumes are resampled first, so values between voxels differ")
     mode = found.of_image(transform, "mode", "bilinear")
     found.preprocess["spacing"] = spacing
-    how = "linearly, as Spacingd does" if mode in LINEAR else f"linearly, where Spacingd has mode {mode}"
     found.note(
-        f"volumes are resampled to {spacing} mm {how}; but grids share the outer faces of their first voxels here, and the centres in "
-        "MONAI, so they lie up to half a voxel apart. Images that have this spacing already are the same"
+        f"the bundle resamples volumes to {spacing} mm (mode {mode}); here that is done linearly, on grids that share the outer face of their "
+        "first voxel, where MONAI's share its centre: up to half a voxel apart. Images that have this spacing already are the same"
     )
 
 
