@@ -30,8 +30,8 @@ def _spacing(found: Found, transform: Component) -> None:
     mode = found.of_image(transform, "mode", "bilinear")
     found.preprocess["spacing"] = spacing
     found.note(
-        f"the bundle resamples volumes to {spacing} mm (mode {mode}); here that is done linearly, on grids that share the outer face of their "
-        "first voxel, where MONAI's share its centre: up to half a voxel apart. Images that have this spacing already are the same"
+        f"the bundle resamples volumes to {spacing} mm (mode {mode}); here that is done linearly, on grids that share the outer face of "
+        "their first voxel, where MONAI's share its centre: up to half a voxel apart. Images that have this spacing already are the same"
     )
 
 
