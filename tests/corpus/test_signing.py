@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_bytes
+from medadv.common.record import parse
+from medadv.corpus.croissant import croissant
 from medadv.corpus.folder import Workspace
+from medadv.corpus.manifest import Manifest
 from medadv.corpus.signing import problem_with, sign
 from medadv.evidence.verify import find_damage
 
@@ -33,8 +36,12 @@ def copy(tiny_corpus: Path, tmp_path: Path) -> Workspace:
 
 
 def rename(workspace: Workspace, name: str) -> None:
-    """Change the manifest and make its hash anew, as who forges does."""
-    data = json.dumps({**json.loads(workspace.manifest.read_bytes()), "name": name}).encode()
+    """Change the manifest, and make anew what follows from it, as who forges does."""
+    manifest = {**json.loads(workspace.manifest.read_bytes()), "name": name}
+    described = croissant(parse(Manifest, json.dumps(manifest)))
+    (workspace.root / "croissant.json").write_bytes(described)
+    manifest["files"]["croissant.json"] = hash_bytes(described)
+    data = json.dumps(manifest).encode()
     workspace.manifest.write_bytes(data)
     workspace.manifest_hash.write_text(f"{hash_bytes(data)}  manifest.json\n")
 

@@ -97,7 +97,7 @@ def test_arguments_beside_a_program_are_refused(tmp_path: Path) -> None:
 def test_softmax_over_one_value_is_refused(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, IMAGENET)
     for judge in (Classifier(nn.Identity(), "softmax", 1), Segmenter(nn.Identity(), "softmax", 1, 2)):
-        with pytest.raises(SpecError, match=r"set victim\.head: sigmoid"):
+        with pytest.raises(SpecError, match=r"set victim\.head: binary"):
             check_head(spec, plainly(judge))
     check_head(spec, plainly(Classifier(nn.Identity(), "sigmoid", 1)))
     check_head(spec, plainly(Classifier(nn.Identity(), "softmax", 2)))

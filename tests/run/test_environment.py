@@ -60,7 +60,8 @@ def test_a_python_that_is_asked_for_has_an_environment_of_its_own(checkout: Path
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"{checkout}/.venv-3.13/bin/python\n"
     # Made and filled once.
-    assert len((checkout / ".venv-3.13" / "installed").read_text().splitlines()) == 1
+    installed = (checkout / ".venv-3.13" / "installed").read_text().splitlines()
+    assert len(installed) == len(set(installed)) == 2
     assert not (active.parents[1] / "installed").exists()
     other = chosen(checkout, MEDADV_PYTHON="python3.11")
     assert other.stdout == f"{checkout}/.venv-3.11/bin/python\n"
