@@ -92,7 +92,7 @@ def test_an_old_state_is_found_by_who_remembers(copy: Workspace, tmp_path: Path)
     assert problem_with(copy, public, signatures[0]) is None
     assert "is older than" in str(problem_with(copy, public, signatures[1]))
     copy.signature.unlink()
-    rename(copy, "a line of its own")
+    rename(copy, "another-line")
     sign(copy, private)
     assert "no descendant" in str(problem_with(copy, public, signatures[2]))
 
