@@ -69,6 +69,24 @@ PIPELINES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
         },
         {"spatial_dims": 2, "in_channels": 3},
     ),
+    "flipped, repeated, with empty channels": (
+        2,
+        {
+            "normalize": [
+                {"identity": True},
+                {"flip": [0]},
+                {"channels": {"repeat": 2}},
+                {"channels": {"zeros": 1}},
+                {"scale": [0, 500, 0, 1]},
+            ]
+        },
+        {"in_channels": 3},
+    ),
+    "one of several outputs": (
+        2,
+        {"network": "monai:BasicUNetPlusPlus", "output": 0, "normalize": [{"window": [-1000, 400]}]},
+        {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "features": [8, 8, 8, 8, 8, 8]},
+    ),
     "one value for two classes": (2, {"normalize": [{"scale": [-1000, 400, -1, 1], "clip": True}], "head": "binary"}, {"out_channels": 1}),
 }
 
@@ -80,11 +98,11 @@ def spec_of(folder: Path, name: str) -> tuple[Path, list[Path]]:
     path = segmentation_spec(folder, dims)
     spec = yaml.safe_load(path.read_text())
     spec["victim"] |= victim
-    spec["victim"]["arguments"] |= arguments
+    spec["victim"]["arguments"] = arguments if "network" in victim else {**spec["victim"]["arguments"], **arguments}
     files = spec["victim"]["weights"]
     files = [files] if isinstance(files, str) else files
     for seed, file in enumerate(files):
-        save_victim(folder / file, "monai:unet", spec["victim"]["arguments"], seed)
+        save_victim(folder / file, spec["victim"]["network"], spec["victim"]["arguments"], seed)
     path.write_text(yaml.safe_dump(spec))
     return path, [folder / file for file in files]
 

@@ -269,3 +269,13 @@ def test_without_the_package_the_line_says_what_to_install(tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "dynamic_network_architectures.architectures.unet", None)
     with pytest.raises(SpecError, match=re.escape("pip install 'medadv[nnunet]'")):
         import_nnunet(tmp_path)
+
+
+@pytest.mark.parametrize(("trusted", "installed"), [(True, True), (True, False), (False, True)])
+def test_nnu_net_itself_is_asked_where_it_is_installed_and_trusted(
+    trusted: bool, installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own loading unpickles. What it answers `scripts/check_nnunet.py` shows."""
+    Training().written(tmp_path)
+    monkeypatch.setattr("medadv.victims.importers.nnunet.is_installed", lambda: installed)
+    assert (nnunet_victim(tmp_path, {}, trusted).original is not None) == (trusted and installed)

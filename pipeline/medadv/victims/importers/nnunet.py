@@ -5,6 +5,8 @@ does besides, or in another way, is refused by name.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from medadv.spec.modality import MODALITIES
 from medadv.victims.importers.imported import Imported, Written
 from medadv.victims.importers.nnunet_folder import ALL, Fold, Member, fold_folders, model_folder, read_member
 from medadv.victims.importers.nnunet_labels import Answers, answers
+from medadv.victims.importers.nnunet_original import is_installed, nnunet_logits
 from medadv.victims.importers.nnunet_plans import Architecture, Configuration, Dataset, Plans, configuration, read
 from medadv.victims.sources.dynamic_networks import NETWORKS, PARTS
 from medadv.victims.sources.matching import match
@@ -30,7 +33,10 @@ STEP = 0.5
 
 
 def nnunet_victim(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Imported:
-    """`import_nnunet` with the keys beside `victim.nnunet` in a spec.  Nothing in such a folder is run, whatever is trusted."""
+    """`import_nnunet` with the keys beside `victim.nnunet` in a spec.  Nothing in such a folder is run.
+
+    trust_code: whether nnU-Net itself, where it is installed, may be asked for its own answer.
+    """
     fold, name, checkpoint = own.get("fold"), own.get("configuration"), own.get("checkpoint", "final")
     given = fold if isinstance(fold, list) else [fold]
     folds = [each for each in given if isinstance(each, int | str) and not isinstance(each, bool)]
@@ -38,7 +44,12 @@ def nnunet_victim(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Im
         raise SpecError(f"fold={fold!r} is a number, a list of numbers, or {ALL!r}")
     if not isinstance(name, str | None) or not isinstance(checkpoint, str):
         raise SpecError(f"configuration={name!r} and checkpoint={checkpoint!r} are names, such as 3d_fullres and final")
-    return import_nnunet(folder, folds or None, name, checkpoint)
+    found = import_nnunet(folder, folds or None, name, checkpoint)
+    if not trust_code or not is_installed():
+        return found
+    weights = found.victim["weights"]
+    files = [Path(str(each)) for each in (weights if isinstance(weights, list) else [weights])]
+    return replace(found, original=partial(nnunet_logits, files))
 
 
 def import_nnunet(
