@@ -61,6 +61,11 @@ def listening() -> list[Any]:
 def test_whoever_lacks_a_runs_keys_gets_no_word_from_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Workers that need no torch are there at once.
     monkeypatch.setattr(cluster, "_fork_from_one_import", lambda: None)
+    # A folder for temporary files of its own: what others make and remove meanwhile is not looked at.
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     before = set(listening())
     with cluster.connect(1, 1, "cpu", Address()) as pool:
         pool.submit("works", abs, -3)
