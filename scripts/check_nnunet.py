@@ -43,7 +43,7 @@ from medadv.victims.loading import VictimRequest
 from medadv_transforms import restore_grid
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.victims.nnunet_folders import REGIONS, Training, smooth, write_volume
+from tests.victims.nnunet_folders import OF_PICTURES, REGIONS, Training, smooth, write_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDING = 1e-5
@@ -53,15 +53,7 @@ SHAPE, SPACING = (38, 30, 17), (1.0, 1.5, 2.5)
 FULL = Training()
 FLAT = Training(configuration="2d", patch=(16, 24), spacing=(1.5, 1.0), mirror=(0, 1))
 REGION = Training(network="ResidualEncoderUNet", labels=REGIONS, order=(1, 2, 3), folds=(0, 1))
-RGB = replace(
-    FLAT,
-    spacing=(1.0, 1.0),
-    reader="NaturalImage2DIO",
-    ending=".png",
-    channels={"0": "R", "1": "G", "2": "B"},
-    schemes=("RGBTo01Normalization",) * 3,
-    masked=(False,) * 3,
-)
+RGB = replace(FLAT, **OF_PICTURES)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from monai.data.decathlon_datalist import load_decathlon_datalist
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from safetensors.torch import save_file
 from tests.conftest import quiet
+from tests.victims.test_sliding_maps import ARGUMENTS as SMALL
 from torch import nn
 
 from medadv.datasets.labels import Boxes
@@ -44,18 +45,7 @@ from medadv.victims.sources.retinanet import retinanet
 
 pytestmark = [pytest.mark.usefixtures("inline"), pytest.mark.filterwarnings("ignore:NvImgCodec")]
 
-ARGUMENTS: dict[str, Any] = {
-    "spatial_dims": 3,
-    "in_channels": 1,
-    "num_classes": 2,
-    "base_anchor_shapes": [[6, 8, 4], [8, 6, 5]],
-    "backbone": "resnet10",
-    "returned_layers": [1],
-    "conv1_t_stride": [2, 2, 1],
-    "score_thresh": 0.02,
-    "nms_thresh": 0.22,
-    "detections_per_img": 20,
-}
+ARGUMENTS: dict[str, Any] = {**SMALL, "detections_per_img": 20}
 AFFINE = np.array([[-1.5, 0, 0, 90.0], [0, -1.2, 0, -40.0], [0, 0, 2.0, -300.0], [0, 0, 0, 1]])
 # One smaller than a window; two of more voxels, the second padded to the detector's strides.
 SHAPES = [(16, 16, 6), (24, 18, 9), (24, 18, 9)]

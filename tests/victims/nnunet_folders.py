@@ -34,6 +34,16 @@ INTENSITIES = {
     "std": 217.125,
 }
 
+OF_PICTURES: dict[str, Any] = {
+    "spacing": (1.0, 1.0),
+    "reader": "NaturalImage2DIO",
+    "ending": ".png",
+    "channels": {"0": "R", "1": "G", "2": "B"},
+    "schemes": ("RGBTo01Normalization",) * 3,
+    "masked": (False,) * 3,
+}
+"""What a 2d training on colour pictures has otherwise than one on slices."""
+
 
 @dataclass(frozen=True)
 class Training:

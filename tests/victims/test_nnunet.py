@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.victims.nnunet_folders import INTENSITIES, REGIONS, Training
+from tests.victims.nnunet_folders import INTENSITIES, OF_PICTURES, REGIONS, Training
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.imported import Imported
@@ -21,15 +21,7 @@ unet = pytest.importorskip("dynamic_network_architectures.architectures.unet", r
 
 FLAT = Training(configuration="2d", patch=(16, 32), spacing=(1.5, 1.0), mirror=(0, 1))
 RESIDUAL = Training(network="ResidualEncoderUNet", labels=REGIONS, order=(1, 2, 3))
-PICTURES = replace(
-    FLAT,
-    spacing=(1.0, 1.0),
-    reader="NaturalImage2DIO",
-    ending=".png",
-    channels={"0": "R", "1": "G", "2": "B"},
-    schemes=("RGBTo01Normalization",) * 3,
-    masked=(False,) * 3,
-)
+PICTURES = replace(FLAT, **OF_PICTURES)
 
 
 def imported(training: Training, folder: Path, **asked: Any) -> Imported:

@@ -199,7 +199,7 @@ def _spread(logits: Tensor) -> str:
 
 def _counted(answer: Array) -> str:
     if answer.size == 1:
-        return f"class {int(answer)}"
+        return f"class {int(answer.item())}"
     values, counts = np.unique(answer, return_counts=True)
     shares = zip(values.tolist(), counts.tolist(), strict=True)
     return ", ".join(f"{value}: {count / answer.size:.2%}" for value, count in shares)
