@@ -83,14 +83,14 @@ def attack_on_meta(
     images, targets, region = on_meta((images, targets, region))
     with torch.no_grad():
         victim.forward(images)
-    guard, ascend = DeviceOnly(), engine._ascend
+    guard, climb = DeviceOnly(), engine._climb
 
     def guarded(*args: Any) -> Tensor:
         with guard:
-            return ascend(*args)
+            return climb(*args)
 
     monkeypatch.setattr(engine, "_check", lambda *_: None)
-    monkeypatch.setattr(engine, "_ascend", guarded)
+    monkeypatch.setattr(engine, "_climb", guarded)
     seeds = range(len(images))
     found = engine.perturb(victim, images, targets, settings, lattice=LEVEL8, seeds=seeds, region=region, spacing_mm=spacing_mm)
     assert (found.device.type, found.shape, found.dtype) == ("meta", images.shape, torch.int16)

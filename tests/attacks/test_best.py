@@ -41,7 +41,7 @@ def ends(victim: Any, batch: Tensor, truth: Tensor, **changes: Any) -> tuple[Ten
     made = settings(changes.pop("attack", "pgd"), changes.pop("epsilon", 6), **{"steps": 6, **changes})
     delta = perturb(victim, batch, truth, made, lattice=LEVEL8, seeds=SEEDS[: len(batch)])
     with torch.no_grad():
-        wrongness, loss = victim.standing(victim.forward(batch + delta), truth)
+        wrongness, loss = victim.standing(victim.forward(batch + delta), truth, made)
     return delta, wrongness, loss
 
 
@@ -65,7 +65,7 @@ def test_the_kept_iterate_is_the_best_of_all_that_were_passed(name: str) -> None
     end = perturb(victim, batch, truth, made, lattice=LEVEL8, seeds=SEEDS, watch=lambda _, delta, *__: seen.append(delta))
     kept = ends(victim, batch, truth, steps=5, keep="best")
     with torch.no_grad():
-        standings = [victim.standing(victim.forward(batch + delta), truth) for delta in (*seen, end)]
+        standings = [victim.standing(victim.forward(batch + delta), truth, made) for delta in (*seen, end)]
     for row in range(len(batch)):
         expected = max((float(wrong[row]), float(loss[row])) for wrong, loss in standings)
         assert (float(kept[1][row]), float(kept[2][row])) == pytest.approx(expected)
@@ -113,7 +113,7 @@ def test_restarts_keep_the_best_of_all_starts(name: str, keep: str) -> None:
         seeds = [restart_seed(seed, restart) for seed in SEEDS]
         delta = perturb(victim, batch, truth, made, lattice=LEVEL8, seeds=seeds)
         with torch.no_grad():
-            alone.append((delta, *victim.standing(victim.forward(batch + delta), truth)))
+            alone.append((delta, *victim.standing(victim.forward(batch + delta), truth, made)))
     for row in range(len(batch)):
         expected = max((float(wrong[row]), float(loss[row])) for _, wrong, loss in alone)
         assert (float(several[1][row]), float(several[2][row])) == pytest.approx(expected)
@@ -138,7 +138,7 @@ def test_wrongness_of_masks_is_what_scoring_says_of_them(name: str) -> None:
     with torch.no_grad():
         logits = victim.forward(batch)
         logits[1, 0] += 100 if victim.head == "softmax" else -100  # a sample with hardly any foreground answered
-        wrongness, _ = victim.standing(logits, truth)
+        wrongness, _ = victim.standing(logits, truth, settings("pgd", 6))
     np.testing.assert_allclose(1 - wrongness.numpy(), Answer(victim).scores(logits, truth), atol=1e-6)
 
 

@@ -38,7 +38,7 @@ FEWEST = 10
 class DenseLoss(MonaiDetector):
     """MONAI's detector but for its loss."""
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Any of the dense outputs, so that all of the way back is gone."""
         return outputs.head["cls_logits"].flatten(1).sum(1) + outputs.head["bbox_regression"].flatten(1).sum(1)
 

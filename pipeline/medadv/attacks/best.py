@@ -4,17 +4,14 @@ A candidate lies on the lattice, since nothing else can be stored: an iterate th
 restarts are held against each other in the same way.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from medadv.attacks.feasible import to_integers
-from medadv.attacks.objective import Objective
+from medadv.attacks.problem import Problem
 from medadv.spec.attack import AttackSettings
-
-Answered = Callable[[Tensor], Any]
 
 
 def keeps_whole(settings: AttackSettings) -> bool:
@@ -25,8 +22,8 @@ def keeps_whole(settings: AttackSettings) -> bool:
 class Best:
     """The best candidate so far of every sample of a batch."""
 
-    def __init__(self, objective: Objective, images: Tensor, targets: Any, low: Tensor, high: Tensor) -> None:
-        self.objective, self.images, self.targets, self.low, self.high = objective, images, targets, low, high
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
         self.delta: Tensor | None = None
         self.wrongness: Tensor | None = None
         self.loss: Tensor | None = None
@@ -38,10 +35,11 @@ class Best:
         known; it is asked otherwise.
         """
         with torch.no_grad():
-            candidate = to_integers(delta.detach(), self.low, self.high)
+            problem = self.problem
+            candidate = to_integers(delta.detach(), problem.low, problem.high)
             if outputs is None:
-                outputs = self.objective.forward(self.images + candidate.to(self.images))
-            wrongness, loss = self.objective.standing(self.objective.reference(outputs), self.targets)
+                outputs = problem.objective.forward(problem.images + candidate.to(problem.images))
+            wrongness, loss = problem.objective.standing(problem.objective.reference(outputs), problem.targets, problem.settings)
             if self.delta is None or self.wrongness is None or self.loss is None:
                 self.delta, self.wrongness, self.loss = candidate, wrongness, loss
                 return

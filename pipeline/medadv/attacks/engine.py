@@ -7,25 +7,21 @@
 Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks, ICLR 2021 (arXiv 2103.05232). With weight 0 it is PGD (arXiv 1706.06083).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from medadv.attacks.best import Best, keeps_whole
-from medadv.attacks.feasible import feasible_box, random_start, restart_seed, to_integers
+from medadv.attacks.best import Best
+from medadv.attacks.feasible import restart_seed, to_integers
 from medadv.attacks.objective import Objective
-from medadv.attacks.rules import step_along
-from medadv.attacks.smoothing import axis_kernels
-from medadv.attacks.terms import Trail, loss_terms
+from medadv.attacks.problem import Problem
+from medadv.attacks.sign_steps import Watch, sign_steps
 from medadv.attacks.untouched import untouched
 from medadv.spec.attack import AttackSettings
 from medadv_transforms.units import Lattice
 
-# Called after each gradient with the step's number, the perturbation it was taken at, and both detached terms (n,), the second None when
-# the attack has no such term.
-Watch = Callable[[int, Tensor, Tensor, Tensor | None], None]
+__all__ = ["Watch", "perturb"]
 
 
 def perturb(
@@ -38,6 +34,7 @@ def perturb(
     seeds: Sequence[int],
     region: Tensor | None = None,
     spacing_mm: Sequence[float] | None = None,
+    start: Tensor | None = None,
     watch: Watch | None = None,
 ) -> Tensor:
     """Attack a batch; the victim is left as it was found.
@@ -51,6 +48,7 @@ def perturb(
         seeds: one per sample, for its random start alone; further restarts draw from seeds that follow from it.
         region: (n, 1, *spatial), nonzero where perturbing is allowed; None is everywhere.
         spacing_mm: voxel spacing, read when `sigma_unit` is mm.
+        start: (n, C, *spatial) perturbation to begin with, in place of the first start; brought inside the bounds.
         watch: receives the iterate and both loss terms of each step.
 
     Returns:
@@ -60,80 +58,26 @@ def perturb(
         ValueError: images off the lattice, seeds that do not fit, mm without spacing.
     """
     _check(images, seeds, lattice, settings, spacing_mm)
-    low, high = feasible_box(images, settings.epsilon, lattice, region)
+    problem = Problem.of(objective, images, targets, settings, lattice, region, spacing_mm)
     if settings.epsilon == 0 or not len(images):
-        return to_integers(torch.zeros_like(images), low, high)
-    kernels = axis_kernels(settings.sigma, settings.kernel_size, spacing_mm if settings.sigma_unit == "mm" else None, images.ndim - 2)
-    best = Best(objective, images, targets, low, high) if settings.keep == "best" or settings.restarts > 1 else None
+        return to_integers(images.new_zeros(images.shape), problem.low, problem.high)
+    best = Best(problem) if settings.keep == "best" or settings.restarts > 1 else None
     with untouched(objective.module):
         for restart in range(settings.restarts):
-            delta = _start(images, settings, [restart_seed(seed, restart) for seed in seeds], low, high)
-            delta = _ascend(objective, images, targets, settings, lattice, delta, low, high, kernels, watch, best)
+            drawn = [restart_seed(seed, restart) for seed in seeds]
+            begin = problem.start(drawn) if start is None or restart else problem.inside(start.to(images))
+            delta = _climb(problem, begin, drawn, best, watch)
             if best is not None:
                 best.offer(delta)
     if best is None:
-        return to_integers(delta, low, high)
+        return to_integers(delta, problem.low, problem.high)
     assert best.delta is not None
     return best.delta
 
 
-def _start(images: Tensor, settings: AttackSettings, seeds: Sequence[int], low: Tensor, high: Tensor) -> Tensor:
-    if not settings.random_start:
-        return torch.zeros_like(images)
-    starts = [random_start(images.shape[1:], settings.epsilon, seed) for seed in seeds]
-    return torch.minimum(torch.maximum(torch.stack(starts).to(images), low), high)
-
-
-def _ascend(
-    objective: Objective,
-    images: Tensor,
-    targets: Any,
-    settings: AttackSettings,
-    lattice: Lattice,
-    delta: Tensor,
-    low: Tensor,
-    high: Tensor,
-    kernels: Sequence[Tensor],
-    watch: Watch | None,
-    best: Best | None,
-) -> Tensor:
-    gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, images.ndim - 2)
-    momentum = torch.zeros_like(images) if settings.momentum else None
-    trail: Trail | None = None
-    whole = keeps_whole(settings)
-    delta.requires_grad_()
-    for number in range(settings.steps):
-        deviation, divergence, outputs = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
-        if best is not None and settings.keep == "best":
-            # The start is whole whatever the steps are.
-            best.offer(delta, outputs if whole or not number else None)
-        del outputs
-        try:
-            (gradient,) = torch.autograd.grad(_value(deviation, divergence, settings), delta)
-        except RuntimeError as error:
-            # What torch says of reentrant gradient checkpoints, which know `backward` alone.
-            if "checkpoint" not in str(error).lower() or ".grad()" not in str(error):
-                raise
-            # Anew: the failed pass has freed parts of the graph.
-            deviation, divergence, _ = loss_terms(objective, images, delta, targets, settings, lattice, kernels, trail)
-            _value(deviation, divergence, settings).backward()
-            assert delta.grad is not None
-            gradient, delta.grad = delta.grad, None
-        with torch.no_grad():
-            if watch is not None:
-                # A copy, since the iterate itself moves on in place.
-                watch(number, delta.clone(), deviation.detach(), None if divergence is None else divergence.detach())
-            move = step_along(gradient, settings, gradient_kernels, momentum)
-            del gradient
-            trail = (delta.clone(), move) if settings.weight and settings.smooth == "last_step" else None
-            delta.add_(move)
-            torch.clamp(delta, low, high, out=delta)
-    return delta.detach()
-
-
-def _value(deviation: Tensor, divergence: Tensor | None, settings: AttackSettings) -> Tensor:
-    """J: what the steps raise."""
-    return deviation.sum() if divergence is None else (deviation - settings.weight * divergence).sum()
+def _climb(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | None, watch: Watch | None) -> Tensor:
+    """From one start to its end, by the algorithm of that name."""
+    return sign_steps(problem, start, seeds, best, watch)
 
 
 def _check(images: Tensor, seeds: Sequence[int], lattice: Lattice, settings: AttackSettings, spacing_mm: Sequence[float] | None) -> None:

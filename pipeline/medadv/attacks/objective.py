@@ -23,18 +23,22 @@ class Objective(Protocol):
         """Outputs of the first n images, and of the rest."""
         ...
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
-        """Loss deviation of each sample, (n,): larger is farther from the truth."""
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
+        """Loss deviation of each sample, (n,): larger is farther from the truth, or nearer to the goal.
+
+        progress: share of the steps that are done, for losses that change on the way.
+        """
         ...
 
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """D(smoothed || example) of each sample, (n,): 0 where both predictions agree."""
         ...
 
-    def standing(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+    def standing(self, outputs: Any, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
         """How wrong each answer is by the truth, and the loss that tells equals apart: (n,) each, larger is worse for the victim.
 
-        The loss is one and the same whatever an attack ascends: unweighted, without stabilization.
+        The loss is one and the same whatever an attack ascends: unweighted, without stabilization. Where the attack has a goal, both say
+        how near the answer is to it.
         """
         ...
 

@@ -24,25 +24,29 @@ def loss_terms(
     lattice: Lattice,
     kernels: Sequence[Tensor],
     trail: Trail | None,
+    progress: float = 0.0,
 ) -> tuple[Tensor, Tensor | None, Any]:
-    """Both loss terms at x = image + delta, each (n,), and the victim's outputs there."""
+    """Both loss terms at x = image + delta, each (n,), and the victim's outputs there.
+
+    progress: share of the steps that are done.
+    """
     example = images + delta
     smoothed = _smoothed(images, delta, settings, lattice, kernels, trail) if settings.weight else None
     if smoothed is None:
         outputs = objective.forward(example)
-        return objective.deviation(outputs, targets, settings), None, outputs
+        return objective.deviation(outputs, targets, settings, progress), None, outputs
     if settings.stop_gradient:
         with torch.no_grad():
             target = objective.reference(objective.forward(smoothed.detach()))
         outputs = objective.forward(example)
-        return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings), outputs
+        return objective.deviation(outputs, targets, settings, progress), objective.divergence(target, outputs, settings), outputs
     # Both branches in one pass: twice the batch costs less than two passes.
     pair = torch.cat([example, smoothed])
     del example, smoothed  # whole volumes, not needed any more
     both = objective.forward(pair)
     del pair
     outputs, target = objective.split(both, len(images))
-    return objective.deviation(outputs, targets, settings), objective.divergence(target, outputs, settings), outputs
+    return objective.deviation(outputs, targets, settings, progress), objective.divergence(target, outputs, settings), outputs
 
 
 def _smoothed(

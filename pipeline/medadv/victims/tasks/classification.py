@@ -72,7 +72,7 @@ class Classifier(ModelParts):
         """Detached logits."""
         return outputs.detach()
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Cross-entropy with the truth; mean over labels for a sigmoid head."""
         if self.head == "softmax":
             return functional.cross_entropy(outputs, targets, reduction="none")

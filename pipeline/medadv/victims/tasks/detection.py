@@ -180,7 +180,7 @@ class Detector(ModelParts):
             return replace(outputs, images=outputs.images.detach())
         return replace(outputs, head={k: v.detach() for k, v in outputs.head.items()})
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
         targets = [self.moved(target, outputs.stored) for target in targets]
         if isinstance(outputs, Ready):

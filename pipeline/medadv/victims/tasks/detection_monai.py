@@ -97,7 +97,7 @@ class MonaiDetector(Detector):
             return inner.whole(batch)
         return inner(batch)
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
         network, losses = self.network, []
         for index, target in enumerate(self.moved(target, outputs.stored) for target in targets):

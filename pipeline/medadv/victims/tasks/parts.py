@@ -31,11 +31,11 @@ class ModelParts:
         """How wrong each answer is by the truth, (n,)."""
         raise NotImplementedError
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Loss deviation of each sample, (n,)."""
         raise NotImplementedError
 
-    def standing(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+    def standing(self, outputs: Any, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
         """Wrongness, and the plain loss that tells equals apart."""
         return self.wrongness(outputs, targets), self.deviation(outputs, targets, PLAIN)
 

@@ -84,7 +84,7 @@ class Segmenter(ModelParts):
         """Detached logits."""
         return outputs.detach()
 
-    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings) -> Tensor:
+    def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Mean voxel cross-entropy, plus the soft Dice loss of the foreground when the settings say `dice_ce`."""
         valid = targets != IGNORE
         value = voxel_sum(self._cross_entropy, outputs, targets) / valid.flatten(1).sum(1).clamp(min=1)
