@@ -59,7 +59,9 @@ def filled(text: str) -> str:
 
 
 def _table(model: type[Settings]) -> str:
-    properties = model.model_json_schema(by_alias=True)["properties"]
+    schema = model.model_json_schema(by_alias=True)
+    # A model that holds others of its kind stands among the definitions.
+    properties = schema.get("$defs", {}).get(model.__name__, schema)["properties"] if "$ref" in schema else schema["properties"]
     rows = []
     for name, field in model.model_fields.items():
         key = field.alias or name

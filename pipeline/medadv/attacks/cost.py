@@ -5,7 +5,13 @@ from medadv.spec.attack import AttackSettings
 
 
 def passes(settings: AttackSettings) -> tuple[int, int]:
-    """Forward and backward passes of the victim per sample, over all restarts."""
+    """Forward and backward passes of the victim per sample, over all restarts.
+
+    Of an ensemble the most, with its looks at every member's end: a class that is wrong needs no further member.
+    """
+    if settings.members:
+        forward, backward = (sum(kind) for kind in zip(*(passes(member) for member in settings.members), strict=True))
+        return forward + len(settings.members) + 1 + (settings.start is not None), backward
     branches = settings.steps if settings.weight else 0
     if settings.smooth == "last_step" and branches:
         branches -= 1  # before the first step there is none to smooth

@@ -1,6 +1,7 @@
 """How is a batch attacked? The one place that calls the engine for samples of a corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,19 +9,63 @@ from torch import Tensor
 
 from medadv.attacks.engine import Watch, perturb
 from medadv.attacks.feasible import start_seed
-from medadv.batches.batch import Batch, rows_by_batch
+from medadv.batches.batch import Batch, on_device, rows_by_batch
+from medadv.batches.ensemble import NOBODY, worst_of
 from medadv.batches.judging import labels_of, predict
 from medadv.batches.loading import Loaded, LoadedBatch
 from medadv.datasets.labels import Array, Label
 from medadv.plan.recipe import Recipe
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import AttackSettings, in_order
 from medadv.store.layout import perturbation_dtype
 from medadv.store.reader import adversarial_image
 from medadv.victims.victim import Victim
 
 
-def attack_batch(victim: Victim, batch: Batch, settings: AttackSettings, seeds: Sequence[int], watch: Watch | None = None) -> Tensor:
-    """Perturbation (n, C, *spatial) int16 of a batch that is on the victim's device; seeds: one a sample, for its random start."""
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """delta: (n, C, *spatial), int16 of a batch and in the stored type of a shard.  made_by: (n,) who of an ensemble made it, else None."""
+
+    delta: Tensor
+    made_by: Array | None = None
+
+
+def attack_batch(
+    victim: Victim,
+    batch: Batch,
+    settings: AttackSettings,
+    seeds: Sequence[int],
+    watch: Watch | None = None,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Perturbation (n, C, *spatial) int16 of a batch that is on the victim's device; seeds: one a sample, for its random start.
+
+    start: (n, C, *spatial), in place of the first start.
+    """
+    return attacked_batch(victim, batch, settings, seeds, watch, start).delta
+
+
+def attacked_batch(
+    victim: Victim,
+    batch: Batch,
+    settings: AttackSettings,
+    seeds: Sequence[int],
+    watch: Watch | None = None,
+    start: Tensor | None = None,
+) -> Attacked:
+    """The same, and who made it."""
+    if settings.members:
+
+        def member(part: Batch, own: AttackSettings, drawn: Sequence[int], begin: Tensor | None) -> Tensor:
+            return _perturbed(victim, part, own, drawn, watch, begin)
+
+        worst = worst_of(victim.scored, batch, settings, seeds, start, member)
+        return Attacked(worst.delta, worst.made_by)
+    return Attacked(_perturbed(victim, batch, settings, seeds, watch, start))
+
+
+def _perturbed(
+    victim: Victim, batch: Batch, settings: AttackSettings, seeds: Sequence[int], watch: Watch | None, start: Tensor | None
+) -> Tensor:
     return perturb(
         victim.attacked,
         batch.images,
@@ -30,6 +75,7 @@ def attack_batch(victim: Victim, batch: Batch, settings: AttackSettings, seeds: 
         seeds=seeds,
         region=batch.region,
         spacing_mm=batch.spacing_mm,
+        start=start,
         watch=watch,
     )
 
@@ -40,18 +86,33 @@ def start_seeds(run_seed: int, ids: Sequence[str], attack: str, restart: int = 0
 
 
 def attack_samples(
-    name: str, settings: AttackSettings, recipe: Recipe, loaded: Sequence[Loaded], labels: Sequence[Label], victim: Victim
-) -> Array:
-    """Perturbations (n, C, *spatial) of one attack, in their stored type, planned batch by planned batch."""
+    name: str,
+    settings: AttackSettings,
+    recipe: Recipe,
+    loaded: Sequence[Loaded],
+    labels: Sequence[Label],
+    victim: Victim,
+    starts: Mapping[str, Array],
+) -> dict[str, Array]:
+    """What one attack made of samples, planned batch by planned batch: by the name of its array in the attack's group.
+
+    `perturbation` (n, C, *spatial) in its stored type; of an ensemble also `made_by` (n,).
+    starts: perturbations of the same samples by the attacks that others start from.
+    """
     device = torch.device(recipe.device)
     delta = np.zeros((len(loaded), *loaded[0].sample.image.shape), perturbation_dtype(settings.epsilon))
+    made_by = np.full(len(loaded), NOBODY, np.uint8)
     # A kernel in mm differs in voxels from one spacing to the next.
-    in_mm = settings.sigma_unit == "mm"
+    in_mm = any(each.sigma_unit == "mm" for each in settings.each)
     for rows in rows_by_batch((item.place[0], item.sample.spacing_mm if in_mm else None) for item in loaded):
         ids = [loaded[row].planned.id for row in rows]
         batch = Batch.of([loaded[row].sample for row in rows], [labels[row] for row in rows], ids).on(device)
-        delta[rows] = attack_batch(victim, batch, settings, start_seeds(recipe.seed, ids, name)).cpu().numpy()
-    return delta
+        start = None if settings.start is None else on_device(starts[settings.start][rows], device)
+        attacked = attacked_batch(victim, batch, settings, start_seeds(recipe.seed, ids, name), start=start)
+        delta[rows] = attacked.delta.cpu().numpy()
+        if attacked.made_by is not None:
+            made_by[rows] = attacked.made_by
+    return {"perturbation": delta, **({"made_by": made_by} if settings.members else {})}
 
 
 def rehearse(batch: LoadedBatch, recipe: Recipe, victim: Victim) -> None:
@@ -60,6 +121,7 @@ def rehearse(batch: LoadedBatch, recipe: Recipe, victim: Victim) -> None:
         device = torch.device(recipe.device)
         labels = labels_of(batch.loaded, victim.scored, device)
         images = np.stack([item.sample.image for item in batch.loaded])
-        for name, settings in recipe.attacks.items():
-            delta = attack_samples(name, settings, recipe, batch.loaded, labels, victim)
-            predict(victim.scored, adversarial_image(images, delta), [list(range(len(images)))], device)
+        made: dict[str, Array] = {}
+        for name in in_order(recipe.attacks):
+            made[name] = attack_samples(name, recipe.attacks[name], recipe, batch.loaded, labels, victim, made)["perturbation"]
+            predict(victim.scored, adversarial_image(images, made[name]), [list(range(len(images)))], device)

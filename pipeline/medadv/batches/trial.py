@@ -34,7 +34,7 @@ class Trial:
 
     def step_seconds(self, victim: Victim) -> float:
         """Median time of one step of the attack whose steps cost most, the first round left out."""
-        name, settings = max(self.attacks.items(), key=lambda item: item[1].weight > 0)
+        name, settings = max(self._single(), key=lambda item: item[1].weight > 0)
         steps = 1 if settings.attack == "fgsm" else min(TIMED_STEPS, settings.steps)
         few = settings.model_copy(update={"steps": steps})
         times: list[float] = []
@@ -47,12 +47,16 @@ class Trial:
             times.append((time.perf_counter() - started) / steps)
         return statistics.median(times[1:])
 
+    def _single(self) -> list[tuple[str, AttackSettings]]:
+        """The attacks from starts of their own; of an ensemble its first member, which is tried on every sample."""
+        return [(name, settings.each[0].model_copy(update={"start": None})) for name, settings in self.attacks.items()]
+
     def strength(self, victim: Victim) -> list[tuple[float, float]]:
         """Per attack: share of successes and mean score of the adversarial examples, by fp32 inference."""
         judge, labels = victim.scored, self.batch.labels
         clean = judge.predict(self.batch.images)
         found = []
-        for name, settings in self.attacks.items():
+        for name, settings in self._single():
             after = judge.predict(self.batch.images + self.attack(victim, name, settings))
             found.append((float(successes(judge, clean, after, labels).mean()), float(scores(judge, after, labels).mean())))
         return found

@@ -70,7 +70,7 @@ def compare(
     progress(spec.name, 0, len(spec.attacks) + 1, "")
     rows = table(bench, spec.attacks, lambda name, done, total: progress(spec.name, done, total, name))
     few = Bench(victim, None, _first(batches, CURVE_SAMPLES), spec.execution.seed)
-    curves = [curve(few, name, settings) for name, settings in spec.attacks.items()]
+    curves = [curve(few, name, settings) for name, settings in spec.attacks.items() if not settings.members and not settings.start]
     metric = rows[0].scores["as_is"].name
     about = {
         "spec": spec.name,

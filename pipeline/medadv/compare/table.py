@@ -18,7 +18,7 @@ from medadv.compare.degrade import degradations
 from medadv.compare.scores import Scores
 from medadv.datasets.labels import Array, Prediction
 from medadv.scoring.intervals import Interval, mean_interval
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import AttackSettings, in_order
 from medadv.victims.victim import TaskModel, Victim
 
 SSIM_WINDOW = 11
@@ -54,14 +54,27 @@ class Bench:
         self.conditions = degradations(self.lattice)
         self.clean = self.answers(self._unchanged(), "as_is")
         self.attackable = attackable(victim.scored, self.clean, self.labels)
+        self.made: dict[str, list[Tensor]] = {}
+        """Perturbations of attacks that others start from."""
 
     def attack(self, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> list[Tensor]:
-        """Perturbations of every batch, int16, from the random start number `restart`."""
-        return [self.attack_batch(batch, name, settings, restart, watch) for batch in self.batches]
+        """Perturbations of every batch, int16, from the random start number `restart`, or from where another attack ended."""
+        starts = self.made[settings.start] if settings.start else [None] * len(self.batches)
+        return [
+            self.attack_batch(batch, name, settings, restart, watch, start) for batch, start in zip(self.batches, starts, strict=True)
+        ]
 
-    def attack_batch(self, batch: Batch, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> Tensor:
+    def attack_batch(
+        self,
+        batch: Batch,
+        name: str,
+        settings: AttackSettings,
+        restart: int = 0,
+        watch: Watch | None = None,
+        start: Tensor | None = None,
+    ) -> Tensor:
         """Perturbation of one batch."""
-        return attack_batch(self.victim, batch, settings, start_seeds(self.seed, batch.ids, name, restart), watch)
+        return attack_batch(self.victim, batch, settings, start_seeds(self.seed, batch.ids, name, restart), watch, start)
 
     def answers(self, deltas: Sequence[Tensor], condition: str) -> list[Prediction]:
         """What a victim says to the perturbed samples under one condition."""
@@ -91,6 +104,7 @@ class Bench:
                     row.sizes["success"], row.attackable = mean_interval(able) if len(able) else None, len(able)
         if settings is not None:
             row.sizes |= self._sizes(deltas) | self._starts(name, settings, deltas)
+            self.made[name] = deltas
         return row
 
     def _judge(self, condition: str) -> TaskModel:
@@ -113,8 +127,13 @@ class Bench:
             "ssim": mean_interval(np.concatenate(ssim).astype(float)),
         }
 
-    def _starts(self, name: str, settings: AttackSettings, deltas: Sequence[Tensor]) -> dict[str, Interval]:
-        """Two random starts of every attack, also of one that has none by itself: else it would look stable for want of a test."""
+    def _starts(self, name: str, settings: AttackSettings, deltas: Sequence[Tensor]) -> dict[str, Interval | None]:
+        """Two random starts of every attack, also of one that has none by itself: else it would look stable for want of a test.
+
+        None of ensembles, and of attacks that start where another one ended.
+        """
+        if settings.members or settings.start:
+            return {"cosine": None, "variance": None}
         started = settings.model_copy(update={"random_start": True})
         first = deltas if settings.random_start else self.attack(name, started, 0)
         second = self.attack(name, started, 1)
@@ -129,9 +148,12 @@ class Bench:
 
 def table(bench: Bench, attacks: Mapping[str, AttackSettings], tell: Any = None) -> list[Row]:
     """The clean samples, then every attack."""
-    rows = []
-    for name, settings in {"clean": None, **attacks}.items():
-        rows.append(bench.row(name, settings))
+    rows: dict[str, Row] = {}
+    for name in ("clean", *in_order(attacks)):
+        rows[name] = bench.row(name, attacks.get(name))
+        if not any(settings.start == name for settings in attacks.values()):
+            # Whole perturbations of every sample; they are kept for those alone that start from them.
+            bench.made.pop(name, None)
         if tell is not None:
             tell(name, len(rows), len(attacks) + 1)
-    return rows
+    return [rows[name] for name in ("clean", *attacks)]

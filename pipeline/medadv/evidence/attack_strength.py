@@ -6,7 +6,6 @@ unbounded attack succeeds, gradients beat noise and white box beats transfer, gr
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
@@ -63,21 +62,25 @@ def sanity(
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
     bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
     name, settings = next(iter(attacks.items()))
+    if settings.members:
+        # The ladders climb with one attack: that which an ensemble lets loose on every sample.
+        name, settings = f"{name}: {settings.members[0].attack}", settings.members[0]
+        attacks = {**attacks, name: settings}
     rungs = {k: settings.epsilon * k for k in EPSILON_LADDER}
     steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
     # The rung of the attack itself and the step count of the attack itself are not run a second time.
     bench.expect(len(attacks) + len(rungs) + sum(n != settings.steps for n in steps), tick)
-    found = {key: bench.known(made[key]) if key in made else bench.attack(chosen) for key, chosen in attacks.items()}
+    found = {key: bench.known(made[key]) if key in made else bench.attack(chosen.at(chosen.epsilon)) for key, chosen in attacks.items()}
     white = bench.success(found[name])
     # Epsilon 0 allows nothing in any step, so one step shows as much as all.
-    identity = bench.attack(_scaled(settings, epsilon=0.0, steps=1))
+    identity = bench.attack(settings.at(0.0, steps=1))
     ready = {0.0: identity, 1.0: found[name]}
     epsilon_ladder, steps_ladder = [], []
     for k, epsilon in rungs.items():
-        delta = ready[k] if k in ready else bench.attack(_scaled(settings, epsilon=epsilon))
+        delta = ready[k] if k in ready else bench.attack(settings.at(epsilon))
         epsilon_ladder.append(Rung(epsilon=epsilon, success=bench.success(delta)))
     for n in steps:
-        success = white if n == settings.steps else bench.success(bench.attack(_scaled(settings, steps=n)))
+        success = white if n == settings.steps else bench.success(bench.attack(settings.at(settings.epsilon, steps=n)))
         steps_ladder.append(Rung(steps=n, success=success))
     huge = float(round(HUGE_SHARE * (batch.lattice.high - batch.lattice.low)))
     report = SanityReport(
@@ -88,7 +91,7 @@ def sanity(
         epsilon_ladder=epsilon_ladder,
         steps_ladder=steps_ladder,
         epsilon_zero_is_identity=not identity.any(),
-        huge_epsilon=Rung(epsilon=huge, success=bench.success(bench.attack(_scaled(settings, epsilon=huge)))),
+        huge_epsilon=Rung(epsilon=huge, success=bench.success(bench.attack(settings.at(huge)))),
         noise=Against(success=bench.success(bench.noise(settings.epsilon)), white_box=white),
         transfer=None if second is None else Against(success=bench.success(found[name], second), white_box=white),
         zero_gradients=bench.zero_gradients(settings),
@@ -106,11 +109,3 @@ def _vulnerable(judge: TaskModel, batch: Batch, batch_size: int) -> list[int]:
     """Rows whose clean answer an attack could destroy."""
     answers = [answer for part in batch.cut(batch_size) for answer in judge.predict(part.images)]
     return [row for row, pair in enumerate(zip(answers, batch.labels, strict=True)) if judge.vulnerable(*pair)]
-
-
-def _scaled(settings: AttackSettings, **changes: Any) -> AttackSettings:
-    """The same attack with another ball or length. The step grows with a larger ball, so that it can be crossed in the same steps."""
-    values = {**settings.model_dump(), **changes}
-    if changes.get("epsilon", 0) > settings.epsilon > 0:
-        values["step"] = settings.step * changes["epsilon"] / settings.epsilon
-    return AttackSettings.model_validate(values)

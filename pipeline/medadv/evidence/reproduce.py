@@ -177,8 +177,11 @@ def _compare(
     for name, settings in manifest.attacks.items():
         if not same_settings(file[f"attacks/{name}"].attrs, settings):
             raise IntegrityError(f"{receipt.shard}: settings of {name} differ from the manifest's")
-        made = attack_samples(name, settings, recipe, loaded, labels, victim)
-        for row, item, new in zip(rows, loaded, made, strict=True):
-            off = np.abs(new.astype(np.int32) - file[f"attacks/{name}/perturbation"][row])
-            results.append(Reproduced(item.planned.id, name, not off.any(), float((off > 0).mean()), int(off.max())))
+        begun = settings.start
+        starts = {} if begun is None else {begun: np.stack([file[f"attacks/{begun}/perturbation"][row] for row in rows])}
+        made = attack_samples(name, settings, recipe, loaded, labels, victim, starts)
+        for place, (row, item) in enumerate(zip(rows, loaded, strict=True)):
+            off = np.abs(made["perturbation"][place].astype(np.int32) - file[f"attacks/{name}/perturbation"][row])
+            same = all(values[place] == file[f"attacks/{name}/{key}"][row] for key, values in made.items() if key != "perturbation")
+            results.append(Reproduced(item.planned.id, name, same and not off.any(), float((off > 0).mean()), int(off.max())))
     return results

@@ -128,7 +128,7 @@ def _choose(
     labels: list[Label] = []
     regions: list[Array | None] = []
     made: dict[str, list[Array]] = {name: [] for name in attacks}
-    in_mm = any(settings.sigma_unit == "mm" for settings in attacks.values())
+    in_mm = any(each.sigma_unit == "mm" for settings in attacks.values() for each in settings.each)
     like: tuple[Any, ...] | None = None
     for sample, path, row in places:
         with open_shard(workspace.root / path) as file:

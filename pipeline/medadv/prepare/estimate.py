@@ -46,7 +46,7 @@ def seconds_to_make(
         trial = Trial(batch, spec.attacks, spec.execution.seed)
         scoring = _timed(lambda: victim.scored.predict(batch.images))
         seconds += scoring
-        for name, settings in spec.attacks.items():
+        for name, settings in [(name, each) for name, attack in spec.attacks.items() for each in attack.each]:
             # The first step of `last_step` smooths nothing and costs less than the others.
             count = min(settings.steps, 2 if settings.smooth == "last_step" else 1)
             few = settings.model_copy(update={"steps": count})

@@ -43,7 +43,7 @@ def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def check_kernels(spec: RunSpec, seen: Survey) -> None:
     """Reflection at the edges needs axes longer than half a kernel; axes of one voxel are not smoothed."""
-    for name, attack in spec.attacks.items():
+    for name, attack in [(name, each) for name, settings in spec.attacks.items() for each in settings.each]:
         # Kernels in mm are as long as each image's spacing asks for, at most as long as in voxels.
         sizes = {"kernel_size": attack.kernel_size if attack.weight and attack.sigma_unit == "voxel" else 0}
         sizes["gradient_kernel_size"] = attack.gradient_kernel_size if attack.gradient_sigma else 0

@@ -12,6 +12,8 @@ SOURCES = {
     "mifgsm": "Dong, Liao, Pang, Su, Zhu, Hu, Li: Boosting Adversarial Attacks with Momentum. CVPR 2018. arXiv:1710.06081.",
     "tifgsm": "Dong, Pang, Su, Zhu: Evading Defenses to Transferable Adversarial Examples by Translation-Invariant Attacks. CVPR 2019. "
     "arXiv:1904.02884.",
+    "ensemble": "Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks. ICML 2020. "
+    "arXiv:2003.01690.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
 BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm"), "smia-mi-ti": ("smia", "mifgsm", "tifgsm")}
@@ -31,7 +33,8 @@ RESPONSIBLE = (
 
 def citations(attacks: dict[str, AttackSettings]) -> list[str]:
     """Works that the methods paragraph leans on, the stabilized attack first where it was used."""
-    kinds = {source for settings in attacks.values() for source in BUILT_ON.get(settings.attack, (settings.attack,))}
+    names = {each.attack for settings in attacks.values() for each in (settings, *settings.each)}
+    kinds = {source for name in names for source in BUILT_ON.get(name, (name,))}
     return [SOURCES[kind] for kind in sorted(kinds, key=lambda kind: (kind != "smia", kind))] + list(SOFTWARE)
 
 
@@ -53,9 +56,16 @@ def methods(manifest: Manifest, unit: str) -> str:
 
 def _settings(settings: AttackSettings, unit: str) -> str:
     kind = settings.attack
+    if settings.members:
+        members = ", ".join(f"({number}) {_settings(member, unit)}" for number, member in enumerate(settings.members, 1))
+        return f"of each sample the worst answer among {members}" + (f", each started from {settings.start}" if settings.start else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, step {settings.step:g}, {settings.steps} steps"
     if settings.random_start:
-        text += ", random start"
+        text += ", random start" if settings.restarts == 1 else f", {settings.restarts} random starts"
+    if settings.start:
+        text += f", started from {settings.start}"
+    if settings.keep == "best":
+        text += ", best iterate kept"
     if settings.momentum:
         text += f", momentum {settings.momentum:g}"
     if settings.gradient_sigma is not None:

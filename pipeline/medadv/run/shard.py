@@ -29,7 +29,7 @@ from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
 from medadv.plan.recipe import Recipe
 from medadv.run.commit import commit
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import AttackSettings, in_order
 from medadv.store.extents import find_extents
 from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at
 from medadv.store.reader import adversarial_image, read_content
@@ -152,6 +152,7 @@ def _attacked(
     labels: list[Label] = []
     quarantined: list[QuarantineRecord] = []
     large: dict[str, list[Array]] = defaultdict(list)
+    told: dict[str, list[Array]] = defaultdict(list)
     grid = GridFile(temporary, len(shard.samples), spatial, recipe.codec, helpers(recipe.device))
     try:
         for batch in source:
@@ -161,8 +162,12 @@ def _attacked(
                 continue
             truths = labels_of(batch.loaded, victim.scored, device)
             arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
-            for name, settings in recipe.attacks.items():
-                arrays[f"attacks/{name}/perturbation"] = attack_samples(name, settings, recipe, batch.loaded, truths, victim)
+            moved: dict[str, Array] = {}
+            for name in in_order(recipe.attacks):
+                made = attack_samples(name, recipe.attacks[name], recipe, batch.loaded, truths, victim, moved)
+                moved[name] = arrays[f"attacks/{name}/perturbation"] = made.pop("perturbation")
+                for key, values in made.items():
+                    told[f"attacks/{name}/{key}"].append(values)
             grid.append(arrays)
             for key, values in arrays.items():
                 large[key].append(values)
@@ -173,7 +178,7 @@ def _attacked(
     if not loaded:
         return ShardContent(), [], quarantined
     content = _inputs(shard, recipe, loaded, labels, victim.task)
-    content.arrays |= {key: np.concatenate(parts) for key, parts in large.items()}
+    content.arrays |= {key: np.concatenate(parts) for key, parts in (large | told).items()}
     content.attributes |= {f"attacks/{name}": attack_attributes(settings, victim) for name, settings in recipe.attacks.items()}
     if not whole:
         # The file was laid out for samples that could not be read after all.
@@ -249,8 +254,9 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
     name, settings = next(iter(recipe.attacks.items()))
     batch = planned_batches(loaded)[0]
     items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
-    again = attack_samples(name, settings, recipe, items, labels, victim)
-    equal = np.array_equal(again, content.arrays[f"attacks/{name}/perturbation"][batch])
+    starts = {other: content.arrays[f"attacks/{other}/perturbation"][batch] for other in recipe.attacks}
+    again = attack_samples(name, settings, recipe, items, labels, victim, starts)
+    equal = all(np.array_equal(values, content.arrays[f"attacks/{name}/{key}"][batch]) for key, values in again.items())
     return Repeat(attack=name, samples=len(items), equal=bool(equal))
 
 

@@ -18,15 +18,15 @@ Mended here, since as listed it cannot run or does nothing:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from medadv.common.errors import SpecError
-from medadv.spec.base import Settings
+from medadv.spec.base import Name, Settings
 
-AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing"]
+AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing", "ensemble"]
 
 # Fields that a name fixes unless the spec says otherwise. Weight, kernel and longer steps of the stabilized attacks were chosen by
 # measurement: scripts/bench/ATTACKS.md.
@@ -42,6 +42,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "smia-ti": {**STABILIZED, **SMOOTH_GRADIENT},
     "smia-mi-ti": {**STABILIZED, **SMOOTH_GRADIENT, "momentum": 1.0},
     "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
+    "ensemble": {},
 }
 
 RESERVED = ("image", "label", "region", "clean")
@@ -57,10 +58,29 @@ def refuse_reserved(names: Iterable[str]) -> None:
         )
 
 
+def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
+    """Names of attacks so that each comes behind the one whose perturbations it starts from.
+
+    Raises ValueError where one starts from none of them, or from itself in the end.
+    """
+    done: list[str] = []
+    left = list(attacks)
+    while left:
+        ready = [name for name in left if attacks[name].start in (None, *done)]
+        if not ready:
+            name = left[0]
+            start = attacks[name].start
+            why = "leads back to itself" if start in attacks else f"is none of {', '.join(attacks)}"
+            raise ValueError(f"attacks.{name}: start={start} {why}")
+        done.append(ready[0])
+        left.remove(ready[0])
+    return done
+
+
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members"})
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
@@ -86,6 +106,24 @@ class AttackSettings(Settings):
         "last", description="iterate that is stored: the last, or the one whose answer is most wrong by the truth, then of highest loss"
     )
     restarts: int = Field(1, ge=1, le=1000, description="random starts, of which the best end (or iterate) is kept")
+    start: Name | None = Field(None, description="another attack of the spec, whose perturbation takes the place of the first start")
+    members: tuple["AttackSettings", ...] | None = Field(
+        None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
+    )
+
+    @property
+    def each(self) -> tuple["AttackSettings", ...]:
+        """The attacks that move images: the members of an ensemble, else itself."""
+        return self.members or (self,)
+
+    def at(self, epsilon: float, **changes: Any) -> "AttackSettings":
+        """The same attack in another ball, from a start of its own. The step grows with a larger ball, so that it is crossed in as many."""
+        values = {**self.model_dump(), "start": None, "epsilon": epsilon, **changes}
+        if self.members:
+            values["members"] = [member.at(epsilon).model_dump() for member in self.members]
+        if epsilon > self.epsilon > 0:
+            values["step"] = self.step * epsilon / self.epsilon
+        return AttackSettings.model_validate(values)
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +132,8 @@ class AttackSettings(Settings):
         if not isinstance(data, dict) or data.get("attack") not in NAMED:
             return data
         resolved = {**NAMED[data["attack"]], **{key: value for key, value in data.items() if value is not None}}
+        if isinstance(members := resolved.get("members"), list | tuple):
+            resolved["members"] = [{"epsilon": resolved.get("epsilon"), **m} if isinstance(m, dict) else m for m in members]
         if "step" not in resolved and isinstance(resolved.get("epsilon"), int | float) and math.isfinite(resolved["epsilon"]):
             # One whole lattice step at least; a part of the ball otherwise. A single step goes all the way. The stabilized attack pays
             # twice for each step, so that it takes half as many, of twice the length.
@@ -106,6 +146,7 @@ class AttackSettings(Settings):
         for name, size in (("kernel_size", self.kernel_size), ("gradient_kernel_size", self.gradient_kernel_size)):
             if size % 2 == 0:
                 raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
+        self._check_members()
         if self.restarts > 1 and not self.random_start:
             raise ValueError(f"restarts={self.restarts} end alike without random_start: true")
         if self.attack == "fgsm" and self.steps != 1:
@@ -120,3 +161,12 @@ class AttackSettings(Settings):
         if self.smooth == "last_step" and not self.stop_gradient:
             raise ValueError("smooth: last_step smooths a step already taken, which has no gradient; set stop_gradient: true beside it")
         return self
+
+    def _check_members(self) -> None:
+        if (self.attack == "ensemble") != (self.members is not None):
+            raise ValueError("members are the attacks of an ensemble, and attack: ensemble has them; give both or neither")
+        for number, member in enumerate(self.members or ()):
+            if member.epsilon != self.epsilon:
+                raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")
+            if member.members or member.start:
+                raise ValueError(f"members[{number}]: an ensemble's members have no members, and its start is theirs")

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import AttackSettings, in_order
 from medadv.spec.base import Name, Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.execution import ExecutionSettings
@@ -46,12 +46,13 @@ class RunSpec(Settings):
             raise ValueError("victim.normalize.window is a HU window; 8-bit images take mean and std")
         if not three_d and self.victim.window is not None and len(self.victim.window) not in (2, 3):
             raise ValueError(f"victim.window={list(self.victim.window)} needs two or three lengths")
+        in_order(self.attacks)
         for name, attack in self.attacks.items():
             if rules.most_epsilon is not None and attack.epsilon > rules.most_epsilon:
                 raise ValueError(
                     f"attacks.{name}: epsilon={attack.epsilon:g} is more than the whole range of {rules.most_epsilon} {rules.unit}"
                 )
-            if not rules.in_space and attack.sigma_unit == "mm":
+            if not rules.in_space and any(each.sigma_unit == "mm" for each in attack.each):
                 raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
             if 0 < attack.epsilon < 1:
                 raise ValueError(

@@ -1,0 +1,93 @@
+"""Which of several attacks is the worst for each sample? An ensemble's members in order, of which the worst answer is kept.
+
+After AutoAttack (Croce and Hein 2020, arXiv 2003.01690): a classifier's sample that is broken leaves its place in the batch empty, and once
+all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medadv.batches.batch import Batch
+from medadv.common.hashing import seed_of
+from medadv.datasets.labels import Array
+from medadv.spec.attack import AttackSettings
+from medadv.victims.victim import TaskModel
+
+NOBODY, START = 255, 254
+"""Who made a perturbation that no member made: none was needed or none was worse, or it is where all members started."""
+
+Attack = Callable[[Batch, AttackSettings, Sequence[int], Tensor | None], Tensor]
+"""Perturbations of a batch from settings, seeds and a start, as `attack_batch` gives them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """delta: (n, C, *spatial) int16.  made_by: (n,) uint8, number of the member, `START` or `NOBODY`."""
+
+    delta: Tensor
+    made_by: Array
+
+
+def worst_of(
+    judge: TaskModel, batch: Batch, settings: AttackSettings, seeds: Sequence[int], start: Tensor | None, attack: Attack
+) -> Worst:
+    """Let the members of an ensemble loose on a batch.
+
+    judge: who says what is worst, by the same answers in the same batch as what is stored will be scored.  batch: on its device.
+    seeds: one a sample.  start: (n, C, *spatial), where every member begins, itself the first candidate.  attack: carries out a member.
+    """
+    found = _Kept(judge, batch)
+    if start is not None:
+        found.offer(start, START)
+    for number, member in enumerate(settings.members or ()):
+        rows = found.alive()
+        if not rows:
+            break
+        chosen = batch if len(rows) == len(batch) else batch.chosen(rows)
+        drawn = [seed_of("member", seeds[row], number) for row in rows]
+        begin = None if start is None else start[rows]
+        moved = found.delta.clone()
+        moved[rows] = attack(chosen, member, drawn, begin)
+        found.offer(moved, number)
+    return Worst(found.delta, found.made_by)
+
+
+class _Kept:
+    """The worst so far of every sample."""
+
+    def __init__(self, judge: TaskModel, batch: Batch) -> None:
+        self.judge, self.batch = judge, batch
+        self.delta = torch.zeros(batch.images.shape, dtype=torch.int16, device=batch.images.device)
+        self.made_by = np.full(len(batch), NOBODY, np.uint8)
+        self.broken, self.score = self._looked_at(self.delta)
+
+    def offer(self, delta: Tensor, number: int) -> None:
+        """Another candidate for every sample; where it is the one that is kept already, nothing changes."""
+        broken, score = self._looked_at(delta)
+        # A broken sample stays as it was broken: who found it is part of the record.
+        worse = ~self.broken & (broken | (score < self.score))
+        if self.judge.task != "classification":
+            worse = score < self.score
+        rows = torch.from_numpy(worse).to(delta.device)
+        self.delta[rows] = delta[rows].to(torch.int16)
+        self.made_by[worse] = number
+        self.broken |= broken
+        self.score = np.where(worse, score, self.score)
+
+    def alive(self) -> list[int]:
+        """Rows that are worth another attack."""
+        if self.judge.task != "classification":
+            return list(range(len(self.batch)))
+        return np.flatnonzero(~self.broken).tolist()
+
+    def _looked_at(self, delta: Tensor) -> tuple[Array, Array]:
+        answers = self.judge.predict(self.batch.images + delta)
+        pairs = list(zip(answers, self.batch.labels, strict=True))
+        return (
+            np.array([not self.judge.vulnerable(answer, label) for answer, label in pairs], bool),
+            np.array([self.judge.score(answer, label) for answer, label in pairs], np.float64),
+        )

@@ -1,0 +1,170 @@
+"""Of an ensemble the worst answer of each sample is stored, who made it, and where it started."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from tests.attacks.attack_cases import classifier, images
+from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_spec
+from tests.run.test_tasks import UNET, checked, chest, segmentation_spec
+from torch import Tensor
+
+from medadv.attacks.cost import passes
+from medadv.batches.attacking import attack_batch, attacked_batch
+from medadv.batches.batch import Batch
+from medadv.batches.ensemble import NOBODY, START
+from medadv.common.errors import SpecError
+from medadv.common.hashing import seed_of
+from medadv.evidence.verify import verify
+from medadv.prepare.request import Options
+from medadv.run.run import run
+from medadv.spec.attack import AttackSettings, in_order
+from medadv.victims.victim import Identity, Victim
+from medadv_transforms.units import LATTICES
+
+pytestmark = pytest.mark.usefixtures("inline")
+
+SEEDS = list(range(11, 19))
+WEAK, STRONG = {"attack": "fgsm", "step": 1}, {"attack": "pgd", "steps": 8, "step": 2}
+
+
+def ensemble(epsilon: float, *members: dict[str, Any], **changes: Any) -> AttackSettings:
+    return AttackSettings.model_validate({"attack": "ensemble", "epsilon": epsilon, "members": list(members), **changes})
+
+
+def case(count: int = 8) -> tuple[Victim, Batch]:
+    model = classifier()
+    with torch.no_grad():
+        # Truths that the model gives for most, so that there is something to break.
+        truths = model.forward(images(count, 3, 16, 16)).argmax(1)
+    truths[-1] = (truths[-1] + 1) % 4
+    batch = Batch(images(count, 3, 16, 16), [np.asarray(int(t)) for t in truths], [f"{i:064x}" for i in range(count)], LATTICES["level8"])
+    return Victim(model, model, Identity("", None, 0)), batch
+
+
+def wrong(victim: Victim, batch: Batch, delta: Tensor) -> np.ndarray[Any, Any]:
+    answers = victim.scored.predict(batch.images + delta)
+    return np.array([int(np.asarray(a.answer)) != int(np.asarray(y)) for a, y in zip(answers, batch.labels, strict=True)])
+
+
+def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> None:
+    victim, batch = case()
+    settings = ensemble(4, WEAK, STRONG)
+    found = attacked_batch(victim, batch, settings, SEEDS[:8])
+    assert found.made_by is not None
+    clean = wrong(victim, batch, torch.zeros_like(found.delta))
+    assert clean.tolist() == [False] * 7 + [True]
+    first = attack_batch(victim, batch.chosen(range(7)), settings.each[0], [seed_of("member", s, 0) for s in SEEDS[:7]])
+    by_first = wrong(victim, batch.chosen(range(7)), first)
+    assert 0 < by_first.sum() < 7
+    assert found.made_by[:7][by_first].tolist() == [0] * int(by_first.sum())
+    assert torch.equal(found.delta[:7][torch.from_numpy(by_first)], first[torch.from_numpy(by_first)])
+    left = np.flatnonzero(~by_first).tolist()
+    # The others go on without them, in a smaller batch.
+    second = attack_batch(victim, batch.chosen(left), settings.each[1], [seed_of("member", SEEDS[row], 1) for row in left])
+    broken = wrong(victim, batch.chosen(left), second)
+    assert broken.any()
+    for place, row in enumerate(left):
+        if broken[place]:
+            assert found.made_by[row] == 1
+            assert torch.equal(found.delta[row], second[place])
+    assert found.made_by[7] == NOBODY
+    assert not found.delta[7].any()
+
+
+def test_a_start_that_is_broken_already_is_kept_and_nothing_else_is_tried() -> None:
+    victim, batch = case()
+    start = attack_batch(victim, batch, AttackSettings.model_validate({"epsilon": 4, **STRONG}), SEEDS[:8])
+    broken = wrong(victim, batch, start)
+    found = attacked_batch(victim, batch, ensemble(6, WEAK, start="other"), SEEDS[:8], start=start)
+    assert found.made_by is not None
+    assert broken[:7].sum() >= 3
+    for row in np.flatnonzero(broken[:7]):
+        assert found.made_by[row] == START
+        assert torch.equal(found.delta[row], start[row])
+    assert wrong(victim, batch, found.delta)[broken].all()
+
+
+def test_members_are_counted_with_the_looks_at_their_ends() -> None:
+    settings = ensemble(4, WEAK, STRONG)
+    assert passes(settings) == (1 + 8 + 3, 1 + 8)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "said"),
+    [
+        ({"a": {"attack": "ensemble", "epsilon": 2}}, "give both or neither"),
+        ({"a": {"attack": "pgd", "epsilon": 2, "members": [WEAK]}}, "give both or neither"),
+        ({"a": {"attack": "ensemble", "epsilon": 2, "members": [{**WEAK, "epsilon": 3}]}}, "is not the ensemble's 2"),
+        ({"a": {"attack": "pgd", "epsilon": 2, "start": "b"}}, "is none of a"),
+        ({"a": {"attack": "pgd", "epsilon": 2, "start": "b"}, "b": {"attack": "pgd", "epsilon": 2, "start": "a"}}, "leads back to itself"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(attacks: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = tiny_spec(tmp_path)
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "attacks": attacks}))
+    with pytest.raises(SpecError, match=said):
+        run(path, Options(), quiet)
+
+
+def test_attacks_are_made_behind_those_they_start_from() -> None:
+    pgd = {"attack": "pgd", "epsilon": 2}
+    attacks = {"a": {**pgd, "start": "c"}, "b": pgd, "c": {**pgd, "start": "b"}}
+    assert in_order({name: AttackSettings.model_validate(each) for name, each in attacks.items()}) == ["b", "c", "a"]
+
+
+def pictures(folder: Path, attacks: dict[str, Any]) -> Path:
+    """A spec of ten pictures whose truth is the victim's own answer, so that there is something to break."""
+    draw_pictures(folder / "data", 10)
+    save_victim(folder / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    return tiny_spec(folder, data__label="none", attacks=attacks)
+
+
+def test_a_corpus_of_ensembles_that_start_from_one_another(tmp_path: Path) -> None:
+    """Classes: what is broken in the smaller ball is the same in the larger one. Names are not in the order of the alphabet."""
+    attacks = {
+        "z-2": {"attack": "ensemble", "epsilon": 2, "members": [WEAK, STRONG]},
+        "a-8": {"attack": "ensemble", "epsilon": 8, "members": [WEAK, STRONG], "start": "z-2"},
+    }
+    result = run(pictures(tmp_path, attacks), Options(), quiet)
+    manifest = checked(result)
+    made: list[tuple[int, int]] = []
+    for entry in manifest.shards:
+        with h5py.File(result.corpus / entry.path) as file:
+            small, large = file["attacks/z-2"], file["attacks/a-8"]
+            truth = file["label"][...]
+            broken = small["prediction_adversarial"][...] != truth
+            assert (large["prediction_adversarial"][...] != truth)[broken].all()
+            kept = large["made_by"][...] == START
+            np.testing.assert_array_equal(large["perturbation"][...][kept], small["perturbation"][...][kept])
+            made += list(zip(small["made_by"][...].tolist(), large["made_by"][...].tolist(), strict=True))
+    assert len({large for _, large in made}) > 1
+
+
+def test_masks_keep_the_lowest_dice_of_all_members(tmp_path: Path) -> None:
+    chest(tmp_path / "data", (32, 32, 4), count=1)
+    save_victim(tmp_path / "victim.safetensors", "monai:unet", {"spatial_dims": 2, **UNET})
+    path = segmentation_spec(tmp_path, 2)
+    spec = yaml.safe_load(path.read_text())
+    members = [{"attack": "pgd", "steps": 2}, {"attack": "bim", "steps": 3}]
+    spec["attacks"] = {"worst": {"attack": "ensemble", "epsilon": 60, "members": members}}
+    path.write_text(yaml.safe_dump(spec))
+    result = run(path, Options(), quiet)
+    manifest = checked(result)
+    for entry in manifest.shards:
+        with h5py.File(result.corpus / entry.path) as file:
+            group = file["attacks/worst"]
+            assert set(group["made_by"][...]) <= {0, 1, NOBODY}
+            assert (group["score_adversarial"][...] <= group["score_clean"][...]).all()
+
+
+def test_who_made_it_is_part_of_what_is_verified(tmp_path: Path) -> None:
+    attacks = {"worst": {"attack": "ensemble", "epsilon": 4, "members": [WEAK, STRONG]}}
+    result = run(pictures(tmp_path, attacks), Options(), quiet)
+    with h5py.File(result.corpus / result.manifest.shards[0].path, "r+") as file:
+        file["attacks/worst/made_by"][0] = 7
+    assert any("made_by" in str(finding) for finding in verify(result.corpus))
