@@ -16,7 +16,7 @@ from torch import Tensor
 from medadv.attacks.cost import passes
 from medadv.batches.attacking import attack_batch, attacked_batch
 from medadv.batches.batch import Batch
-from medadv.batches.ensemble import NOBODY, START
+from medadv.batches.ensemble import NOBODY, START, UNTRIED
 from medadv.common.errors import SpecError
 from medadv.common.hashing import seed_of
 from medadv.evidence.verify import verify
@@ -54,8 +54,8 @@ def wrong(victim: Victim, batch: Batch, delta: Tensor) -> np.ndarray[Any, Any]:
 def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> None:
     victim, batch = case()
     settings = ensemble(4, WEAK, STRONG)
-    found = attacked_batch(victim, batch, settings, SEEDS[:8])
-    assert found.made_by is not None
+    found = attacked_batch(victim, batch, settings, SEEDS[:8]).worst
+    assert found is not None
     clean = wrong(victim, batch, torch.zeros_like(found.delta))
     assert clean.tolist() == [False] * 7 + [True]
     first = attack_batch(victim, batch.chosen(range(7)), settings.each[0], [seed_of("member", s, 0) for s in SEEDS[:7]])
@@ -73,6 +73,9 @@ def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> 
             assert found.made_by[row] == 1
             assert torch.equal(found.delta[row], second[place])
     assert found.made_by[7] == NOBODY
+    assert (found.member_score[7] == UNTRIED).all()
+    assert (found.member_score[:7, 0] != UNTRIED).all()
+    np.testing.assert_array_equal(found.member_score[:7, 1] == UNTRIED, by_first)
     assert not found.delta[7].any()
 
 
@@ -80,8 +83,8 @@ def test_a_start_that_is_broken_already_is_kept_and_nothing_else_is_tried() -> N
     victim, batch = case()
     start = attack_batch(victim, batch, AttackSettings.model_validate({"epsilon": 4, **STRONG}), SEEDS[:8])
     broken = wrong(victim, batch, start)
-    found = attacked_batch(victim, batch, ensemble(6, WEAK, start="other"), SEEDS[:8], start=start)
-    assert found.made_by is not None
+    found = attacked_batch(victim, batch, ensemble(6, WEAK, start="other"), SEEDS[:8], start=start).worst
+    assert found is not None
     assert broken[:7].sum() >= 3
     for row in np.flatnonzero(broken[:7]):
         assert found.made_by[row] == START
@@ -159,7 +162,10 @@ def test_masks_keep_the_lowest_dice_of_all_members(tmp_path: Path) -> None:
         with h5py.File(result.corpus / entry.path) as file:
             group = file["attacks/worst"]
             assert set(group["made_by"][...]) <= {0, 1, NOBODY}
-            assert (group["score_adversarial"][...] <= group["score_clean"][...]).all()
+            tried = np.column_stack([group["score_clean"][...], group["member_score"][...]])
+            np.testing.assert_array_equal(group["score_adversarial"][...], tried.min(1))
+            kept = group["made_by"][...]
+            np.testing.assert_array_equal(np.where(kept == NOBODY, 0, kept.astype(int) + 1), tried.argmin(1))
 
 
 def test_who_made_it_is_part_of_what_is_verified(tmp_path: Path) -> None:

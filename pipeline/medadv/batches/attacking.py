@@ -10,7 +10,7 @@ from torch import Tensor
 from medadv.attacks.engine import Watch, perturb
 from medadv.attacks.feasible import start_seed
 from medadv.batches.batch import Batch, on_device, rows_by_batch
-from medadv.batches.ensemble import NOBODY, worst_of
+from medadv.batches.ensemble import NOBODY, UNTRIED, Worst, worst_of
 from medadv.batches.judging import labels_of, predict
 from medadv.batches.loading import Loaded, LoadedBatch
 from medadv.datasets.labels import Array, Label
@@ -23,10 +23,10 @@ from medadv.victims.victim import Victim
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """delta: (n, C, *spatial), int16 of a batch and in the stored type of a shard.  made_by: (n,) who of an ensemble made it, else None."""
+    """delta: (n, C, *spatial) int16.  worst: what an ensemble knows of it, else None."""
 
     delta: Tensor
-    made_by: Array | None = None
+    worst: Worst | None = None
 
 
 def attack_batch(
@@ -52,14 +52,14 @@ def attacked_batch(
     watch: Watch | None = None,
     start: Tensor | None = None,
 ) -> Attacked:
-    """The same, and who made it."""
+    """The same, and of an ensemble who made it."""
     if settings.members:
 
         def member(part: Batch, own: AttackSettings, drawn: Sequence[int], begin: Tensor | None) -> Tensor:
             return _perturbed(victim, part, own, drawn, watch, begin)
 
         worst = worst_of(victim.scored, batch, settings, seeds, start, member)
-        return Attacked(worst.delta, worst.made_by)
+        return Attacked(worst.delta, worst)
     return Attacked(_perturbed(victim, batch, settings, seeds, watch, start))
 
 
@@ -96,12 +96,13 @@ def attack_samples(
 ) -> dict[str, Array]:
     """What one attack made of samples, planned batch by planned batch: by the name of its array in the attack's group.
 
-    `perturbation` (n, C, *spatial) in its stored type; of an ensemble also `made_by` (n,).
+    `perturbation` (n, C, *spatial) in its stored type; of an ensemble also `made_by` (n,) and `member_score` (n, members), see `Worst`.
     starts: perturbations of the same samples by the attacks that others start from.
     """
     device = torch.device(recipe.device)
     delta = np.zeros((len(loaded), *loaded[0].sample.image.shape), perturbation_dtype(settings.epsilon))
-    made_by = np.full(len(loaded), NOBODY, np.uint8)
+    members = settings.members or ()
+    told = {"made_by": np.full(len(loaded), NOBODY, np.uint8), "member_score": np.full((len(loaded), len(members)), UNTRIED)}
     # A kernel in mm differs in voxels from one spacing to the next.
     in_mm = any(each.sigma_unit == "mm" for each in settings.each)
     for rows in rows_by_batch((item.place[0], item.sample.spacing_mm if in_mm else None) for item in loaded):
@@ -110,9 +111,9 @@ def attack_samples(
         start = None if settings.start is None else on_device(starts[settings.start][rows], device)
         attacked = attacked_batch(victim, batch, settings, start_seeds(recipe.seed, ids, name), start=start)
         delta[rows] = attacked.delta.cpu().numpy()
-        if attacked.made_by is not None:
-            made_by[rows] = attacked.made_by
-    return {"perturbation": delta, **({"made_by": made_by} if settings.members else {})}
+        if attacked.worst is not None:
+            told["made_by"][rows], told["member_score"][rows] = attacked.worst.made_by, attacked.worst.member_score
+    return {"perturbation": delta, **(told if members else {})}
 
 
 def rehearse(batch: LoadedBatch, recipe: Recipe, victim: Victim) -> None:

@@ -19,6 +19,8 @@ from medadv.victims.victim import TaskModel
 
 NOBODY, START = 255, 254
 """Who made a perturbation that no member made: none was needed or none was worse, or it is where all members started."""
+UNTRIED = -1.0
+"""Score of a sample that a member was not let loose on. Not NaN, which equals nothing, not even what is read back."""
 
 Attack = Callable[[Batch, AttackSettings, Sequence[int], Tensor | None], Tensor]
 """Perturbations of a batch from settings, seeds and a start, as `attack_batch` gives them."""
@@ -26,10 +28,12 @@ Attack = Callable[[Batch, AttackSettings, Sequence[int], Tensor | None], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Worst:
-    """delta: (n, C, *spatial) int16.  made_by: (n,) uint8, number of the member, `START` or `NOBODY`."""
+    """delta: (n, C, *spatial) int16.  made_by: (n,) uint8, number of the member, `START` or `NOBODY`.  member_score: (n, members) float64,
+    how right the answer is after each member, `UNTRIED` where it was not let loose."""
 
     delta: Tensor
     made_by: Array
+    member_score: Array
 
 
 def worst_of(
@@ -41,6 +45,7 @@ def worst_of(
     seeds: one a sample.  start: (n, C, *spatial), where every member begins, itself the first candidate.  attack: carries out a member.
     """
     found = _Kept(judge, batch)
+    member_score = np.full((len(batch), len(settings.members or ())), UNTRIED)
     if start is not None:
         found.offer(start, START)
     for number, member in enumerate(settings.members or ()):
@@ -52,8 +57,8 @@ def worst_of(
         begin = None if start is None else start[rows]
         moved = found.delta.clone()
         moved[rows] = attack(chosen, member, drawn, begin)
-        found.offer(moved, number)
-    return Worst(found.delta, found.made_by)
+        member_score[rows, number] = found.offer(moved, number)[rows]
+    return Worst(found.delta, found.made_by, member_score)
 
 
 class _Kept:
@@ -65,8 +70,8 @@ class _Kept:
         self.made_by = np.full(len(batch), NOBODY, np.uint8)
         self.broken, self.score = self._looked_at(self.delta)
 
-    def offer(self, delta: Tensor, number: int) -> None:
-        """Another candidate for every sample; where it is the one that is kept already, nothing changes."""
+    def offer(self, delta: Tensor, number: int) -> Array:
+        """Another candidate for every sample; returns how right the answers to it are."""
         broken, score = self._looked_at(delta)
         # A broken sample stays as it was broken: who found it is part of the record.
         worse = ~self.broken & (broken | (score < self.score))
@@ -77,6 +82,7 @@ class _Kept:
         self.made_by[worse] = number
         self.broken |= broken
         self.score = np.where(worse, score, self.score)
+        return score
 
     def alive(self) -> list[int]:
         """Rows that are worth another attack."""

@@ -182,6 +182,7 @@ def _compare(
         made = attack_samples(name, settings, recipe, loaded, labels, victim, starts)
         for place, (row, item) in enumerate(zip(rows, loaded, strict=True)):
             off = np.abs(made["perturbation"][place].astype(np.int32) - file[f"attacks/{name}/perturbation"][row])
-            same = all(values[place] == file[f"attacks/{name}/{key}"][row] for key, values in made.items() if key != "perturbation")
+            told = [(values[place], file[f"attacks/{name}/{key}"][row]) for key, values in made.items() if key != "perturbation"]
+            same = all(np.array_equal(new, stored) for new, stored in told)
             results.append(Reproduced(item.planned.id, name, same and not off.any(), float((off > 0).mean()), int(off.max())))
     return results

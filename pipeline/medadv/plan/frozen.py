@@ -19,8 +19,8 @@ from medadv.spec.run_spec import RunSpec
 
 
 def whole(spec: RunSpec) -> Any:
-    """A run spec as JSON-able values with every key, so that specs compare whatever their authors left out."""
-    return spec.model_dump(mode="json", by_alias=True)
+    """A run spec as JSON-able values with every key that a run reads, so that specs compare whatever their authors left out."""
+    return spec.model_dump(mode="json", by_alias=True, exclude={"evaluation"})
 
 
 class PlanHead(Closed):

@@ -14,9 +14,8 @@ from medadv.corpus.receipt import committed
 from medadv.plan.frozen import live_lines
 from medadv.prepare.estimate import seconds_to_make
 from medadv.prepare.prepare import prepare
-from medadv.prepare.request import Options, locate
+from medadv.prepare.request import Options, asked, locate
 from medadv.store.layout import perturbation_dtype
-from medadv.victims.importers.resolve import read_spec
 from medadv_transforms.units import LATTICES
 
 
@@ -24,7 +23,7 @@ def describe(
     spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None
 ) -> dict[str, str | int | float | list[str] | None]:
     """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
-    (spec, told), base = read_spec(spec_path, options.overrides, options.trust_code), spec_path.resolve().parent
+    (spec, told), base = asked(spec_path, options), spec_path.resolve().parent
     workspace = locate(spec, spec_path, options.out)
     prepared = prepare(spec, base, workspace, options, progress, stop, measure=False, told=told)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)

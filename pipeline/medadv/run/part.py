@@ -19,7 +19,7 @@ from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.receipt import committed
 from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, refuse_other_meaning, whole
 from medadv.prepare.prepare import prepare
-from medadv.prepare.request import Options, locate
+from medadv.prepare.request import Options, asked, locate
 from medadv.run.deaths import suspect, without
 from medadv.run.drive import HALT_S, TICK_S
 from medadv.run.extend import extended
@@ -32,7 +32,6 @@ from medadv.run.watch import Watch
 from medadv.run.worker import make
 from medadv.run.working import working
 from medadv.spec.run_spec import RunSpec
-from medadv.victims.importers.resolve import read_spec
 
 PLANNING_S = 3600.0
 """How long a part waits for another one that is writing the plan."""
@@ -78,7 +77,7 @@ class PartResult:
 
 def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Stop) -> None:
     """Write down the plan of what is new, and make nothing: parts and runs work on it."""
-    spec, told = read_spec(spec_path, options.overrides, options.trust_code)
+    spec, told = asked(spec_path, options)
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
         private.ensure_key(workspace)
@@ -95,7 +94,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
         StoppedError: a signal came; finished shards are kept.
     """
     index, count = _parsed(part)
-    spec, told = read_spec(spec_path, options.overrides, options.trust_code)
+    spec, told = asked(spec_path, options)
     workspace = locate(spec, spec_path, options.out)
     try:
         with workspace.made(), ExitStack() as stack:

@@ -15,7 +15,7 @@ from medadv.plan.frozen import FrozenPlan, generations, meaning_of, refuse_other
 from medadv.plan.meaning import MEANING_VERSION
 from medadv.prepare.describe import describe
 from medadv.prepare.prepare import prepare, refuse_more_of_another_meaning
-from medadv.prepare.request import Options, locate
+from medadv.prepare.request import Options, asked, locate
 from medadv.run import cluster
 from medadv.run.extend import extended
 from medadv.run.finish import finish, remember_quarantine, up_to_date
@@ -23,7 +23,6 @@ from medadv.run.retire import remove_retired, tell_not_forgotten
 from medadv.run.shards import look_through, make_missing
 from medadv.run.working import Work, working
 from medadv.spec.run_spec import RunSpec
-from medadv.victims.importers.resolve import read_spec
 
 __all__ = ["Options", "Progress", "Result", "describe", "run"]
 
@@ -69,7 +68,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         RunError, IntegrityError: as their names say; every finished shard is kept.
     """
     stop = stop or Stop()
-    spec, told = read_spec(spec_path, options.overrides, options.trust_code)
+    spec, told = asked(spec_path, options)
     if options.scheduler.is_given:
         cluster.given(options.scheduler)
     workspace = locate(spec, spec_path, options.out)

@@ -1,12 +1,13 @@
 """The whole run spec, and what its parts must agree on."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from medadv.spec.attack import AttackSettings, in_order
 from medadv.spec.base import Name, Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
+from medadv.spec.evaluation import EvaluationSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import NormalizeSettings
@@ -15,6 +16,8 @@ from medadv.spec.victim import VictimSettings
 
 class RunSpec(Settings):
     """A run spec (YAML). Paths in it are relative to the file it was read from."""
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"evaluation"})
 
     name: Name
     data: DataSettings
@@ -29,6 +32,7 @@ class RunSpec(Settings):
         16, ge=0, le=32, description="samples for the sanity checks in the manifest, never over an eighth of the corpus or 8; 0: none"
     )
     output: str | None = None
+    evaluation: EvaluationSettings | None = Field(None, description="what `medadv evaluate` does; a run does not read it")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
