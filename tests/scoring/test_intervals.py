@@ -1,9 +1,11 @@
 """Bootstrap intervals against the closed form of a mean, and what they do where a figure is not defined."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from medadv.scoring.intervals import FEWEST, bootstrap, draws, mean_interval, resamples_for
+from medadv.scoring.intervals import FEWEST, bootstrap, draws, group_draws, mean_interval, resamples_for
 
 
 def test_the_interval_of_a_mean_is_196_standard_errors_either_side() -> None:
@@ -32,3 +34,31 @@ def test_draws_are_the_same_for_every_attack() -> None:
 )
 def test_large_corpora_get_fewer_resamples(task: str, count: int, expected: int) -> None:
     assert resamples_for(task, count) == expected
+
+
+def test_copies_in_a_group_make_no_interval_narrower() -> None:
+    """Each value ten times, as ten slices of one patient: drawn singly the interval shrinks by the root of ten, in groups it stays."""
+    values = np.random.default_rng(1).normal(0, 1, 40)
+    copied, groups = np.repeat(values, 10), np.repeat(np.arange(40), 10).tolist()
+
+    def width(**how: Any) -> float:
+        found = bootstrap(lambda chosen: float(copied[chosen].mean()), 400, 1000, **how)
+        return found.high - found.low
+
+    alone = mean_interval(values)
+    assert width(groups=groups) == pytest.approx(alone.high - alone.low)
+    assert width() == pytest.approx((alone.high - alone.low) / np.sqrt(10), rel=0.15)
+
+
+def test_groups_are_drawn_whole() -> None:
+    groups = ["b", "a", "b", "c", "a"]
+    for chosen in group_draws(groups, 20):
+        drawn = [groups[row] for row in chosen]
+        # As many groups as there are; each row of one as often as every other row of it.
+        assert sum(drawn.count(name) / groups.count(name) for name in "abc") == 3
+        assert chosen.tolist().count(0) == chosen.tolist().count(2)
+    assert len(next(iter(group_draws([], 1)))) == 0
+
+
+def test_groups_of_one_are_samples() -> None:
+    assert [row.tolist() for row in group_draws(list("abcdefg"), 3)] == [row.tolist() for row in draws(7, 3)]

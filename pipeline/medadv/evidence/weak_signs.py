@@ -32,11 +32,19 @@ def warnings_of(found: SanityReport) -> list[str]:
         texts.append("Random noise of the same size succeeds about as often as the attack.")
     if (transfer := found.transfer) and transfer.success > transfer.white_box:
         texts.append("The second model is fooled more often than the victim: its gradients may be masked.")
-    if (zero := found.zero_gradients) is not None and zero > ZERO_SHARE:
-        texts.append(f"{zero:.0%} of the gradients are exactly zero: the attack does not see those voxels.")
-    if found.clamped is not None and found.clamped > CLAMPED_SHARE:
-        texts.append(
-            f"{found.clamped:.0%} of the victim's probabilities are exactly 0 or 1, where no gradient passes: attack its logits, if they "
-            "can be had."
-        )
+    texts += [text for text in (zero_sign(found.zero_gradients), clamped_sign(found.clamped)) if text]
     return texts
+
+
+def zero_sign(share: float | None) -> str | None:
+    """What to say of the share of voxels whose gradient is exactly zero; None where that is no sign, or was not measured."""
+    if share is None or share <= ZERO_SHARE:
+        return None
+    return f"{share:.0%} of the gradients are exactly zero: the attack does not see those voxels."
+
+
+def clamped_sign(share: float | None) -> str | None:
+    """What to say of the share of a victim's probabilities that are 0 or 1; None where that is no sign, or was not measured."""
+    if share is None or share <= CLAMPED_SHARE:
+        return None
+    return f"{share:.0%} of the victim's probabilities are exactly 0 or 1, where no gradient passes: attack its logits, if they can be had."

@@ -1,6 +1,6 @@
-"""How sure is a figure? Bootstrap intervals over samples."""
+"""How sure is a figure? Bootstrap intervals over samples, or over groups of them that belong together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,21 @@ def draws(count: int, resamples: int, seed: int = 0) -> Iterator[Array]:
         yield generator.integers(0, count, count)
 
 
+def group_draws(groups: Sequence[Hashable], resamples: int, seed: int = 0) -> Iterator[Array]:
+    """Bootstrap indices in which whole groups are drawn: as many groups as there are, each with all its samples.
+
+    groups: the group of each sample (a patient, say). Images of one patient resemble each other, so that drawing them singly would count
+    one observation several times and make intervals too narrow. A resample holds as many samples as its groups have. Where each sample is a
+    group of its own, the same as `draws`.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    members = [np.array(each) for each in rows.values()]
+    for chosen in draws(len(members), resamples, seed):
+        yield np.concatenate([members[group] for group in chosen]) if len(members) else np.zeros(0, np.int64)
+
+
 def percentiles(values: Array) -> tuple[float, float]:
     """Both ends of the interval that holds `LEVEL` of the resamples; those on which a figure is not defined are left out."""
     values = values[np.isfinite(values)]
@@ -46,9 +61,10 @@ def percentiles(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap(statistic: Callable[[Array], float], count: int, resamples: int) -> Interval:
-    """Interval of a statistic that takes indices of samples."""
-    values = np.array([statistic(chosen) for chosen in draws(count, resamples)])
+def bootstrap(statistic: Callable[[Array], float], count: int, resamples: int, groups: Sequence[Hashable] | None = None) -> Interval:
+    """Interval of a statistic that takes indices of samples.  groups: of each sample, drawn whole; None draws samples."""
+    drawn = draws(count, resamples) if groups is None else group_draws(groups, resamples)
+    values = np.array([statistic(chosen) for chosen in drawn])
     return Interval(statistic(np.arange(count)), *percentiles(values))
 
 

@@ -1,0 +1,141 @@
+"""What is a clinical figure, clean, attacked and the difference? Records with bootstrap intervals over groups."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from medadv.common.record import Closed, Count
+from medadv.datasets.labels import Array, Boxes, Label, Prediction
+from medadv.scoring.intervals import Interval, group_draws, percentiles, resamples_for
+
+Statistic = Callable[[Array], Array]
+"""From indices of samples to (3, k): k figures on clean images, on attacked ones, and their differences; NaN where not defined."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One sample as it was stored: its truth, and what the victim answers to its clean and to its attacked image.
+
+    truth: as the shards hold it.  group: drawn whole by the bootstrap.  spacing_mm: of the voxels along the mask's axes, as
+    `store.reader.spacing_of` gives it; None for photographs.  Probabilities are wanted of classifiers where they are known.
+    """
+
+    truth: Label
+    clean: Prediction
+    attacked: Prediction
+    group: str
+    spacing_mm: tuple[float, ...] | None = None
+
+
+def with_score(answer: Label, truth: Label, score: float) -> Prediction:
+    """An answer of two classes with its probabilities, which follow from what is stored.  score: the probability of the truth."""
+    return Prediction(answer, np.array([1 - score, score] if int(np.asarray(truth)) else [score, 1 - score], np.float64))
+
+
+def boxes_of(label: Label) -> Boxes:
+    """A label of detection."""
+    assert isinstance(label, Boxes)
+    return label
+
+
+class Figure(Closed):
+    """A value and its 95 % percentile bootstrap interval; null where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Figure":
+        """From an interval that says NaN."""
+        value, low, high = (float(v) if math.isfinite(v) else None for v in (interval.value, interval.low, interval.high))
+        return cls(value=value, low=low, high=high)
+
+
+class Reading(Closed):
+    """One figure of one class."""
+
+    name: str
+    unit: str = Field(description="mm, px, or empty for shares and numbers")
+    clean: Figure
+    attacked: Figure
+    difference: Figure = Field(description="attacked less clean, of the same samples in every resample")
+    over: Count = Field(description="how many samples or boxes it is taken over")
+    undefined_clean: Count = Field(description="on so many of these samples it is not defined; they are in no mean")
+    undefined_attacked: Count
+
+
+class ClassReadings(Closed):
+    """What is read of one class."""
+
+    name: str
+    held: Count = Field(description="samples that hold the class, or its true boxes")
+    threshold: float | None = Field(description="probability or score from which an answer is positive; null for the answers as given")
+    readings: list[Reading]
+
+    def reading(self, name: str) -> Reading:
+        """The one of that name."""
+        return next(each for each in self.readings if each.name == name)
+
+
+class ClinicalReport(Closed):
+    """All classes of a task.  Intervals are over groups."""
+
+    task: str
+    samples: Count
+    groups: Count
+    tolerance: float | None = Field(None, description="of surface Dice, in the unit of the distances")
+    classes: list[ClassReadings]
+
+
+@dataclass(frozen=True)
+class Named:
+    """One of a statistic's figures.  over: samples or boxes it is taken over.  undefined: on how many it is not, clean and attacked."""
+
+    name: str
+    over: int
+    unit: str = ""
+    undefined: tuple[int, int] = (0, 0)
+
+
+def readings(named: Sequence[Named], statistic: Statistic, groups: Sequence[str], task: str) -> list[Reading]:
+    """Figures with their intervals.
+
+    named: the statistic's figures in their order.  groups: of every sample that it may be asked for.  task: says how often to resample.
+    """
+    drawn = np.array([statistic(chosen) for chosen in group_draws(groups, resamples_for(task, len(groups)))])
+    values = statistic(np.arange(len(groups)))
+    found = []
+    for place, one in enumerate(named):
+        clean, attacked, difference = (
+            Figure.of(Interval(float(values[which, place]), *percentiles(drawn[:, which, place]))) for which in range(3)
+        )
+        sizes = {"over": one.over, "undefined_clean": one.undefined[0], "undefined_attacked": one.undefined[1]}
+        found.append(Reading(name=one.name, unit=one.unit, clean=clean, attacked=attacked, difference=difference, **sizes))
+    return found
+
+
+def paired(clean: Callable[[Array], Array], attacked: Callable[[Array], Array]) -> Statistic:
+    """A statistic from two that give (k,): the difference is that of both values."""
+
+    def both(chosen: Array) -> Array:
+        before, after = clean(chosen), attacked(chosen)
+        return np.stack([before, after, after - before])
+
+    return both
+
+
+def paired_means(clean: Array, attacked: Array) -> Statistic:
+    """Means of per-sample values (n, k), NaN where not defined: each over its own defined samples, the difference over those of both."""
+    each = np.stack([clean, attacked, attacked - clean])
+    defined = ~np.isnan(each)
+    filled = np.where(defined, each, 0.0)
+
+    def means(chosen: Array) -> Array:
+        counts = defined[:, chosen].sum(1)
+        return np.asarray(np.where(counts > 0, filled[:, chosen].sum(1) / np.maximum(counts, 1), np.nan))
+
+    return means

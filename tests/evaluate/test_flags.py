@@ -1,0 +1,105 @@
+"""Signs against a robust figure: each seen where it is, and silent where it is not."""
+
+import numpy as np
+import pytest
+import torch
+from tests.attacks.attack_cases import LEVEL8, classifier, images, segmenter, settings
+from tests.conftest import plainly
+from tests.evidence.test_attack_strength import Rounded, linear
+from torch import Tensor, nn
+
+from medadv.batches.batch import Batch
+from medadv.batches.bench import AttackBench
+from medadv.evaluate import flags
+from medadv.evaluate.flags import already_probabilities, beaten_by_weaker, clamped, passes_differ, zero_gradients
+from medadv.victims.inputs.deployed import Logits
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.tasks.classification import Classifier
+
+
+def test_a_weaker_attack_that_finds_more() -> None:
+    attacks = {"pgd": settings("pgd", 4, steps=50), "also": settings("mifgsm", 4, steps=50), "fgsm": settings("fgsm", 4)}
+    quiet = beaten_by_weaker(attacks, ["pgd", "also", None, "pgd"])
+    assert (quiet.number, quiet.sentence) == (0, None)
+    loud = beaten_by_weaker(attacks, ["pgd", "fgsm", None, "pgd"])
+    assert loud.number == 0.25
+    assert loud.sentence is not None
+    assert loud.sentence.startswith("fgsm, which asks for fewer gradients, broke 1 of 4 samples that pgd before it could not")
+    # The other way round nothing is odd: the stronger attack finds more.
+    assert beaten_by_weaker(dict(reversed(attacks.items())), ["also", "pgd", "fgsm"]).sentence is None
+
+
+def test_a_black_box_that_finds_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flags, "BLACK_BOX", frozenset({"bim"}))
+    attacks = {"pgd": settings("pgd", 4, steps=5), "blind": settings("bim", 4, steps=500)}
+    found = beaten_by_weaker(attacks, ["blind", "blind", "pgd"])
+    assert found.sentence is not None
+    assert found.sentence.startswith("blind, which asks for no gradient, broke 2 of 3 samples that pgd")
+    one_in_a_thousand: list[str | None] = ["blind", *["pgd"] * 999]
+    assert beaten_by_weaker(attacks, one_in_a_thousand).sentence is None
+
+
+class Noisy(nn.Module):
+    """Answers with noise, in evaluation mode too."""
+
+    def __init__(self, inner: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.inner, self.scale = inner, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        answers: Tensor = self.inner(x)
+        return answers + self.scale * torch.randn_like(answers)
+
+
+@pytest.mark.parametrize("victim", [classifier(), segmenter(2)])
+def test_two_passes(victim: Classifier) -> None:
+    batch = images(3, 3 if victim.task == "classification" else 1, 12, 12)
+    before = torch.random.get_rng_state()
+    assert (passes_differ(victim, batch).number, passes_differ(victim, batch).sentence) == (0, None)
+    noisy = passes_differ(victim.on(Noisy(victim.module, 0.1)), batch)
+    assert noisy.number == 1
+    assert noisy.sentence is not None
+    # What single precision loses from one run to the next is no randomness.
+    assert passes_differ(victim.on(Noisy(victim.module, 1e-9)), batch).sentence is None
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_outputs_that_are_probabilities_already() -> None:
+    logits = np.random.default_rng(0).normal(0, 2, (8, 4))
+    softmax, sigmoid = torch.from_numpy(logits).softmax(1).numpy(), torch.from_numpy(logits).sigmoid().numpy()
+    found = already_probabilities(softmax, "softmax")
+    assert found.number == 1
+    assert found.sentence is not None
+    assert "activation: softmax" in found.sentence
+    assert "activation: sigmoid" in (already_probabilities(sigmoid, "sigmoid").sentence or "")
+    half = already_probabilities(torch.from_numpy(softmax).half().double().numpy(), "softmax")
+    assert half.sentence is not None
+    assert already_probabilities(logits, "softmax").sentence is None
+    assert already_probabilities(logits, "sigmoid").sentence is None
+    assert already_probabilities(sigmoid, "softmax").sentence is None
+    # Voxel-wise: one row a voxel, over all of which the classes sum to 1.
+    maps = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert already_probabilities(maps.softmax(1).numpy(), "softmax").number == 1
+    assert already_probabilities(maps.softmax(2).numpy(), "softmax").sentence is None
+
+
+def bench(victim: Classifier) -> AttackBench:
+    batch = (images(4, 3, 8, 8).float() / 5 + 100).round()
+    labels = [np.asarray(prediction.answer) for prediction in victim.predict(batch)]
+    return AttackBench(plainly(victim), Batch(batch, labels, list("abcd"), LEVEL8), [0, 1, 2, 3], 4)
+
+
+def test_gradients_of_zero() -> None:
+    plain = linear()
+    assert zero_gradients(bench(plain), settings("pgd", 4)).sentence is None
+    found = zero_gradients(bench(Classifier(Rounded(plain.module), "softmax", 2)), settings("pgd", 4))
+    assert found.number == 1
+    assert "exactly zero" in (found.sentence or "")
+
+
+@pytest.mark.parametrize(("sharpness", "certain"), [(0.0002, False), (50.0, True)])
+def test_probabilities_of_0_and_1(sharpness: float, certain: bool) -> None:
+    network = nn.Sequential(linear(sharpness).module, nn.Softmax(1))
+    found = clamped(bench(Classifier(Normalized(nn.Identity(), network, Logits("softmax", binary=False)), "softmax", 2)))
+    assert (found.number, found.sentence is not None) == (float(certain), certain)
+    assert clamped(bench(linear())).number is None
