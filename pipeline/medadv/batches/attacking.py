@@ -16,7 +16,7 @@ from medadv.batches.loading import Loaded, LoadedBatch
 from medadv.datasets.labels import Array, Label
 from medadv.plan.recipe import Recipe
 from medadv.spec.attack import AttackSettings, in_order
-from medadv.store.layout import perturbation_dtype
+from medadv.store.layout import MADE_BY, MEMBER_SCORE, perturbation_dtype
 from medadv.store.reader import adversarial_image
 from medadv.victims.victim import Victim
 
@@ -102,7 +102,7 @@ def attack_samples(
     device = torch.device(recipe.device)
     delta = np.zeros((len(loaded), *loaded[0].sample.image.shape), perturbation_dtype(settings.epsilon))
     members = settings.members or ()
-    told = {"made_by": np.full(len(loaded), NOBODY, np.uint8), "member_score": np.full((len(loaded), len(members)), UNTRIED)}
+    told = {MADE_BY: np.full(len(loaded), NOBODY, np.uint8), MEMBER_SCORE: np.full((len(loaded), len(members)), UNTRIED)}
     # A kernel in mm differs in voxels from one spacing to the next.
     in_mm = any(each.sigma_unit == "mm" for each in settings.each)
     for rows in rows_by_batch((item.place[0], item.sample.spacing_mm if in_mm else None) for item in loaded):
@@ -112,7 +112,7 @@ def attack_samples(
         attacked = attacked_batch(victim, batch, settings, start_seeds(recipe.seed, ids, name), start=start)
         delta[rows] = attacked.delta.cpu().numpy()
         if attacked.worst is not None:
-            told["made_by"][rows], told["member_score"][rows] = attacked.worst.made_by, attacked.worst.member_score
+            told[MADE_BY][rows], told[MEMBER_SCORE][rows] = attacked.worst.made_by, attacked.worst.member_score
     return {"perturbation": delta, **(told if members else {})}
 
 

@@ -9,6 +9,7 @@ import typer
 from medadv.cli.compare import compare
 from medadv.cli.demo import demo
 from medadv.cli.doctor import doctor
+from medadv.cli.evaluate import evaluate
 from medadv.cli.export import export
 from medadv.cli.forget import forget
 from medadv.cli.init import init
@@ -32,16 +33,17 @@ app = typer.Typer(
         "  medadv plan polyps.yaml              what a run would do\n"
         "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"
         "  medadv report corpora/polyps         one offline HTML page about it\n"
+        "  medadv evaluate polyps.yaml          how robust the model is: the worst of a set of strong attacks\n"
         "  medadv COMMAND --help                each with an example\n\n\b\n"
         "Exit codes: 0 done or nothing new, 2 wrong spec or arguments, 3 done with inputs quarantined,\n"
-        "  4 failed, 5 integrity broken, 70 an error of medadv itself, 75 another run holds the corpus,\n"
-        "  130 and 143 stopped on request"
+        "  4 failed, 5 integrity broken, 6 done and a requirement not met, 70 an error of medadv itself,\n"
+        "  75 another run holds the corpus, 130 and 143 stopped on request"
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, victim, report, doctor, init, demo):
+for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, evaluate, victim, report, doctor, init, demo):
     app.command()(_verb)
 
 

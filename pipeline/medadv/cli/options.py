@@ -25,3 +25,11 @@ Weights = Annotated[
     list[Path] | None,
     typer.Option("--weights", help="the victim's weights, where the maker's .medadv is not at hand; repeat it for each member"),
 ]
+Scheduler = Annotated[str | None, typer.Option(help="address of a running Dask scheduler, such as tls://host:8786")]
+SchedulerFile = Annotated[Path | None, typer.Option(help="file that a running Dask scheduler wrote")]
+TlsCa = Annotated[Path | None, typer.Option(help="PEM file of the authority that signed the cluster's certificates")]
+TlsCert = Annotated[Path | None, typer.Option(help="PEM certificate for the scheduler")]
+TlsKey = Annotated[Path | None, typer.Option(help="its PEM key")]
+Insecure = Annotated[bool, typer.Option("--insecure-scheduler", help="use a scheduler without TLS; who reaches it acts as you")]
+Part = Annotated[str | None, typer.Option(metavar="I/N", help="make only every N-th shard, from the I-th, without Dask")]
+Grace = Annotated[float, typer.Option(min=0, help="seconds that running shards get after SIGTERM, SIGINT or SIGUSR1")]

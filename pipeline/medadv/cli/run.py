@@ -1,13 +1,26 @@
 """`medadv run`."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medadv.cli.console import reporter, tell_result
-from medadv.cli.options import Json, Out, Override, Spec, TrustCode
+from medadv.cli.options import (
+    Grace,
+    Insecure,
+    Json,
+    Out,
+    Override,
+    Part,
+    Scheduler,
+    SchedulerFile,
+    Spec,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TrustCode,
+)
 from medadv.common.errors import SpecError
 from medadv.common.stop import stoppable
 
@@ -15,15 +28,15 @@ from medadv.common.stop import stoppable
 def run(
     spec: Spec,
     out: Out = None,
-    scheduler: Annotated[str | None, typer.Option(help="address of a running Dask scheduler, such as tls://host:8786")] = None,
-    scheduler_file: Annotated[Path | None, typer.Option(help="file that a running Dask scheduler wrote")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="PEM file of the authority that signed the cluster's certificates")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate for the scheduler")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="its PEM key")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure-scheduler", help="use a scheduler without TLS; who reaches it acts as you")] = False,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure: Insecure = False,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="show Dask's dashboard, behind a token (needs bokeh)")] = False,
-    part: Annotated[str | None, typer.Option(metavar="I/N", help="make only every N-th shard, from the I-th, without Dask")] = None,
-    grace: Annotated[float, typer.Option(min=0, help="seconds that running shards get after SIGTERM, SIGINT or SIGUSR1")] = 20.0,
+    part: Part = None,
+    grace: Grace = 20.0,
     override: Override = None,
     trust_code: TrustCode = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="hash every input again, whatever its size and time say")] = False,

@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     FAILED = 4
     INTEGRITY = 5
     """Something published differs from what was committed."""
+    REQUIREMENT = 6
+    """Done, and a model is not as robust as was required."""
     INTERNAL = 70
     """An error of medadv itself (EX_SOFTWARE)."""
     LOCKED = 75

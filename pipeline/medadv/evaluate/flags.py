@@ -104,7 +104,8 @@ def _same(one: Prediction, other: Prediction) -> bool:
     if isinstance(one.answer, Boxes) and isinstance(other.answer, Boxes):
         pairs = ((one.answer.boxes, other.answer.boxes), (one.answer.scores, other.answer.scores))
         return all(a is not None and b is not None and a.shape == b.shape and np.allclose(a, b, rtol=SAME_OUTPUTS) for a, b in pairs)
-    return one.probabilities is None or other.probabilities is None or np.allclose(one.probabilities, other.probabilities, atol=SAME_OUTPUTS)
+    first, second = one.probabilities, other.probabilities
+    return first is None or second is None or np.allclose(first, second, atol=SAME_OUTPUTS)
 
 
 def already_probabilities(logits: Array, head: str) -> Flag:
@@ -114,7 +115,7 @@ def already_probabilities(logits: Array, head: str) -> Flag:
     lie in [0, 1] and, for softmax, sum to 1.
     """
     rows = np.moveaxis(logits, 1, -1).reshape(-1, logits.shape[1])
-    inside = ((rows >= 0) & (rows <= 1)).all(1)
+    inside: Array = np.asarray(((rows >= 0) & (rows <= 1)).all(1))
     if head == "softmax":
         inside &= np.abs(rows.sum(1) - 1) <= SUM_ROUNDING
     share = float(inside.mean()) if len(inside) else 0.0

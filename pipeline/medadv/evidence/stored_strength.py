@@ -79,6 +79,13 @@ def earlier(workspace: Workspace) -> SanityReport | None:
         return None
 
 
+def first_samples(workspace: Workspace, manifest: Manifest, count: int) -> Batch:
+    """At most `count` stored samples of one shape, a draw by lot that is the same every time, not yet on a device."""
+    places = heapq.nsmallest(LOOKED_AT * count, _places(workspace, manifest, set()))
+    batch, _ = _choose(workspace, places, count, {}, LATTICES[manifest.data.unit])
+    return batch
+
+
 def _measured(
     workspace: Workspace,
     manifest: Manifest,

@@ -9,7 +9,7 @@ import numpy as np
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.measuring import attackable_rows
 from medadv.datasets.labels import Array, Label
-from medadv.store.layout import RESULTS, answer_at
+from medadv.store.layout import MADE_BY, MEMBER_SCORE, RESULTS, answer_at
 from medadv.store.reader import read_small
 
 
@@ -26,6 +26,10 @@ class AttackColumns:
     score_adversarial: Array
     clean: list[Label] = field(default_factory=list)
     adversarial: list[Label] = field(default_factory=list)
+    made_by: Array | None = None
+    """Of an ensemble, (n,): number of the member, or one of the codes in batches/ensemble.py."""
+    member_score: Array | None = None
+    """Of an ensemble, (n, members)."""
 
     @property
     def drop(self) -> Array:
@@ -39,6 +43,7 @@ class Columns:
 
     task: str
     ids: list[str]
+    groups: list[str]
     places: list[tuple[Path, int]]
     """Shard file and index of every sample."""
     truths: list[Label]
@@ -49,19 +54,20 @@ class Columns:
 def read_columns(corpus: Path, manifest: Manifest) -> Columns:
     """Read every shard's small arrays, one shard at a time."""
     task = manifest.data.task
-    columns = Columns(task, [], [], [], {})
+    columns = Columns(task, [], [], [], [], {})
     parts: dict[str, dict[str, list[Array]]] = {name: {} for name in manifest.attacks}
     answers: dict[str, tuple[list[Label], list[Label]]] = {name: ([], []) for name in parts}
     for path, arrays in _shards(corpus, manifest):
         count = len(arrays["sample_id"])
         columns.ids += [bytes(value).decode() for value in arrays["sample_id"]]
+        columns.groups += [bytes(value).decode() for value in arrays["group_id"]]
         columns.places += [(path, index) for index in range(count)]
         small = task != "segmentation"
         if small:
             columns.truths += [answer_at(arrays, "label", index) for index in range(count)]
         for name, found in parts.items():
             prefix = f"attacks/{name}"
-            for key in RESULTS:
+            for key in (*RESULTS, *(told for told in (MADE_BY, MEMBER_SCORE) if f"{prefix}/{told}" in arrays)):
                 found.setdefault(key, []).append(arrays[f"{prefix}/{key}"].astype(np.float64))
             found.setdefault("attackable", []).append(attackable_rows(arrays, name, task, manifest.victim.score_threshold))
             for which, rows in zip(("clean", "adversarial"), answers[name], strict=True):
@@ -70,7 +76,8 @@ def read_columns(corpus: Path, manifest: Manifest) -> Columns:
     for name, found in parts.items():
         success, linf, l2, clean, adversarial = (np.concatenate(found[key]) for key in RESULTS)
         able = np.concatenate(found["attackable"])
-        columns.attacks[name] = AttackColumns(able, success, linf, l2, clean, adversarial, *answers[name])
+        told = (np.concatenate(found[key]) if key in found else None for key in (MADE_BY, MEMBER_SCORE))
+        columns.attacks[name] = AttackColumns(able, success, linf, l2, clean, adversarial, *answers[name], *told)
     return columns
 
 

@@ -23,8 +23,8 @@ def metrics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[s
     """
     count = len(scores)
     resamples = resamples_for(columns.task, count)
-    statistics = _statistics(columns, answers, scores)
-    return {name: bootstrap(statistic, count, resamples) for name, statistic in statistics.items()}
+    each = statistics(columns, answers, scores)
+    return {name: bootstrap(statistic, count, resamples) for name, statistic in each.items()}
 
 
 def success(attack: AttackColumns) -> Interval:
@@ -33,7 +33,8 @@ def success(attack: AttackColumns) -> Interval:
     return mean_interval(able) if len(able) else Interval(nan, nan, nan)
 
 
-def _statistics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[str, Callable[[Array], float]]:
+def statistics(columns: Columns, answers: Sequence[Label], scores: Array) -> dict[str, Callable[[Array], float]]:
+    """Every metric of the task as a function of indices of samples; arguments as above."""
     if columns.task == "segmentation":
         return {"dice": lambda chosen: float(scores[chosen].mean())}
     if columns.task == "detection":

@@ -11,7 +11,7 @@ import numpy as np
 
 from medadv.common.errors import IntegrityError
 from medadv.spec.modality import MODALITIES
-from medadv.store.layout import BOX_PARTS, RESULTS, SAMPLE_ID
+from medadv.store.layout import BOX_PARTS, MADE_BY, MEMBER_SCORE, MOST_MEMBERS, RESULTS, SAMPLE_ID
 from medadv_transforms.limits import MAX_VOXELS
 from medadv_transforms.units import LATTICES
 
@@ -184,6 +184,10 @@ def _promised(name: str, item: Any, image: tuple[int, ...]) -> None:
             fits = kind in "iuf" and (len(shape) == 2 and shape[1] == 2 * len(spatial) if last == "boxes" else len(shape) == 1)
         elif last in RESULTS:
             fits = shape == (count,) and kind in "iufb"
+        elif last == MADE_BY:
+            fits = shape == (count,) and kind == "u"
+        elif last == MEMBER_SCORE:
+            fits = len(shape) == 2 and shape[0] == count and 0 < shape[1] <= MOST_MEMBERS and kind == "f"
     if not fits or (not on_grid and size > SMALL):
         raise ShardError(f"{name} is {item.dtype} of {list(shape)} beside images of {list(image)}")
     made = item.get_create_plist()

@@ -17,6 +17,10 @@ BRICK = (32, 64, 64)
 RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 """What each sample's row of an attack says, and its receipt again."""
 
+MADE_BY, MEMBER_SCORE = "made_by", "member_score"
+"""What an ensemble's rows say besides: which member made the perturbation, and how right the answer was after each."""
+MOST_MEMBERS = 32
+
 SAMPLE_ID = "[A-Za-z0-9][A-Za-z0-9-]{0,99}"
 """Pattern of a sample's id, which becomes part of names of files: hexadecimal digits, and behind a hyphen the number of a slice."""
 BOX_PARTS = ("boxes", "classes", "offsets", "scores")
