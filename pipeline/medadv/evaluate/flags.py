@@ -102,9 +102,11 @@ def _answered(judge: TaskModel, images: Tensor) -> tuple[list[Tensor], list[Pred
 def _same(one: Prediction, other: Prediction) -> bool:
     """Masks are held against each other by their outputs alone: a voxel on the boundary may turn by rounding."""
     if isinstance(one.answer, Boxes) and isinstance(other.answer, Boxes):
-        pairs = ((one.answer.boxes, other.answer.boxes), (one.answer.scores, other.answer.scores))
-        return all(a is not None and b is not None and a.shape == b.shape and np.allclose(a, b, rtol=SAME_OUTPUTS) for a, b in pairs)
-    return one.probabilities is None or other.probabilities is None or np.allclose(one.probabilities, other.probabilities, atol=SAME_OUTPUTS)
+        pairs: tuple[tuple[Array | None, Array | None], ...] = ((one.answer.boxes, other.answer.boxes), (one.answer.scores, other.answer.scores))
+    else:
+        pairs = ((one.probabilities, other.probabilities),)
+    given = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=SAME_OUTPUTS, atol=SAME_OUTPUTS) for a, b in given)
 
 
 def already_probabilities(logits: Array, head: str) -> Flag:
