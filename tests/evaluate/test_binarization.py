@@ -26,14 +26,14 @@ class Scaled(nn.Module):
         return ((x.round() if self.rounded else x) - 127.5) / 127.5
 
 
-def network(rounded: bool = False, dtype: torch.dtype = torch.float32) -> Classifier:
+def network(rounded: bool = False) -> Classifier:
     torch.manual_seed(0)
     layers = [Scaled(rounded), nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, stride=2, padding=1), nn.ReLU()]
-    return Classifier(nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 16, 3)).to(dtype).eval(), "softmax", 3)
+    return Classifier(nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 64, 3)).eval(), "softmax", 3)
 
 
 def batch(count: int = 6, region: Tensor | None = None) -> Batch:
-    drawn = images(count, 3, 16, 16, low=0, high=255, dtype=torch.float32)
+    drawn = images(count, 3, 32, 32, dtype=torch.float32)
     return Batch(drawn, [np.asarray(0)] * count, [str(k) for k in range(count)], LEVEL8, region)
 
 
@@ -65,11 +65,11 @@ def test_an_attack_that_sees_none_or_goes_nowhere_does_not(rounded: bool, attack
 def test_the_smallest_epsilon_and_a_region() -> None:
     found = binarization(plainly(network()), batch(), settings("pgd", 1, steps=10), range(6))
     assert (found.samples, found.success) == (6, 1)
-    half = torch.zeros(6, 1, 16, 16)
-    half[..., :8] = 1
+    half = torch.zeros(6, 1, 32, 32)
+    half[..., :16] = 1
     assert binarization(plainly(network()), batch(region=half), PGD, range(6)).success == 1
     # Where nothing may be moved there is no boundary point to tell from the image.
-    nowhere = binarization(plainly(network()), batch(region=torch.zeros(6, 1, 16, 16)), PGD, range(6))
+    nowhere = binarization(plainly(network()), batch(region=torch.zeros(6, 1, 32, 32)), PGD, range(6))
     assert (nowhere.samples, nowhere.left_out, nowhere.success) == (0, 6, None)
     assert nowhere.not_done is not None
 
@@ -100,7 +100,7 @@ def test_the_last_layer_is_the_one_whose_output_is_the_logits() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        nn.Sequential(nn.Flatten(), nn.Linear(768, 3), nn.Softmax(1)),
+        nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.Softmax(1)),
         nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     ],
 )
@@ -112,7 +112,7 @@ def test_where_no_linear_layer_answers_it_is_not_done(module: nn.Module) -> None
 def test_it_is_for_classifiers_and_whole_epsilons() -> None:
     assert "segmentation" in (binarization(plainly(segmenter(2)), batch(), PGD, range(6)).not_done or "")
     assert "epsilon" in (binarization(plainly(network()), batch(), settings("pgd", 0.5), range(6)).not_done or "")
-    assert binarization(plainly(network()), batch(0), PGD, []).not_done is not None
+    assert binarization(plainly(network()), batch().part(slice(0)), PGD, []).not_done is not None
 
 
 def test_the_plane_lies_next_to_the_boundary_point() -> None:

@@ -39,6 +39,10 @@ INNER = 0.95
 """Radius of the inner points, as a share of epsilon."""
 INNER_POINTS = 127
 RANDOM_POINTS = 128
+ROUNDING = 1e-5
+"""Features that differ by less than this share of the largest one are equal but for single precision."""
+TOLD = 0.1
+"""How far apart a plane holds the boundary point, whose answer should be 1, and the inner ones, whose answer should be 0."""
 CLOSENESS = 0.999
 """How near the plane lies to the boundary point, on the way from the nearest inner one."""
 SAMPLES = 8
@@ -184,10 +188,13 @@ def _plane(values: Array) -> tuple[Array, float] | None:
     """
     centre = values[:-1].mean(0)
     moved = values - centre
-    weight = np.linalg.lstsq(moved, np.array([0.0] * (len(values) - 1) + [1.0]), rcond=1e-9)[0]
+    if np.abs(moved[-1]).max() <= ROUNDING * np.abs(values).max():
+        return None
+    weight = np.linalg.lstsq(moved, np.array([0.0] * (len(values) - 1) + [1.0]), rcond=ROUNDING)[0]
     answers = moved @ weight
     nearest, last = answers[:-1].max(), answers[-1]
-    if not last > nearest + 1e-6 * max(1.0, float(np.abs(answers).max())):
+    # The shortest weight answers the last point with 1, if it can be told from the rest.
+    if last - nearest <= TOLD:
         return None
     cut = nearest + CLOSENESS * (last - nearest)
     # The whole way from the nearest inner point to the last is 1, so that no answer saturates the loss.

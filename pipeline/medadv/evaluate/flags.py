@@ -81,12 +81,12 @@ def passes_differ(judge: TaskModel, images: Tensor) -> Flag:
         # Each prediction leaves the generators as it found them, so that both would draw the same.
         torch.rand(1, device=images.device)
         second = _answered(judge, images)
-    differs: Array = np.zeros(len(images), bool)
+    differs = [not _same(one, other) for one, other in zip(first[1], second[1], strict=True)]
     for one, other in zip(first[0], second[0], strict=True):
         if one.numel() and len(one) == len(images):
-            differs |= ((one - other).abs().flatten(1).amax(1) > SAME_OUTPUTS * one.abs().max()).numpy()
-    differs = differs | np.array([not _same(one, other) for one, other in zip(first[1], second[1], strict=True)], bool)
-    share = float(differs.mean()) if len(differs) else 0.0
+            apart = (one - other).abs().flatten(1).amax(1) > SAME_OUTPUTS * one.abs().max()
+            differs = [before or now for before, now in zip(differs, apart.tolist(), strict=True)]
+    share = sum(differs) / max(1, len(differs))
     sentence = (
         f"Two passes of the victim differ on {share:.0%} of the samples: its answers are random, and attacks have to average over them."
         if share
@@ -101,11 +101,11 @@ def _answered(judge: TaskModel, images: Tensor) -> tuple[list[Tensor], list[Pred
 
 def _same(one: Prediction, other: Prediction) -> bool:
     """Masks are held against each other by their outputs alone: a voxel on the boundary may turn by rounding."""
+    pairs: list[tuple[Array | None, Array | None]] = [(one.probabilities, other.probabilities)]
     if isinstance(one.answer, Boxes) and isinstance(other.answer, Boxes):
-        pairs = ((one.answer.boxes, other.answer.boxes), (one.answer.scores, other.answer.scores))
-        return all(a is not None and b is not None and a.shape == b.shape and np.allclose(a, b, rtol=SAME_OUTPUTS) for a, b in pairs)
-    first, second = one.probabilities, other.probabilities
-    return first is None or second is None or np.allclose(first, second, atol=SAME_OUTPUTS)
+        pairs += [(one.answer.boxes, other.answer.boxes), (one.answer.scores, other.answer.scores)]
+    given = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=SAME_OUTPUTS, atol=SAME_OUTPUTS) for a, b in given)
 
 
 def already_probabilities(logits: Array, head: str) -> Flag:
