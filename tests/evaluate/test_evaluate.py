@@ -152,7 +152,7 @@ def test_what_is_required_is_held_against_the_lower_end(classes: Evaluated) -> N
     assert at_small.low is not None
     assert at_small.value is not None
     assert at_small.low < at_small.value
-    good, bad = f"accuracy@4>={at_small.low:.6f}", f"accuracy@4>={at_small.value:.6f}"
+    good, bad = f"accuracy@4>={at_small.low!r}", f"accuracy@4>={at_small.value!r}"
     assert found(spec, good, "accuracy@0>=1").exit_code == ExitCode.DONE
     assert found(spec, bad).exit_code == ExitCode.REQUIREMENT == 6
     assert found(spec, bad).unmet == [
