@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 
 from medadv.common.errors import SpecError
 from medadv.spec.base import Name, Settings
+from medadv.spec.goal import GoalSetting
 
 AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing", "ensemble"]
 
@@ -80,7 +81,7 @@ def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal"})
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
@@ -109,6 +110,11 @@ class AttackSettings(Settings):
     start: Name | None = Field(None, description="another attack of the spec, whose perturbation takes the place of the first start")
     members: tuple["AttackSettings", ...] | None = Field(
         None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
+    )
+    goal: GoalSetting = Field(
+        "untruth",
+        description="what the attack is for: any answer but the truth, `vanish` or `fabricate` (foreground or boxes go, or come where "
+        "there are none), or `{class: NAME}`, a class's name or index: the answer, all foreground or all true boxes become that class",
     )
 
     @property

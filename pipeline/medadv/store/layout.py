@@ -17,6 +17,9 @@ BRICK = (32, 64, 64)
 RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 """What each sample's row of an attack says, and its receipt again."""
 
+ATTACKABLE = "attackable"
+"""What an attack's row says besides where the attack has a goal: whether its clean answer left it something to do."""
+
 SAMPLE_ID = "[A-Za-z0-9][A-Za-z0-9-]{0,99}"
 """Pattern of a sample's id, which becomes part of names of files: hexadecimal digits, and behind a hyphen the number of a slice."""
 BOX_PARTS = ("boxes", "classes", "offsets", "scores")
