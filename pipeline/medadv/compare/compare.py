@@ -20,7 +20,7 @@ from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.prepare.fit import highest_class
-from medadv.prepare.goals import with_indices
+from medadv.prepare.goal_classes import with_indices
 from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey

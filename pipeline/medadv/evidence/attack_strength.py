@@ -60,7 +60,8 @@ def sanity(
     name, settings = next(iter(attacks.items()))
     rows = _vulnerable(victim.scored, batch.part(slice(budget)), batch_size, settings.goal)[: min(limit, MAX_SAMPLES)]
     if not rows:
-        return _left_out("the victim is right on none of the samples looked at")
+        right = settings.goal == "untruth"
+        return _left_out("the victim is right on none of the samples looked at" if right else "no sample looked at is away from the goal")
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
     bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
     if settings.members:

@@ -25,7 +25,7 @@ from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim, highest_class, refuse_paths
-from medadv.prepare.goals import with_indices
+from medadv.prepare.goal_classes import with_indices
 from medadv.prepare.plausible import check_outputs
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings

@@ -16,8 +16,8 @@ from medadv.scoring.goals import class_attackable, class_reached, class_rule
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
+from medadv.victims.tasks.aims import class_aims, directed
 from medadv.victims.tasks.divergence import prediction_divergence
-from medadv.victims.tasks.goals import class_aims, directed
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
 

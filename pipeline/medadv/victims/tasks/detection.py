@@ -22,8 +22,8 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.steps import InputSteps
+from medadv.victims.tasks.aims import box_aims, directed
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
-from medadv.victims.tasks.goals import box_aims, directed
 from medadv.victims.tasks.parts import ModelParts
 
 FURTHER_POOLS = ("mask_roi_pool", "keypoint_roi_pool")

@@ -21,8 +21,8 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.sliding_maps import SlidingMaps
+from medadv.victims.tasks.aims import directed
 from medadv.victims.tasks.detection import Dense, Detector
-from medadv.victims.tasks.goals import directed
 
 
 def by_anchor(maps: Sequence[Tensor], each: int) -> Tensor:

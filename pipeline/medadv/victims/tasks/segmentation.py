@@ -18,8 +18,8 @@ from medadv.scoring.goals import Masks
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
+from medadv.victims.tasks.aims import directed, mask_aims, mask_standing
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
-from medadv.victims.tasks.goals import directed, mask_aims, mask_standing
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
 

@@ -39,6 +39,8 @@ def _with_index(attack: str, settings: AttackSettings, judge: TaskModel, names: 
         elif names or index is None:
             raise SpecError(f"{key}: {_known(names)}")
     last = _last(judge)
+    if first == last:
+        raise SpecError(f"{key}: the victim answers one class alone, so that nothing can become it; take vanish or fabricate")
     if index is None or not first <= index <= last:
         raise SpecError(f"{key}: the victim answers classes {first} to {last}, and this is class {index}")
     return settings.model_copy(update={"goal": ClassGoal(name=goal.name, index=index)})
