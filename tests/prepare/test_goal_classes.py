@@ -58,3 +58,12 @@ def test_what_cannot_be_meant(victim: str, goal: Any, names: list[str] | None, s
 def test_other_goals_stay_as_they_are() -> None:
     made = {goal: AttackSettings.model_validate({"attack": "pgd", "epsilon": 4, "goal": goal}) for goal in ("untruth", "vanish")}
     assert with_indices(made, VICTIMS["masks"], None) == made
+
+
+@pytest.mark.parametrize("place", ["ensemble", "member"])
+def test_an_ensemble_has_no_goal(place: str) -> None:
+    goal = {"goal": "vanish"}
+    members = [{"attack": "pgd", **(goal if place == "member" else {})}]
+    whole = {"attack": "ensemble", "epsilon": 4, "members": members, **(goal if place == "ensemble" else {})}
+    with pytest.raises(ValueError, match="goal: an ensemble keeps the answer that is worst by the truth"):
+        AttackSettings.model_validate(whole)

@@ -58,7 +58,7 @@ def methods(manifest: Manifest, unit: str) -> str:
 def _settings(settings: AttackSettings, unit: str, task: str) -> str:
     kind = settings.attack
     if settings.members:
-        members = ", ".join(f"({number}) {_settings(member, unit)}" for number, member in enumerate(settings.members, 1))
+        members = ", ".join(f"({number}) {_settings(member, unit, task)}" for number, member in enumerate(settings.members, 1))
         return f"of each sample the worst answer among {members}" + (f", each started from {settings.start}" if settings.start else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, step {settings.step:g}, {settings.steps} steps"
     if settings.random_start:

@@ -171,6 +171,8 @@ class AttackSettings(Settings):
     def _check_members(self) -> None:
         if (self.attack == "ensemble") != (self.members is not None):
             raise ValueError("members are the attacks of an ensemble, and attack: ensemble has them; give both or neither")
+        if self.members and any(each.goal != "untruth" for each in (self, *self.members)):
+            raise ValueError("goal: an ensemble keeps the answer that is worst by the truth; give a goal to an attack by itself")
         for number, member in enumerate(self.members or ()):
             if member.epsilon != self.epsilon:
                 raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")
