@@ -14,6 +14,7 @@ from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
 from medadv.spec.execution import ExecutionSettings
+from medadv.spec.goal import ClassGoal
 from medadv.spec.normalize import STEPS, NormalizeSettings
 from medadv.spec.run_spec import RunSpec
 from medadv.spec.victim import VictimSettings
@@ -27,6 +28,7 @@ PARTS: dict[str, type[Settings]] = {
     "victim": VictimSettings,
     "victim.normalize": NormalizeSettings,
     "attacks.NAME": AttackSettings,
+    "attacks.NAME.goal": ClassGoal,
     "execution": ExecutionSettings,
 }
 

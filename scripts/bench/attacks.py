@@ -85,7 +85,7 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     """The images that settings are chosen on, and those that only the final test sees."""
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
     spec, base, cpu = load_spec(path), path.parent, torch.device("cpu")
-    samples = read_samples(spec, base, POOL)
+    samples, _ = read_samples(spec, base, POOL)
     half = len(samples) // 2
     parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
     shape = samples[0][1].image.shape

@@ -62,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
     spec, cpu = load_spec(path), torch.device("cpu")
-    samples = read_samples(spec, path.parent, arguments.samples)[: arguments.samples]
+    samples = read_samples(spec, path.parent, arguments.samples)[0][: arguments.samples]
     shape = samples[0][1].image.shape
     chosen = spec.victim
     if arguments.second is not None:

@@ -111,6 +111,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "a bound between levels": {"attack": "pgd", "epsilon": 2.5, "step": 0.7},
     "best of two starts": {"attack": "pgd", "keep": "best", "restarts": 2},
     "best, rounded": {"attack": "smia", "epsilon": 2.5, "step": 0.7, "keep": "best"},
+    "best towards a class": {"attack": "pgd", "keep": "best", "goal": {"class": 1}},
+    "best towards nothing": {"attack": "pgd", "keep": "best", "goal": "vanish"},
 }
 
 

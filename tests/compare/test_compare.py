@@ -172,7 +172,9 @@ def test_paired_difference_sees_what_separate_intervals_hide() -> None:
 def test_scores_of_detection() -> None:
     class Stub:
         task = "detection"
-        success_rule = SuccessRule(metric="true boxes matched", condition="", score_threshold=0.5)
+
+        def success_rule(self) -> SuccessRule:
+            return SuccessRule(metric="true boxes matched", condition="", score_threshold=0.5)
 
         def score(self, prediction: Prediction, label: Boxes) -> float:
             return 0.0

@@ -116,3 +116,14 @@ def test_transform_keeps_the_rest_and_draws_from_its_own_state() -> None:
 def test_refusals(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_goals_take_an_index_where_no_data_name_classes() -> None:
+    victim, batch = classifier(), images(4, 3, 16, 16)
+    pair, seeds = {"image": batch, "label": torch.tensor([0, 0, 1, 3])}, [1, 2, 3, 4]
+    found = medadv.attack(victim, pair, {**PGD, "epsilon": 40, "step": 4, "steps": 20, "goal": {"class": 2}}, seeds=seeds)
+    answers = [int(each.answer) for each in victim.predict(found)]
+    assert answers.count(2) > [int(each.answer) for each in victim.predict(batch)].count(2)
+    for goal, said in (({"class": "cyst"}, "goal.class='cyst' is a name"), ("vanish", "vanish is for masks and boxes")):
+        with pytest.raises(ValueError, match=said):
+            medadv.attack(victim, pair, {**PGD, "goal": goal}, seeds=seeds)

@@ -69,7 +69,7 @@ def _perturbed(
     return perturb(
         victim.attacked,
         batch.images,
-        victim.attacked.targets(batch.labels, batch.images.device),
+        victim.attacked.targets(batch.labels, batch.images.device, settings.goal),
         settings,
         lattice=batch.lattice,
         seeds=seeds,

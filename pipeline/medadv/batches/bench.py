@@ -13,6 +13,7 @@ from medadv.batches.batch import Batch
 from medadv.batches.judging import successes
 from medadv.datasets.labels import Array, Prediction
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.victim import TaskModel, Victim
 
@@ -49,19 +50,19 @@ class AttackBench:
         drawn = torch.stack([random_start(self.batch.images.shape[1:], 1e3, seed) for seed in self.seeds]).to(low)
         return torch.where(drawn < 0, low.ceil(), high.floor())
 
-    def each(self, delta: Tensor, judge: TaskModel) -> Array:
-        """Whether each sample's perturbation succeeds."""
+    def each(self, delta: Tensor, judge: TaskModel, goal: Goal) -> Array:
+        """Whether each sample's perturbation reaches the goal."""
         if id(judge) not in self.clean:
             self.clean[id(judge)] = self._predict(self.batch.images, judge)
-        return successes(judge, self.clean[id(judge)], self._predict(self.batch.images + delta, judge), self.batch.labels)
+        return successes(judge, self.clean[id(judge)], self._predict(self.batch.images + delta, judge), self.batch.labels, goal)
 
-    def success(self, delta: Tensor, judge: TaskModel | None = None) -> float:
-        """Share of the samples on which a perturbation succeeds."""
-        return float(self.each(delta, judge or self.victim.scored).mean())
+    def success(self, delta: Tensor, goal: Goal, judge: TaskModel | None = None) -> float:
+        """Share of the samples on which a perturbation reaches the goal."""
+        return float(self.each(delta, judge or self.victim.scored, goal).mean())
 
-    def worst(self, deltas: Sequence[Tensor]) -> float:
-        """Share of the samples on which any of the attacks succeeds."""
-        return float(np.any([self.each(delta, self.victim.scored) for delta in deltas], axis=0).mean())
+    def worst(self, deltas: Sequence[tuple[Tensor, Goal]]) -> float:
+        """Share of the samples on which any of the attacks reaches its own goal."""
+        return float(np.any([self.each(delta, self.victim.scored, goal) for delta, goal in deltas], axis=0).mean())
 
     def zero_gradients(self, settings: AttackSettings) -> float:
         """Share of voxels that may move whose gradient is exactly zero on the clean image."""
@@ -71,7 +72,7 @@ class AttackBench:
             low, high = feasible_box(part.images, 1, part.lattice, part.region)
             with untouched(objective.module):
                 x = part.images.clone().requires_grad_()
-                targets = objective.targets(part.labels, x.device)
+                targets = objective.targets(part.labels, x.device, settings.goal)
                 (gradient,) = torch.autograd.grad(objective.deviation(objective.forward(x), targets, settings).sum(), x)
             free = high > low
             zeros += int(((gradient == 0) & free).sum())

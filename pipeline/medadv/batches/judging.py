@@ -11,6 +11,8 @@ import torch
 from medadv.batches.batch import Batch, on_device, rows_by_batch
 from medadv.batches.loading import Loaded
 from medadv.datasets.labels import Array, Label, Prediction
+from medadv.spec.goal import Goal
+from medadv.store.layout import ATTACKABLE
 from medadv.victims.victim import TaskModel
 
 
@@ -44,27 +46,39 @@ def batch_of(loaded: Sequence[Loaded], judge: TaskModel, device: torch.device) -
 
 
 def outcome(
-    judge: TaskModel, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label], perturbation: Array
+    judge: TaskModel,
+    clean: Sequence[Prediction],
+    adversarial: Sequence[Prediction],
+    labels: Sequence[Label],
+    perturbation: Array,
+    goal: Goal,
 ) -> dict[str, Array]:
-    """Per-sample results of one attack, (n,) each: success, sizes of the perturbation in stored units, scores."""
+    """Per-sample results of one attack, (n,) each: success, sizes of the perturbation in stored units, scores.
+
+    For goals other than `untruth` also whether a sample could be attacked, which does not follow from the other results.
+    """
     flat = perturbation.reshape(len(perturbation), -1).astype(np.int64)
+    able = {} if goal == "untruth" else {ATTACKABLE: attackable(judge, clean, labels, goal).astype(np.uint8)}
     return {
-        "success": successes(judge, clean, adversarial, labels).astype(np.uint8),
+        "success": successes(judge, clean, adversarial, labels, goal).astype(np.uint8),
         "linf": np.abs(flat).max(1).astype(np.int32),
         "l2": np.sqrt((flat**2).sum(1)).astype(np.float64),
         "score_clean": scores(judge, clean, labels),
         "score_adversarial": scores(judge, adversarial, labels),
+        **able,
     }
 
 
-def successes(judge: TaskModel, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label]) -> Array:
+def successes(
+    judge: TaskModel, clean: Sequence[Prediction], adversarial: Sequence[Prediction], labels: Sequence[Label], goal: Goal
+) -> Array:
     """Whether the attack worked on each sample, (n,) bool."""
-    return np.array([judge.succeeded(c, a, y) for c, a, y in zip(clean, adversarial, labels, strict=True)], bool)
+    return np.array([judge.succeeded(c, a, y, goal) for c, a, y in zip(clean, adversarial, labels, strict=True)], bool)
 
 
-def attackable(judge: TaskModel, clean: Sequence[Prediction], labels: Sequence[Label]) -> Array:
-    """Whether there is anything right about each clean answer that an attack could destroy, (n,) bool."""
-    return np.array([judge.vulnerable(c, y) for c, y in zip(clean, labels, strict=True)], bool)
+def attackable(judge: TaskModel, clean: Sequence[Prediction], labels: Sequence[Label], goal: Goal) -> Array:
+    """Whether there is anything right about each clean answer that an attack could destroy, or it is not yet at the goal, (n,) bool."""
+    return np.array([judge.vulnerable(c, y, goal) for c, y in zip(clean, labels, strict=True)], bool)
 
 
 def scores(judge: TaskModel, answers: Sequence[Prediction], labels: Sequence[Label]) -> Array:

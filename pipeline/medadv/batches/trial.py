@@ -58,5 +58,5 @@ class Trial:
         found = []
         for name, settings in self._single():
             after = judge.predict(self.batch.images + self.attack(victim, name, settings))
-            found.append((float(successes(judge, clean, after, labels).mean()), float(scores(judge, after, labels).mean())))
+            found.append((float(successes(judge, clean, after, labels, settings.goal).mean()), float(scores(judge, after, labels).mean())))
         return found

@@ -95,7 +95,8 @@ def tell_result(result: "Result") -> None:
 def _success(metrics: "Metrics") -> str:
     if metrics.success is None:
         return "none could be attacked: no success rate"
-    return f"success {metrics.success:.0%}" + (f" of {metrics.attackable} that could be attacked" if metrics.attackable else "")
+    rate = f"success {metrics.success:.0%}" + (f" ({metrics.goal})" if metrics.goal else "")
+    return rate + (f" of {metrics.attackable} that could be attacked" if metrics.attackable else "")
 
 
 def _number(value: float | None) -> str:

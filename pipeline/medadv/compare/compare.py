@@ -20,10 +20,12 @@ from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.prepare.fit import highest_class
+from medadv.prepare.goal_classes import with_indices
 from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
+from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.importers.resolve import read_spec
 from medadv.victims.loading import VictimRequest
@@ -59,18 +61,19 @@ def compare(
     folder = writable_folder(out or base / "comparisons")
     device = torch.device(resolve_device(spec.execution.device))
     set_threads(spec.execution.threads)
-    samples = read_samples(spec, base, limit, trust_code)
+    samples, names = read_samples(spec, base, limit, trust_code)
     shape, x_first = samples[0][1].image.shape, samples[0][1].x_first
     victim = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first).load(device, shape)
+    attacks = with_indices(spec.attacks, victim.scored, names)
     second = None
     if spec.second_victim is not None:
         second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored
     batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
     bench = Bench(victim, second, batches, spec.execution.seed)
-    progress(spec.name, 0, len(spec.attacks) + 1, "")
-    rows = table(bench, spec.attacks, lambda name, done, total: progress(spec.name, done, total, name))
+    progress(spec.name, 0, len(attacks) + 1, "")
+    rows = table(bench, attacks, lambda name, done, total: progress(spec.name, done, total, name))
     few = Bench(victim, None, _first(batches, CURVE_SAMPLES), spec.execution.seed)
-    curves = [curve(few, name, settings) for name, settings in spec.attacks.items() if not settings.members and not settings.start]
+    curves = [curve(few, name, settings) for name, settings in attacks.items() if not settings.members and not settings.start]
     metric = rows[0].scores["as_is"].name
     about = {
         "spec": spec.name,
@@ -78,7 +81,7 @@ def compare(
         "unit": bench.lattice.unit,
         "metric": metric,
         "samples": len(samples),
-        "attackable": int(bench.attackable.sum()),
+        "attackable": int(bench.attackable().sum()),
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
     }
@@ -90,8 +93,10 @@ def compare(
     return Comparison(spec.name, metric, rows, [folder / name for name in names])
 
 
-def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> list[tuple[str, Sample]]:
-    """Id and content of the first samples that can be read."""
+def read_samples(
+    spec: RunSpec, base: Path, limit: int, trust_code: bool = False
+) -> tuple[list[tuple[str, Sample]], list[str]]:
+    """Id and content of the first samples that can be read, and the names of the data's classes, as far as there are any."""
     seen = survey(spec, base, FileHashes(None), b"compare")
     check_settings(spec, seen.found[0].shape)
     if spec.data.task == "segmentation":
@@ -109,7 +114,7 @@ def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False
             continue
     if not samples:
         raise SpecError(f"{spec.name}: none of {len(seen.found)} inputs can be read; `medadv run` says why in quarantine.jsonl")
-    return samples
+    return samples, list(seen.classes or spec.data.classes or numbered(spec.data.label_map or {}))
 
 
 def as_batches(samples: Sequence[tuple[str, Sample]], judge: TaskModel, size: int, device: torch.device) -> Iterator[Batch]:

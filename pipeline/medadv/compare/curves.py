@@ -31,7 +31,7 @@ class Curve:
 def curve(bench: Bench, name: str, settings: AttackSettings) -> Curve:
     """Follow an attack on every batch of the bench."""
     sums = np.sum([_of_batch(bench, batch, name, settings) for batch in bench.batches], axis=0)
-    samples, able = sum(len(batch.labels) for batch in bench.batches), int(bench.attackable.sum())
+    samples, able = sum(len(batch.labels) for batch in bench.batches), int(bench.attackable(settings.goal).sum())
     flipped = [float(count) / able if able else None for count in sums[:, 2]]
     return Curve(name, (sums[:, 0] / samples).tolist(), (sums[:, 1] / samples).tolist(), flipped)
 
@@ -46,12 +46,12 @@ def _of_batch(bench: Bench, batch: Batch, name: str, settings: AttackSettings) -
     final = bench.attack_batch(batch, name, settings, watch=keep)
     judge = bench.victim.scored
     clean = judge.predict(batch.images)
-    able = attackable(judge, clean, batch.labels)
+    able = attackable(judge, clean, batch.labels, settings.goal)
     rows = []
     for delta in [*iterates, final.to(batch.images)]:
         deviation, divergence = _terms(bench, batch, delta, settings)
         answers = judge.predict(batch.images + delta.round())
-        flips = successes(judge, clean, answers, batch.labels) & able
+        flips = successes(judge, clean, answers, batch.labels, settings.goal) & able
         rows.append([float(deviation.sum()), float(divergence.sum()), float(flips.sum())])
     return np.array(rows)
 
@@ -62,5 +62,5 @@ def _terms(bench: Bench, batch: Batch, delta: Tensor, settings: AttackSettings) 
     with untouched(victim.module), torch.no_grad():
         example = victim.forward(images + delta)
         smoothed = victim.forward((images + smooth(delta, kernels)).clamp(batch.lattice.low, batch.lattice.high))
-        targets = victim.targets(batch.labels, images.device)
+        targets = victim.targets(batch.labels, images.device, settings.goal)
         return victim.deviation(example, targets, settings), victim.divergence(smoothed, example, REFERENCE)

@@ -42,7 +42,7 @@ class Scores:
         """Every metric of the task; for detection also missed and invented boxes per image."""
         metrics = corpus_metrics(self.task, self.rows)
         if self.task == "detection":
-            threshold = judge.success_rule.score_threshold
+            threshold = judge.success_rule().score_threshold
             assert threshold is not None
             pairs: list[tuple[Any, Any]] = [(answer, truth) for truth, answer, _ in self.rows]
             metrics["missed"], metrics["invented"] = counts([a for a, _ in pairs], [y for _, y in pairs], threshold)

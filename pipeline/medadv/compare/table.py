@@ -19,6 +19,7 @@ from medadv.compare.scores import Scores
 from medadv.datasets.labels import Array, Prediction
 from medadv.scoring.intervals import Interval, mean_interval
 from medadv.spec.attack import AttackSettings, in_order
+from medadv.spec.goal import Goal
 from medadv.victims.victim import TaskModel, Victim
 
 SSIM_WINDOW = 11
@@ -53,9 +54,12 @@ class Bench:
         self.labels = [label for batch in self.batches for label in batch.labels]
         self.conditions = degradations(self.lattice)
         self.clean = self.answers(self._unchanged(), "as_is")
-        self.attackable = attackable(victim.scored, self.clean, self.labels)
         self.made: dict[str, list[Tensor]] = {}
         """Perturbations of attacks that others start from."""
+
+    def attackable(self, goal: Goal = "untruth") -> Array:
+        """Which samples leave an attack of that goal something to do, (n,) bool."""
+        return attackable(self.victim.scored, self.clean, self.labels, goal)
 
     def attack(self, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> list[Tensor]:
         """Perturbations of every batch, int16, from the random start number `restart`, or from where another attack ended."""
@@ -99,8 +103,8 @@ class Bench:
             if condition == "as_is":
                 row.further = row.scores[condition].further(judge)
                 if settings is not None:
-                    success = successes(judge, self.clean, answers, self.labels).astype(float)
-                    able = success[self.attackable]
+                    success = successes(judge, self.clean, answers, self.labels, settings.goal).astype(float)
+                    able = success[self.attackable(settings.goal)]
                     row.sizes["success"], row.attackable = mean_interval(able) if len(able) else None, len(able)
         if settings is not None:
             row.sizes |= self._sizes(deltas) | self._starts(name, settings, deltas)

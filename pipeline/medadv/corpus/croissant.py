@@ -7,7 +7,7 @@ import json
 
 from medadv.common.record import Json, plain
 from medadv.corpus.manifest import Manifest
-from medadv.store.layout import RESULTS
+from medadv.store.layout import ATTACKABLE, RESULTS
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
@@ -62,6 +62,7 @@ DESCRIBED = {
     "l2": ("sc:Float", "Euclidean norm of the perturbation, in stored units"),
     "score_clean": ("sc:Float", "the victim's score on the clean sample: probability of the truth, Dice, or AP of the image"),
     "score_adversarial": ("sc:Float", "the victim's score on the adversarial sample"),
+    ATTACKABLE: ("sc:Integer", "1 where the clean sample was not at the attack's goal, so that success counts"),
 }
 
 
@@ -128,8 +129,8 @@ def _distribution(manifest: Manifest) -> list[dict[str, Json]]:
 
 def _records(manifest: Manifest) -> dict[str, Json]:
     fields = [_field("id", "sc:Text", "identifier of the sample: hash of its input file, and a slice number", "$.records[*].id")]
-    for attack in manifest.attacks:
-        for result in RESULTS:
+    for attack, settings in manifest.attacks.items():
+        for result in RESULTS if settings.goal == "untruth" else (*RESULTS, ATTACKABLE):
             kind, description = DESCRIBED[result]
             path = f"$.records[*].attacks.'{attack}'.{result}"
             fields.append(_field(f"{attack}.{result}", kind, f"{attack}: {description}", path))

@@ -63,6 +63,7 @@ class Metrics(Closed):
     attackable: Count | None = Field(
         None, description="samples whose clean answer was right enough to be attacked; without it, success counts over all samples"
     )
+    goal: str | None = Field(None, description="what success means, where it is not an answer that is no longer the truth")
 
 
 class Baseline(Closed):

@@ -3,7 +3,7 @@
 Nothing here loads a network library: a corpus is checked on machines that could never run its victim.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Array, Label
 from medadv.scoring.attackable import answer_to_lose, dice_to_lose
 from medadv.scoring.metrics import corpus_metrics, headline
-from medadv.store.layout import answer_at
+from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import in_words
+from medadv.store.layout import ATTACKABLE, answer_at
 
 
 def attackable_rows(arrays: dict[str, Array], attack: str, task: str, threshold: float) -> Array:
@@ -22,6 +24,8 @@ def attackable_rows(arrays: dict[str, Array], attack: str, task: str, threshold:
     """
     prefix = f"attacks/{attack}"
     scores = arrays[f"{prefix}/score_clean"]
+    if (stored := arrays.get(f"{prefix}/{ATTACKABLE}")) is not None:
+        return np.asarray(stored == 1)
     if task == "segmentation":
         return dice_to_lose(scores)
     answers = (_answers(arrays, prefix, "clean", index) for index in range(len(scores)))
@@ -34,10 +38,12 @@ def attacked(arrays: dict[str, Array], attack: str, task: str, threshold: float)
     return int(able.sum()), int(arrays[f"attacks/{attack}/success"][able].sum())
 
 
-def measure(shards: Sequence[dict[str, Array]], task: str, attacks: Iterable[str], threshold: float) -> dict[str, Metrics]:
+def measure(
+    shards: Sequence[dict[str, Array]], task: str, attacks: Mapping[str, AttackSettings], threshold: float
+) -> dict[str, Metrics]:
     """Metrics per attack over the small arrays of all shards; threshold as above."""
     found: dict[str, Metrics] = {}
-    for attack in attacks:
+    for attack, settings in attacks.items():
         pairs: dict[str, list[tuple[Label, Label, float]]] = {"clean": [], "adversarial": []}
         able = successes = 0
         for arrays in shards:
@@ -59,6 +65,7 @@ def measure(shards: Sequence[dict[str, Array]], task: str, attacks: Iterable[str
             all={key: {"clean": clean[key], "adversarial": adversarial[key]} for key in clean},
             success=successes / able if able else None,
             attackable=able,
+            **({} if settings.goal == "untruth" else {"goal": in_words(settings.goal, task)}),
         )
     return found
 

@@ -22,6 +22,9 @@ class Outcome(Closed):
     l2: float = Field(ge=0, description="Euclidean norm of the perturbation, stored units")
     score_clean: float = Field(description="probability of the truth, Dice, or AP of the image")
     score_adversarial: float
+    attackable: Literal[0, 1] | None = Field(
+        None, description="attacks with a goal: whether it was left to be reached when clean; without one that follows from the answers"
+    )
 
 
 class SampleRecord(Closed):

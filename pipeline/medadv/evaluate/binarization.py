@@ -130,7 +130,8 @@ def _attacked(victim: Victim, binary: Binary, one: Batch, settings: AttackSettin
     judge = Classifier(binary, "softmax", 2)
     inner = Batch(one.images, [np.asarray(0, np.int64)], one.ids, one.lattice, one.region, one.spacing_mm)
     bench = AttackBench(Victim(judge, judge, victim.identity), inner, [seed], 1)
-    return bool(bench.each(bench.attack(settings), judge)[0])
+    across = settings.model_copy(update={"goal": "untruth"})
+    return bool(bench.each(bench.attack(across), judge, "untruth")[0])
 
 
 def _by_chance(binary: Binary, one: Batch, epsilon: float, seed: int, batch_size: int) -> bool:

@@ -13,6 +13,7 @@ from medadv.corpus.manifest import Against, Rung, SanityReport, WorstCase
 from medadv.datasets.labels import Array
 from medadv.evidence.weak_signs import warnings_of
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
 from medadv.victims.victim import TaskModel, Victim
 
 MAX_SAMPLES = 32
@@ -40,8 +41,8 @@ def sanity(
 
     Args:
         victim: under attack.
-        batch: samples on the victim's device. The first `limit` of those on which the victim is right are used: on the others an attack has
-            nothing to destroy, and even the strongest would look weak.
+        batch: samples on the victim's device. The first `limit` are used of those on which the victim is right, or which are not at the
+            first attack's goal: on the others an attack has nothing to do, and even the strongest would look weak.
         attacks: name -> settings; the ladders climb with the first.
         seeds: one per sample.
         batch_size: samples per pass.
@@ -56,12 +57,13 @@ def sanity(
     budget = MAX_VALUES // max(1, math.prod(batch.images.shape[1:]))
     if not budget or not attacks:
         return _left_out("a single sample is larger than their budget")
-    rows = _vulnerable(victim.scored, batch.part(slice(budget)), batch_size)[: min(limit, MAX_SAMPLES)]
+    name, settings = next(iter(attacks.items()))
+    rows = _vulnerable(victim.scored, batch.part(slice(budget)), batch_size, settings.goal)[: min(limit, MAX_SAMPLES)]
     if not rows:
-        return _left_out("the victim is right on none of the samples looked at")
+        right = settings.goal == "untruth"
+        return _left_out("the victim is right on none of the samples looked at" if right else "no sample looked at is away from the goal")
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
     bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
-    name, settings = next(iter(attacks.items()))
     if settings.members:
         # The ladders climb with one attack: that which an ensemble lets loose on every sample.
         name, settings = f"{name}: {settings.members[0].attack}", settings.members[0]
@@ -71,16 +73,16 @@ def sanity(
     # The rung of the attack itself and the step count of the attack itself are not run a second time.
     bench.expect(len(attacks) + len(rungs) + sum(n != settings.steps for n in steps), tick)
     found = {key: bench.known(made[key]) if key in made else bench.attack(chosen.at(chosen.epsilon)) for key, chosen in attacks.items()}
-    white = bench.success(found[name])
+    white = bench.success(found[name], settings.goal)
     # Epsilon 0 allows nothing in any step, so one step shows as much as all.
     identity = bench.attack(settings.at(0.0, steps=1))
     ready = {0.0: identity, 1.0: found[name]}
     epsilon_ladder, steps_ladder = [], []
     for k, epsilon in rungs.items():
         delta = ready[k] if k in ready else bench.attack(settings.at(epsilon))
-        epsilon_ladder.append(Rung(epsilon=epsilon, success=bench.success(delta)))
+        epsilon_ladder.append(Rung(epsilon=epsilon, success=bench.success(delta, settings.goal)))
     for n in steps:
-        success = white if n == settings.steps else bench.success(bench.attack(settings.at(settings.epsilon, steps=n)))
+        success = white if n == settings.steps else bench.success(bench.attack(settings.at(settings.epsilon, steps=n)), settings.goal)
         steps_ladder.append(Rung(steps=n, success=success))
     huge = float(round(HUGE_SHARE * (batch.lattice.high - batch.lattice.low)))
     report = SanityReport(
@@ -91,12 +93,12 @@ def sanity(
         epsilon_ladder=epsilon_ladder,
         steps_ladder=steps_ladder,
         epsilon_zero_is_identity=not identity.any(),
-        huge_epsilon=Rung(epsilon=huge, success=bench.success(bench.attack(settings.at(huge)))),
-        noise=Against(success=bench.success(bench.noise(settings.epsilon)), white_box=white),
-        transfer=None if second is None else Against(success=bench.success(found[name], second), white_box=white),
+        huge_epsilon=Rung(epsilon=huge, success=bench.success(bench.attack(settings.at(huge)), settings.goal)),
+        noise=Against(success=bench.success(bench.noise(settings.epsilon), settings.goal), white_box=white),
+        transfer=None if second is None else Against(success=bench.success(found[name], settings.goal, second), white_box=white),
         zero_gradients=bench.zero_gradients(settings),
         **({} if (clamped := bench.clamped()) is None else {"clamped": clamped}),
-        worst_case=WorstCase(success=bench.worst(list(found.values())), attacks=list(found)),
+        worst_case=WorstCase(success=bench.worst([(delta, attacks[key].goal) for key, delta in found.items()]), attacks=list(found)),
     )
     return report.model_copy(update={"warnings": warnings_of(report)})
 
@@ -105,7 +107,7 @@ def _left_out(why: str) -> SanityReport:
     return SanityReport(samples=0, sample_ids=[], warnings=[f"sanity checks left out: {why}"])
 
 
-def _vulnerable(judge: TaskModel, batch: Batch, batch_size: int) -> list[int]:
-    """Rows whose clean answer an attack could destroy."""
+def _vulnerable(judge: TaskModel, batch: Batch, batch_size: int, goal: Goal) -> list[int]:
+    """Rows whose clean answer an attack of that goal could change for it."""
     answers = [answer for part in batch.cut(batch_size) for answer in judge.predict(part.images)]
-    return [row for row, pair in enumerate(zip(answers, batch.labels, strict=True)) if judge.vulnerable(*pair)]
+    return [row for row, pair in enumerate(zip(answers, batch.labels, strict=True)) if judge.vulnerable(*pair, goal)]

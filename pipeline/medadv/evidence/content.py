@@ -14,7 +14,7 @@ from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
-from medadv.store.layout import FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
+from medadv.store.layout import ATTACKABLE, FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
 from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
@@ -107,8 +107,14 @@ def _on_grid(arrays: dict[str, Stored], receipt: Receipt) -> list[str]:
 
 def _results(name: str, arrays: dict[str, Array], receipt: Receipt, manifest: Manifest) -> Iterator[Finding]:
     """Stored results against the receipt's records."""
-    for attack in manifest.attacks:
-        for result in RESULTS:
+    for attack, settings in manifest.attacks.items():
+        stored = f"attacks/{attack}/{ATTACKABLE}" in arrays
+        if stored != (settings.goal != "untruth"):
+            yield Finding(name, "belongs to attacks with a goal" if stored else "missing", array=f"attacks/{attack}/{ATTACKABLE}")
+        for record in receipt.records:
+            if record.attacks[attack].success and record.attacks[attack].attackable == 0:
+                yield Finding(name, f"{attack} succeeds where it had nothing to do", record.id)
+        for result in (*RESULTS, ATTACKABLE):
             key = f"attacks/{attack}/{result}"
             if key not in arrays:
                 continue

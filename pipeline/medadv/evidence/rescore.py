@@ -55,7 +55,7 @@ def _shard(file: Any, name: str, receipt: Receipt, manifest: Manifest, judge: Ta
         images = np.stack([np.asarray(file["image"][row]) for row in rows])
         labels = [read_answer(file, "label", row) for row in rows]
         clean = predict(judge, images, manifest)
-        for attack in manifest.attacks:
+        for attack, settings in manifest.attacks.items():
             prefix = f"attacks/{attack}"
             deltas = np.stack([np.asarray(file[f"{prefix}/perturbation"][row]) for row in rows])
             after = predict(judge, adversarial_image(images, deltas), manifest)
@@ -66,8 +66,10 @@ def _shard(file: Any, name: str, receipt: Receipt, manifest: Manifest, judge: Ta
                 said = record.attacks[attack]
                 scores = {"clean": said.score_clean, "adversarial": said.score_adversarial}
                 off = [abs(judge.score(answer, labels[index]) - scores[key]) for key, answer in pair.items()]
-                success = judge.succeeded(pair["clean"], pair["adversarial"], labels[index])
+                success = judge.succeeded(pair["clean"], pair["adversarial"], labels[index], settings.goal)
                 same = all(same_label(pair[key].answer, stored[key]) for key in pair) and success == bool(said.success)
+                if said.attackable is not None:
+                    same &= judge.vulnerable(pair["clean"], labels[index], settings.goal) == bool(said.attackable)
                 if (exact and not same) or max(off) > (0 if exact else SCORE_TOLERANCE):
                     yield Finding(name, f"{attack}: the victim answers otherwise, scores off by {max(off):.2e}", record.id, prefix)
 

@@ -36,7 +36,7 @@ def recipe_of(plan: FrozenPlan, spec: RunSpec) -> Recipe:
         plan=plan.hash,
         generation=plan.generation,
         modality=spec.data.modality,
-        attacks=dict(spec.attacks),
+        attacks=dict(plan.settings.attacks),
         seed=spec.execution.seed,
         device=plan.settings.execution.device,
         first_shard=plan.first_shard,

@@ -32,7 +32,8 @@ def describe(
     missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
     execution, to_make = prepared.settings.execution, missing + prepared.new
     workers = default_workers(spec.execution.threads, execution.device) if spec.execution.workers == "auto" else spec.execution.workers
-    seconds = seconds_to_make(spec, execution, to_make, prepared.request, prepared.survey.root, workers) if to_make else 0.0
+    made = spec.model_copy(update={"attacks": prepared.settings.attacks})
+    seconds = seconds_to_make(made, execution, to_make, prepared.request, prepared.survey.root, workers) if to_make else 0.0
     return {
         "corpus": str(workspace.root),
         "samples": len(prepared.survey.found),

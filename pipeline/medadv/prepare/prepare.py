@@ -25,11 +25,13 @@ from medadv.plan.model import PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim, highest_class, refuse_paths
+from medadv.prepare.goal_classes import with_indices
 from medadv.prepare.plausible import check_outputs
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.prepare.survey import Survey, settle_masks, survey
 from medadv.spec.attack import refuse_reserved
+from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
 from medadv.victims.loading import VictimRequest
@@ -140,6 +142,9 @@ def prepare(
         # A corpus that was begun before code was hashed cannot tell whether it is still the same, and goes on.
         identity = replace(identity, code_sha256=None)
     settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes, mask_255)
+    attacks = with_indices(spec.attacks, victim.scored, settings.data.classes or numbered(spec.data.label_map or {}))
+    settings = settings.model_copy(update={"attacks": attacks})
+    resolved = spec.model_copy(update={"attacks": attacks})
     if plans:
         settings = _executed(settings, resolve.as_planned(spec, settings.execution, plans[0].settings.execution))
         refuse_change(plain(plans[0].settings), plain(settings), workspace.root)
@@ -161,7 +166,7 @@ def prepare(
             note(f"warning: {warning}")
         exact = exact_profile(victim.scored.module, settings.execution.device)
         if measure:
-            execution, tuning = resolve.measured(spec, settings.execution, exact, fresh, request, seen.root, progress.message)
+            execution, tuning = resolve.measured(resolved, settings.execution, exact, fresh, request, seen.root, progress.message)
         else:
             execution = settings.execution.model_copy(update={"profile": exact.facts()})
         settings = _executed(settings, execution)

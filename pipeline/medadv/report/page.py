@@ -27,6 +27,7 @@ from medadv.report.words import RESPONSIBLE, citations, methods
 from medadv.scoring.intervals import Interval, resamples_for
 from medadv.scoring.success import SuccessRule
 from medadv.spec.data import numbered
+from medadv.spec.goal import in_words
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import described, hu_window
 from medadv.store.reader import open_shard
@@ -92,6 +93,7 @@ def _page(workspace: Workspace, manifest: Manifest, columns: Columns, window: st
                 "settings": settings,
                 "metrics": [(NAMES[key], clean[key], value) for key, value in adversarial.items()],
                 "success": success(found),
+                "goal": "" if settings.goal == "untruth" else in_words(settings.goal, data.task),
                 "attackable": int(found.attackable.sum()),
                 "plot": charts.intervals(
                     [line for key in clean for line in _lines(NAMES[key], clean[key], adversarial[key])], f"Metrics of {name}"
@@ -164,6 +166,11 @@ def choose_window(manifest: Manifest, window: str | None) -> tuple[tuple[float, 
 
 
 def _rule(columns: Columns, manifest: Manifest) -> str:
+    """The stored rule, or where attacks have goals of their own, each rule with the attacks that it is of."""
+    rules: dict[str, list[str]] = {}
     with open_shard(columns.places[0][0]) as file:
-        rule = parse(SuccessRule, str(file[f"attacks/{next(iter(manifest.attacks))}"].attrs["success_rule"]))
-    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in sorted(plain(rule).items()))
+        for name in manifest.attacks:
+            rule = parse(SuccessRule, str(file[f"attacks/{name}"].attrs["success_rule"]))
+            text = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in sorted(plain(rule).items()))
+            rules.setdefault(text, []).append(name)
+    return next(iter(rules)) if len(rules) == 1 else " / ".join(f"{', '.join(names)}: {text}" for text, names in rules.items())

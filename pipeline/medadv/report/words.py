@@ -2,6 +2,7 @@
 
 from medadv.corpus.manifest import Manifest
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import in_words
 from medadv.spec.modality import MODALITIES
 
 SOURCES = {
@@ -41,7 +42,7 @@ def citations(attacks: dict[str, AttackSettings]) -> list[str]:
 def methods(manifest: Manifest, unit: str) -> str:
     """One paragraph that a paper can take over."""
     data, victim, execution = manifest.data, manifest.victim, manifest.execution
-    attacks = "; ".join(f"{name}: {_settings(settings, unit)}" for name, settings in manifest.attacks.items())
+    attacks = "; ".join(f"{name}: {_settings(settings, unit, data.task)}" for name, settings in manifest.attacks.items())
     truth = "the victim's own clean answer was taken as the truth" if data.label == "prediction" else "the given labels were the truth"
     split = f" of the split '{data.split}'" if data.split else ""
     weights = (victim.weights_sha256 or "not stated")[:16]
@@ -54,10 +55,10 @@ def methods(manifest: Manifest, unit: str) -> str:
     )
 
 
-def _settings(settings: AttackSettings, unit: str) -> str:
+def _settings(settings: AttackSettings, unit: str, task: str) -> str:
     kind = settings.attack
     if settings.members:
-        members = ", ".join(f"({number}) {_settings(member, unit)}" for number, member in enumerate(settings.members, 1))
+        members = ", ".join(f"({number}) {_settings(member, unit, task)}" for number, member in enumerate(settings.members, 1))
         return f"of each sample the worst answer among {members}" + (f", each started from {settings.start}" if settings.start else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, step {settings.step:g}, {settings.steps} steps"
     if settings.random_start:
@@ -75,4 +76,6 @@ def _settings(settings: AttackSettings, unit: str) -> str:
         how = "after the authors' listing" if kind == "smia-listing" else f"gradient through {branches}"
         sigma = f"{settings.sigma:g} {settings.sigma_unit}"
         text += f", loss stabilization of weight {settings.weight:g} with a Gaussian of {sigma}, {how}"
+    if settings.goal != "untruth":
+        text += f", so that {in_words(settings.goal, task)}"
     return text

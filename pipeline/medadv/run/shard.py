@@ -199,10 +199,10 @@ def _score(
     outcomes: dict[str, dict[str, Array]] = {}
     judge, device, places = victim.scored, torch.device(recipe.device), planned_batches(loaded)
     clean = predict(judge, stored.arrays["image"], places, device)
-    for name in recipe.attacks:
+    for name, settings in recipe.attacks.items():
         perturbation = stored.arrays[f"attacks/{name}/perturbation"]
         adversarial = predict(judge, adversarial_image(stored.arrays["image"], perturbation), places, device)
-        outcomes[name] = outcome(judge, clean, adversarial, labels, perturbation)
+        outcomes[name] = outcome(judge, clean, adversarial, labels, perturbation, settings.goal)
         prefix = f"attacks/{name}"
         second.arrays |= {f"{prefix}/{key}": values for key, values in outcomes[name].items()}
         second.arrays |= answer_arrays(f"{prefix}/prediction_clean", [p.answer for p in clean])
@@ -243,7 +243,7 @@ def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, str
         "parameters": canonical_json(settings.model_dump(mode="json")).decode(),
         "epsilon": settings.epsilon,
         "norm": "linf",
-        "success_rule": canonical_json(plain(victim.scored.success_rule)).decode(),
+        "success_rule": canonical_json(plain(victim.scored.success_rule(settings.goal))).decode(),
     }
 
 

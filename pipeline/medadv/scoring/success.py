@@ -12,3 +12,5 @@ class SuccessRule(Closed):
     iou: float | None = None
     score_threshold: float | None = None
     drop: float | None = None
+    share: float | None = None
+    index: int | None = None

@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 
 from medadv.common.errors import SpecError
 from medadv.spec.base import Name, Settings
+from medadv.spec.goal import GoalSetting
 
 AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing", "ensemble"]
 
@@ -80,7 +81,7 @@ def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal"})
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
@@ -109,6 +110,11 @@ class AttackSettings(Settings):
     start: Name | None = Field(None, description="another attack of the spec, whose perturbation takes the place of the first start")
     members: tuple["AttackSettings", ...] | None = Field(
         None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
+    )
+    goal: GoalSetting = Field(
+        "untruth",
+        description="what the attack is for: any answer but the truth, `vanish` or `fabricate` (foreground or boxes go, or come where "
+        "there are none), or `{class: NAME}`, a class's name or index: the answer, all foreground or all true boxes become that class",
     )
 
     @property
@@ -165,6 +171,8 @@ class AttackSettings(Settings):
     def _check_members(self) -> None:
         if (self.attack == "ensemble") != (self.members is not None):
             raise ValueError("members are the attacks of an ensemble, and attack: ensemble has them; give both or neither")
+        if self.members and any(each.goal != "untruth" for each in (self, *self.members)):
+            raise ValueError("goal: an ensemble keeps the answer that is worst by the truth; give a goal to an attack by itself")
         for number, member in enumerate(self.members or ()):
             if member.epsilon != self.epsilon:
                 raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")

@@ -9,6 +9,7 @@ from medadv.spec.base import Name, Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.evaluation import EvaluationSettings
 from medadv.spec.execution import ExecutionSettings
+from medadv.spec.goal import meaningless
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.victim import VictimSettings
@@ -58,6 +59,8 @@ class RunSpec(Settings):
                 )
             if not rules.in_space and any(each.sigma_unit == "mm" for each in attack.each):
                 raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
+            if why := meaningless(attack.goal, self.data.task, self.victim.head):
+                raise ValueError(f"attacks.{name}.goal: {why}")
             if 0 < attack.epsilon < 1:
                 raise ValueError(
                     f"attacks.{name}: epsilon={attack.epsilon:g} {rules.unit} is less than one step of the lattice; "

@@ -11,7 +11,7 @@ import numpy as np
 
 from medadv.common.errors import IntegrityError
 from medadv.spec.modality import MODALITIES
-from medadv.store.layout import BOX_PARTS, MADE_BY, MEMBER_SCORE, MOST_MEMBERS, RESULTS, SAMPLE_ID
+from medadv.store.layout import ATTACKABLE, BOX_PARTS, MADE_BY, MEMBER_SCORE, MOST_MEMBERS, RESULTS, SAMPLE_ID
 from medadv_transforms.limits import MAX_VOXELS
 from medadv_transforms.units import LATTICES
 
@@ -182,7 +182,7 @@ def _promised(name: str, item: Any, image: tuple[int, ...]) -> None:
             fits = shape == rows[last] and kind in "iuf"
         elif of_boxes:
             fits = kind in "iuf" and (len(shape) == 2 and shape[1] == 2 * len(spatial) if last == "boxes" else len(shape) == 1)
-        elif last in RESULTS:
+        elif last in (*RESULTS, ATTACKABLE):
             fits = shape == (count,) and kind in "iufb"
         elif last == MADE_BY:
             fits = shape == (count,) and kind == "u"

@@ -17,6 +17,9 @@ BRICK = (32, 64, 64)
 RESULTS = ("success", "linf", "l2", "score_clean", "score_adversarial")
 """What each sample's row of an attack says, and its receipt again."""
 
+ATTACKABLE = "attackable"
+"""What an attack's row says besides where the attack has a goal: whether its clean answer left it something to do."""
+
 MADE_BY, MEMBER_SCORE = "made_by", "member_score"
 """What an ensemble's rows say besides: which member made the perturbation, and how right the answer was after each."""
 MOST_MEMBERS = 32

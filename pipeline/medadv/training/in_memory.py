@@ -147,7 +147,7 @@ def attack(
         exact = on_lattice(exact, LATTICES[unit], round_to_lattice)
         if not len(images):
             return images.clone()
-        targets = victim.targets(labels_of(victim, batch, label_key, images.shape[2:]), device)
+        targets = victim.targets(labels_of(victim, batch, label_key, images.shape[2:]), device, chosen.goal)
         allowed = None if region is None else as_plain(region).to(device, copy=True)
         delta = perturb(victim, exact, targets, chosen, lattice=LATTICES[unit], seeds=drawn, region=allowed, spacing_mm=spacing_mm)
         return moved(exact, delta, images.dtype).to(images.device)

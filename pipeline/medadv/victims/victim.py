@@ -11,6 +11,7 @@ from medadv.attacks.objective import Objective
 from medadv.common.record import Json
 from medadv.datasets.labels import Label, Prediction
 from medadv.scoring.success import SuccessRule
+from medadv.spec.goal import Goal
 
 
 class TaskModel(Objective, Protocol):
@@ -21,8 +22,7 @@ class TaskModel(Objective, Protocol):
         """classification, segmentation or detection."""
         ...
 
-    @property
-    def success_rule(self) -> SuccessRule:
+    def success_rule(self, goal: Goal = "untruth") -> SuccessRule:
         """By what `succeeded` judges."""
         ...
 
@@ -34,8 +34,8 @@ class TaskModel(Objective, Protocol):
         """A prediction as the truth of unlabelled data."""
         ...
 
-    def targets(self, labels: Sequence[Label], device: torch.device) -> Any:
-        """Labels of a batch in the form that `deviation` takes."""
+    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> Any:
+        """Labels of a batch in the form that `deviation` takes, as the goal changes them; ValueError where it means nothing here."""
         ...
 
     def predict(self, images: Tensor) -> list[Prediction]:
@@ -46,12 +46,12 @@ class TaskModel(Objective, Protocol):
         """How right a prediction is, in [0, 1]: probability of the truth, Dice, or AP of the image."""
         ...
 
-    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label, goal: Goal = "untruth") -> bool:
         """Whether the attack worked on this sample, by `success_rule`."""
         ...
 
-    def vulnerable(self, clean: Prediction, label: Label) -> bool:
-        """Whether there is anything right about the clean answer that an attack could destroy."""
+    def vulnerable(self, clean: Prediction, label: Label, goal: Goal = "untruth") -> bool:
+        """Whether there is anything right about the clean answer that an attack could destroy, or whether it is not yet at the goal."""
         ...
 
     def on(self, module: nn.Module) -> Self:

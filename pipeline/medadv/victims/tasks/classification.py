@@ -12,8 +12,11 @@ from torch.nn import functional
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
 from medadv.scoring.attackable import some_class_right
+from medadv.scoring.goals import class_attackable, class_reached, class_rule
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
+from medadv.victims.tasks.aims import class_aims, directed
 from medadv.victims.tasks.divergence import prediction_divergence
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
@@ -32,9 +35,10 @@ class Classifier(ModelParts):
 
     task = "classification"
 
-    @property
-    def success_rule(self) -> SuccessRule:
-        """Softmax: top-1 changed. Sigmoid: any label changed sides of the threshold."""
+    def success_rule(self, goal: Goal = "untruth") -> SuccessRule:
+        """Softmax: top-1 changed, or is the goal's class. Sigmoid: any label changed sides of the threshold."""
+        if goal != "untruth":
+            return class_rule(goal)
         if self.head == "softmax":
             return SuccessRule(metric="top1", condition="prediction_adversarial != prediction_clean")
         return SuccessRule(metric="labels", threshold=THRESHOLD, condition="any prediction_adversarial != prediction_clean")
@@ -55,9 +59,9 @@ class Classifier(ModelParts):
         """The answer itself."""
         return np.asarray(prediction.answer)
 
-    def targets(self, labels: Sequence[Label], device: torch.device) -> Tensor:
+    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> Tensor:
         """(n,) int64, or (n, K) float32."""
-        stacked = torch.from_numpy(np.stack([np.asarray(label) for label in labels])).to(device)
+        stacked = torch.from_numpy(np.stack(class_aims(labels, goal, self.head, self.classes))).to(device)
         return stacked if self.head == "softmax" else stacked.float()
 
     def forward(self, images: Tensor) -> Any:
@@ -72,6 +76,7 @@ class Classifier(ModelParts):
         """Detached logits."""
         return outputs.detach()
 
+    @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Cross-entropy with the truth; mean over labels for a sigmoid head."""
         if self.head == "softmax":
@@ -83,6 +88,10 @@ class Classifier(ModelParts):
         if self.head == "softmax":
             return (outputs.argmax(1) != targets).to(outputs)
         return ((outputs > 0) != (targets > 0)).to(outputs).mean(1)
+
+    def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
+        """1 where the answer is the class."""
+        return (outputs.argmax(1) == targets).to(outputs)
 
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """KL of the smoothed example's prediction from the example's."""
@@ -106,10 +115,14 @@ class Classifier(ModelParts):
             return float(probabilities[int(truth)])
         return float(np.where(truth > 0, probabilities, 1 - probabilities).mean())
 
-    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label, goal: Goal = "untruth") -> bool:
         """See `success_rule`."""
+        if goal != "untruth":
+            return class_reached(goal, clean.answer, adversarial.answer, label)
         return not np.array_equal(np.asarray(clean.answer), np.asarray(adversarial.answer))
 
-    def vulnerable(self, clean: Prediction, label: Label) -> bool:
+    def vulnerable(self, clean: Prediction, label: Label, goal: Goal = "untruth") -> bool:
         """A wrong answer is only driven further from the truth; of several labels one right suffices."""
+        if goal != "untruth":
+            return class_attackable(goal, clean.answer, label)
         return some_class_right(clean.answer, label)

@@ -16,10 +16,13 @@ from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.scoring.attackable import box_to_lose
 from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
+from medadv.scoring.goals import boxes_attackable, boxes_reached, boxes_rule
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.steps import InputSteps
+from medadv.victims.tasks.aims import box_aims, directed
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
 from medadv.victims.tasks.parts import ModelParts
 
@@ -65,9 +68,10 @@ class Detector(ModelParts):
 
     task = "detection"
 
-    @property
-    def success_rule(self) -> SuccessRule:
+    def success_rule(self, goal: Goal = "untruth") -> SuccessRule:
         """No true box is matched any more, of at least one that was; on an image without boxes, one is invented that was not."""
+        if goal != "untruth":
+            return boxes_rule(goal, self.score_threshold)
         return SuccessRule(
             metric="true boxes matched",
             iou=MATCH_IOU,
@@ -108,11 +112,10 @@ class Detector(ModelParts):
         sure = self.confident(prediction)
         return Boxes(sure.boxes, sure.classes)
 
-    def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
+    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> list[dict[str, Tensor]]:
         """torchvision's list of {boxes, labels}; boxes in stored pixels where the victim's steps move them, since these need the image."""
         found_labels: list[dict[str, Tensor]] = []
-        for label in labels:
-            assert isinstance(label, Boxes)
+        for label in box_aims(labels, goal, self.classes):
             boxes = torch.from_numpy(label.boxes.copy()).to(device)
             boxes = reversed_axes(boxes) if self.reverse and self.steps is None else boxes
             found_labels.append({"boxes": boxes, "labels": torch.from_numpy(label.classes.copy()).to(device)})
@@ -180,6 +183,7 @@ class Detector(ModelParts):
             return replace(outputs, images=outputs.images.detach())
         return replace(outputs, head={k: v.detach() for k, v in outputs.head.items()})
 
+    @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
         targets = [self.moved(target, outputs.stored) for target in targets]
@@ -198,6 +202,10 @@ class Detector(ModelParts):
     def wrongness(self, outputs: Any, targets: Any) -> Tensor:
         """The same for all: what a detector finds is known after suppression alone, and the loss tells iterates apart."""
         return next(self.tensors(outputs)).new_zeros(len(targets))
+
+    def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
+        """The same for all, as `wrongness` is."""
+        return self.wrongness(outputs, targets)
 
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """One stage: KL of the dense class scores, plus smooth L1 of the box deltas weighted by the smoothed example's class score, both
@@ -226,18 +234,22 @@ class Detector(ModelParts):
         assert isinstance(label, Boxes)
         return image_score(prediction.answer, label)
 
-    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label, goal: Goal = "untruth") -> bool:
         """See `success_rule`."""
         before, after = self.confident(clean), self.confident(adversarial)
         assert isinstance(label, Boxes)
+        if goal != "untruth":
+            return boxes_reached(goal, before, after, label)
         if not len(label.boxes):
             return not len(before.boxes) and len(after.boxes) > 0
         return bool(found(before, label).any()) and not found(after, label).any()
 
-    def vulnerable(self, clean: Prediction, label: Label) -> bool:
-        """A box found, or none invented where there is none."""
+    def vulnerable(self, clean: Prediction, label: Label, goal: Goal = "untruth") -> bool:
+        """A box found, or none invented where there is none; for a goal, see `boxes_attackable`."""
         assert isinstance(clean.answer, Boxes)
         assert isinstance(label, Boxes)
+        if goal != "untruth":
+            return boxes_attackable(goal, self.confident(clean), label)
         return box_to_lose(clean.answer, label, self.score_threshold)
 
     def confident(self, prediction: Prediction) -> Boxes:

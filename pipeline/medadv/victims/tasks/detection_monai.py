@@ -18,8 +18,10 @@ from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
 from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.sliding_maps import SlidingMaps
+from medadv.victims.tasks.aims import directed
 from medadv.victims.tasks.detection import Dense, Detector
 
 
@@ -56,11 +58,11 @@ class MonaiDetector(Detector):
         """The network that the detector wraps, without windows around it."""
         return networks(self.network.network)
 
-    def targets(self, labels: Sequence[Label], device: torch.device) -> list[dict[str, Tensor]]:
+    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> list[dict[str, Tensor]]:
         """A list of {boxes, labels}, classes from 0."""
         # Of no boxes nobody could tell how many axes they have.
         axes = 2 * self.network.spatial_dims
-        return [{"boxes": t["boxes"].reshape(-1, axes), "labels": t["labels"] - 1} for t in super().targets(labels, device)]
+        return [{"boxes": t["boxes"].reshape(-1, axes), "labels": t["labels"] - 1} for t in super().targets(labels, device, goal)]
 
     def as_label(self, raw: Any) -> Label:
         """Boxes with the detector's axes, and of classes that it knows."""
@@ -97,6 +99,7 @@ class MonaiDetector(Detector):
             return inner.whole(batch)
         return inner(batch)
 
+    @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
         network, losses = self.network, []

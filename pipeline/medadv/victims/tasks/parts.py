@@ -7,6 +7,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
 from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.normalized import Normalized
 
@@ -35,9 +36,15 @@ class ModelParts:
         """Loss deviation of each sample, (n,)."""
         raise NotImplementedError
 
+    def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
+        """How near each answer is to a goal other than `untruth`, (n,)."""
+        raise NotImplementedError
+
     def standing(self, outputs: Any, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
-        """Wrongness, and the plain loss that tells equals apart."""
-        return self.wrongness(outputs, targets), self.deviation(outputs, targets, PLAIN)
+        """Wrongness, or nearness to the goal, and the plain loss that tells equals apart."""
+        goal = settings.goal
+        reached = self.wrongness(outputs, targets) if goal == "untruth" else self.nearness(outputs, targets, goal)
+        return reached, self.deviation(outputs, targets, PLAIN.model_copy(update={"goal": goal}))
 
     def network_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(C, *spatial) of the least image that fills a window, or of the whole image."""

@@ -14,8 +14,11 @@ from torch.nn import functional
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
 from medadv.scoring.attackable import DICE_DROP, dice_to_lose
+from medadv.scoring.goals import Masks
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import Goal
+from medadv.victims.tasks.aims import directed, mask_aims, mask_standing
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
@@ -37,8 +40,14 @@ class Segmenter(ModelParts):
     task = "segmentation"
 
     @property
-    def success_rule(self) -> SuccessRule:
-        """Mean foreground Dice drops by at least `DICE_DROP`."""
+    def masks(self) -> Masks:
+        """How its answers are read."""
+        return Masks(self.head == "sigmoid")
+
+    def success_rule(self, goal: Goal = "untruth") -> SuccessRule:
+        """Mean foreground Dice drops by at least `DICE_DROP`, or the goal is reached."""
+        if goal != "untruth":
+            return self.masks.rule(goal)
         return SuccessRule(metric="dice", drop=DICE_DROP, condition="score_clean - score_adversarial >= drop")
 
     @property
@@ -68,9 +77,9 @@ class Segmenter(ModelParts):
         """The answer itself."""
         return np.asarray(prediction.answer)
 
-    def targets(self, labels: Sequence[Label], device: torch.device) -> Tensor:
+    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> Tensor:
         """(n, *spatial) or (n, K, *spatial) uint8."""
-        return torch.from_numpy(np.stack([np.asarray(label) for label in labels])).to(device)
+        return torch.from_numpy(np.stack(mask_aims(labels, goal, self.head, self.highest))).to(device)
 
     def forward(self, images: Tensor) -> Any:
         """Logits (n, K, *spatial)."""
@@ -84,6 +93,7 @@ class Segmenter(ModelParts):
         """Detached logits."""
         return outputs.detach()
 
+    @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Mean voxel cross-entropy, plus the soft Dice loss of the foreground when the settings say `dice_ce`."""
         valid = targets != IGNORE
@@ -126,6 +136,10 @@ class Segmenter(ModelParts):
         nothing_said = (answers.sum(1) == 0).to(outputs)
         return 1 - torch.where(present.any(1), dice, nothing_said)
 
+    def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
+        """Share of the voxels that are as the goal wants them."""
+        return mask_standing(outputs, targets, goal, self.head == "sigmoid")
+
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """KL per voxel, averaged over the image."""
         return prediction_divergence(smoothed, example, self.head, settings.target)
@@ -154,10 +168,14 @@ class Segmenter(ModelParts):
             masks = (array == 1) & (truth != IGNORE)
         return torch.from_numpy(masks).unsqueeze(0)
 
-    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label) -> bool:
+    def succeeded(self, clean: Prediction, adversarial: Prediction, label: Label, goal: Goal = "untruth") -> bool:
         """See `success_rule`."""
+        if goal != "untruth":
+            return self.masks.reached(goal, clean.answer, adversarial.answer, label)
         return self.score(clean, label) - self.score(adversarial, label) >= DICE_DROP
 
-    def vulnerable(self, clean: Prediction, label: Label) -> bool:
-        """A Dice from which the drop that counts is possible."""
+    def vulnerable(self, clean: Prediction, label: Label, goal: Goal = "untruth") -> bool:
+        """A Dice from which the drop that counts is possible; for a goal, see `Masks.attackable`."""
+        if goal != "untruth":
+            return self.masks.attackable(goal, clean.answer, label)
         return bool(dice_to_lose(np.asarray(self.score(clean, label))))
