@@ -13,6 +13,7 @@ from medadv.corpus.schema import SCHEMAS, json_schema
 from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.base import Settings
 from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
+from medadv.spec.evaluation import EvaluationSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.goal import ClassGoal
 from medadv.spec.normalize import STEPS, NormalizeSettings
@@ -30,6 +31,7 @@ PARTS: dict[str, type[Settings]] = {
     "attacks.NAME": AttackSettings,
     "attacks.NAME.goal": ClassGoal,
     "execution": ExecutionSettings,
+    "evaluation": EvaluationSettings,
 }
 
 
