@@ -79,6 +79,8 @@ def test_figures_are_those_of_what_is_stored(classes: Evaluated) -> None:
     for at in evaluation.epsilons:
         made, tried = (stored(classes, f"attacks/{at.attack}/{key}") for key in ("made_by", "member_score"))
         assert [each.kept for each in at.found] == [int((made == number).sum()) for number in range(2)]
+        wrong = stored(classes, f"attacks/{at.attack}/prediction_adversarial") != truth
+        assert [each.broke for each in at.found] == [int(((made == number) & wrong).sum()) for number in range(2)]
         assert [each.tried for each in at.found] == (tried >= 0).sum(0).tolist()
         assert at.kept_from_smaller == int((made == START).sum())
         assert (at.wrong_when_clean, at.unmoved) == (0, int((made == NOBODY).sum()))

@@ -1,7 +1,7 @@
 """What do a corpus's ensembles say of its victim? Every figure from the stored samples, and the signs that speak against them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from medadv.evidence.published import device_of, load_published_victim
 from medadv.evidence.stored_strength import first_samples
 from medadv.report.columns import AttackColumns, Columns, read_columns
 from medadv.report.estimates import statistics
+from medadv.scoring.attackable import some_class_right
 from medadv.scoring.metrics import headline
 from medadv.spec.attack import AttackSettings
 from medadv.spec.data import numbered
@@ -75,7 +76,7 @@ def measured(corpus: Path, trust_code: bool) -> Evaluation:
             baseline=manifest.baseline,
             members=list(members.values()),
             epsilons=at,
-            flags=_flags(victim, batch, members, columns.attacks[name], columns.task, seeds),
+            flags=_flags(victim, batch, members, columns, name, seeds),
             binarization=binarization(victim, batch, next(iter(members.values())), seeds),
         )
 
@@ -118,10 +119,14 @@ def _at(
     assert attack.member_score is not None
     tried, nobody = attack.member_score != UNTRIED, attack.made_by == NOBODY
     untouched = nobody & ~tried.any(1)
-    found = [
-        Found(name=member, tried=int(tried[:, at].sum()), kept=int((attack.made_by == at).sum()))
-        for at, member in enumerate(members_of(settings))
-    ]
+    wrong: Array | None = None
+    if columns.task == "classification":
+        wrong = np.array([not some_class_right(answer, truth) for answer, truth in zip(attack.adversarial, columns.truths, strict=True)])
+    found = []
+    for at, member in enumerate(members_of(settings)):
+        mine = attack.made_by == at
+        broke = None if wrong is None else int((mine & wrong).sum())
+        found.append(Found(name=member, tried=int(tried[:, at].sum()), kept=int(mine.sum()), broke=broke))
     return AtEpsilon(
         epsilon=epsilon,
         attack=name,
@@ -171,9 +176,11 @@ def _answer(file: Any, prefix: str, which: str, row: int, truth: Label, two: boo
 
 
 def _flags(
-    victim: Victim, batch: Batch, members: Mapping[str, AttackSettings], attack: AttackColumns, task: str, seeds: list[int]
+    victim: Victim, batch: Batch, members: Mapping[str, AttackSettings], columns: Columns, name: str, seeds: list[int]
 ) -> list[Flag]:
-    flags = [beaten_by_weaker(members, _makers(list(members), attack, task)), passes_differ(victim.scored, batch.images)]
+    attack, truths, task = columns.attacks[name], columns.truths, columns.task
+    makers = _makers(list(members), attack, truths, task)
+    flags = [beaten_by_weaker(members, makers), passes_differ(victim.scored, batch.images)]
     if isinstance(victim.scored, Classifier | Segmenter):
         with torch.no_grad():
             logits = victim.scored.forward(batch.images)
@@ -183,12 +190,14 @@ def _flags(
     return [*flags, clamped(bench)]
 
 
-def _makers(members: list[str], attack: AttackColumns, task: str) -> list[str | None]:
+def _makers(members: list[str], attack: AttackColumns, truths: Sequence[Label], task: str) -> list[str | None]:
     """Per sample the member that found what is kept: of classes who broke it, of masks and boxes who went clearly below all before."""
     assert attack.made_by is not None
     assert attack.member_score is not None
     if task == "classification":
-        return [members[made] if made < len(members) else None for made in attack.made_by.astype(int)]
+        broken = [not some_class_right(answer, truth) for answer, truth in zip(attack.adversarial, truths, strict=True)]
+        made_by = attack.made_by.astype(int).tolist()
+        return [members[made] if made < len(members) and wrong else None for made, wrong in zip(made_by, broken, strict=True)]
     lowest: Array = np.array(attack.score_clean)
     makers: list[str | None] = [None] * len(lowest)
     for at, name in enumerate(members):

@@ -19,6 +19,7 @@ class Found(Closed):
     name: str
     tried: Count = Field(description="samples it was let loose on; a class that was wrong already was left alone")
     kept: Count = Field(description="samples whose stored perturbation is its own")
+    broke: Count | None = Field(description="of these, those that are wrong with it; null for masks and boxes, never wholly wrong")
 
 
 class AtEpsilon(Closed):
