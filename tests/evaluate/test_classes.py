@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from tests.evaluate.cases import class_cases
 
+from medadv.datasets.labels import Prediction
 from medadv.evaluate.classes import class_readings
 from medadv.evaluate.readings import Case, ClassReadings, with_score
 
 
 def values(row: ClassReadings) -> dict[str, tuple[float | None, float | None, float | None]]:
     return {each.name: (each.clean.value, each.attacked.value, each.difference.value) for each in row.readings}
+
+
+def bare(case: Case) -> Case:
+    """Without probabilities."""
+    return Case(case.truth, Prediction(case.clean.answer), Prediction(case.attacked.answer), case.group)
 
 
 def two(positive: list[float]) -> list[list[float]]:
@@ -39,11 +45,7 @@ def test_what_is_stored_of_two_classes_is_enough() -> None:
 
 def test_without_probabilities_the_answers_count() -> None:
     cases = class_cases([0, 0, 1, 1], two([0.2, 0.6, 0.4, 0.9]), two([0.9, 0.6, 0.4, 0.1]))
-    bare = [
-        Case(c.truth, type(c.clean)(c.clean.answer), type(c.attacked)(c.attacked.answer), c.group)  # no probabilities
-        for c in cases
-    ]
-    (row,) = class_readings(bare, head="softmax", classes=2).classes
+    (row,) = class_readings([bare(case) for case in cases], head="softmax", classes=2).classes
     assert row.threshold is None
     assert values(row) == {"sensitivity": (0.5, 0, -0.5), "specificity": (0.5, 0, -0.5)}
 
@@ -66,6 +68,13 @@ def test_each_label_of_a_sigmoid_head_has_its_own_point() -> None:
     assert (first.threshold, second.threshold) == (pytest.approx(0.25), pytest.approx(0.75))
     assert values(first) == {"sensitivity": (1, 0.5, -0.5), "specificity": (1, 0.5, -0.5)}
     assert values(second) == {"sensitivity": (1, 0.5, -0.5), "specificity": (1, 0.5, -0.5)}
+
+
+def test_labels_without_probabilities() -> None:
+    cases = class_cases([[1, 0], [0, 1]], [[0.9, 0.1], [0.1, 0.9]], [[0.9, 0.1], [0.1, 0.2]], "sigmoid")
+    first, second = class_readings([bare(case) for case in cases], head="sigmoid", classes=2).classes
+    assert values(first) == {"sensitivity": (1, 1, 0), "specificity": (1, 1, 0)}
+    assert values(second) == {"sensitivity": (1, 0, -1), "specificity": (1, 1, 0)}
 
 
 def test_a_class_that_nobody_has() -> None:

@@ -44,6 +44,14 @@ def test_a_square_that_slides_two_rows() -> None:
     assert of_one_class(mask_case(FULL, FULL, DOWN, spacing=(3.0, 1.0)), tolerance=6.0).reading("surface_dice").attacked.value == 1
 
 
+def test_an_answer_twice_as_large() -> None:
+    """All of the truth, and as much again beside it: nothing is missed, half of what is said is wrong."""
+    found = of_one_class(mask_case(block(slice(0, 5), slice(0, 20)), FULL, block(slice(0, 10), slice(0, 20))))
+    assert found.reading("sensitivity").attacked.value == 1
+    assert found.reading("precision").attacked.value == 0.5
+    assert found.reading("dice").attacked.value == pytest.approx(2 / 3)
+
+
 def test_a_tolerance_in_mm_or_a_pixel() -> None:
     near = block(slice(5, 15), slice(4, 14))
     in_mm = mask_readings([mask_case(FULL, FULL, near, spacing=(4.0, 4.0))], head="softmax", classes=2, in_mm=True)
@@ -57,7 +65,7 @@ def test_a_tolerance_in_mm_or_a_pixel() -> None:
 
 
 def test_a_lesion_that_vanishes_improves_no_distance_unseen() -> None:
-    found = of_one_class(mask_case(FULL, DOWN, DOWN, "a"), mask_case(FULL, DOWN, NOTHING, "b"))
+    found = of_one_class(mask_case(FULL, DOWN, DOWN, "a"), mask_case(FULL, DOWN, NOTHING, "b"), mask_case(NOTHING, FULL, NOTHING, "c"))
     distance = found.reading("hd95")
     assert (distance.clean.value, distance.attacked.value, distance.difference.value) == (2, 2, 0)
     assert (distance.over, distance.undefined_clean, distance.undefined_attacked) == (2, 0, 1)
