@@ -23,7 +23,9 @@ from medadv.spec.goal import Goal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.steps import InputSteps
 from medadv.victims.tasks.aims import box_aims, directed
+from medadv.victims.tasks.box_scores import as_boxes, standing_of
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
+from medadv.victims.tasks.margins import refuse_margins
 from medadv.victims.tasks.parts import ModelParts
 
 FURTHER_POOLS = ("mask_roi_pool", "keypoint_roi_pool")
@@ -186,6 +188,7 @@ class Detector(ModelParts):
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
+        refuse_margins(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
         targets = [self.moved(target, outputs.stored) for target in targets]
         if isinstance(outputs, Ready):
             return torch.stack([self._losses(image, target) for image, target in zip(outputs.images, targets, strict=True)])
@@ -206,6 +209,15 @@ class Detector(ModelParts):
     def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
         """The same for all, as `wrongness` is."""
         return self.wrongness(outputs, targets)
+
+    def seen(self, images: Tensor, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
+        """By the boxes answered alone: see `standing_of`."""
+        return standing_of(self.predict(images), [self.truth(target) for target in targets], settings.goal, images)
+
+    def truth(self, target: dict[str, Tensor]) -> Boxes:
+        """What `targets` was made of."""
+        boxes = target["boxes"]
+        return as_boxes(reversed_axes(boxes) if self.reverse and self.steps is None else boxes, target["labels"])
 
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """One stage: KL of the dense class scores, plus smooth L1 of the box deltas weighted by the smoothed example's class score, both
