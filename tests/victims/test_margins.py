@@ -8,13 +8,14 @@ import torch
 from tests.attacks.attack_cases import classifier, segmenter, settings
 from torch import Tensor
 
-from medadv.datasets.labels import Boxes
+from medadv.datasets.labels import Boxes, Prediction
 from medadv.spec.attack import AttackSettings
+from medadv.spec.goal import ClassGoal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import detector_of
 from medadv.victims.sources.registry import build_network
 from medadv.victims.sources.retinanet import retinanet
-from medadv.victims.tasks.box_scores import lost
+from medadv.victims.tasks.box_scores import lost, standing_of
 from medadv.victims.tasks.margins import Aimed, dlr, label_margin, margin, ranked_wrong, targeted_dlr, targeted_margin
 from medadv.victims.tasks.segmentation import IGNORE
 from medadv_transforms.normalize import Normalize, Window
@@ -154,3 +155,22 @@ def test_sums_of_volumes_go_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = value_and_slope()
     monkeypatch.setattr("medadv.victims.tasks.divergence.SLAB_VALUES", 64)
     torch.testing.assert_close(value_and_slope(), whole)
+
+
+def test_boxes_seen_for_a_goal() -> None:
+    """Towards boxes of another class, towards none, and towards more of them."""
+    one, other = [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 40.0]
+    like = torch.zeros(1)
+    answer = [Prediction(boxes(one, other, scores=[0.75, 0.25]))]
+    wanted = boxes(one, other, classes=[1, 2])
+    assert [float(each) for each in standing_of(answer, [wanted], ClassGoal(name=1, index=1), like)] == [0.375, 0]
+    assert [float(each) for each in standing_of(answer, [boxes()], "vanish", like)] == [0.25, 0]
+    assert [float(each) for each in standing_of([Prediction(boxes(scores=[]))], [boxes()], "vanish", like)] == [1, 0]
+    assert [float(each) for each in standing_of(answer, [boxes()], "fabricate", like)] == [0, 1]
+
+
+def test_a_goal_is_where_margins_lead_too() -> None:
+    towards = made("margin", goal={"class": 2})
+    assert classifier().deviation(LOGITS, torch.tensor([2, 2]), towards).tolist() == [-2, -2]
+    with pytest.raises(ValueError, match="target_classes=2: the goal says where to"):
+        made("ce", goal={"class": 2}, target_classes=2)
