@@ -12,10 +12,11 @@ import pytest
 import torch
 from attack_cases import LEVEL8
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from medadv.attacks import engine
+from medadv.attacks import square as squares
 from medadv.attacks.objective import Objective
 from medadv.spec.attack import AttackSettings
 
@@ -76,8 +77,8 @@ def attack_on_meta(
 ) -> int:
     """The whole attack on tensors without values, its step loop under guard; returns the number of operations that the guard saw.
 
-    The victim loses its values. Starts are drawn on the host before the loop, and copied. What the victim prepares once for a device it
-    prepares in a first pass, as in the clean prediction before an attack. Whether images are on the lattice nobody can say here.
+    The victim loses its values. Starts, and squares, are drawn on the host before the loop, and copied. What the victim prepares once for a
+    device it prepares in a first pass, as in the clean prediction before an attack. Whether images are on the lattice nobody can say here.
     """
     victim.module.to("meta")
     images, targets, region = on_meta((images, targets, region))
@@ -91,6 +92,13 @@ def attack_on_meta(
 
     monkeypatch.setattr(engine, "_check", lambda *_: None)
     monkeypatch.setattr(engine, "_climb", guarded)
+    draw = squares.proposals
+
+    def before_the_loop(*args: Any) -> tuple[Tensor, Tensor]:
+        with _disable_current_modes():
+            return draw(*args)
+
+    monkeypatch.setattr(squares, "proposals", before_the_loop)
     seeds = range(len(images))
     found = engine.perturb(victim, images, targets, settings, lattice=LEVEL8, seeds=seeds, region=region, spacing_mm=spacing_mm)
     assert (found.device.type, found.shape, found.dtype) == ("meta", images.shape, torch.int16)

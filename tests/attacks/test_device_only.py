@@ -2,8 +2,9 @@
 
 Left out is what waits for the device by nature. torchvision's detectors find the anchors that match a box by masks, in the losses that they
 are attacked with, and copy their means and deviations in every pass; MONAI's RetinaNet matches by masks too, and its heads look for values
-that are not finite unless they are compiled. All else of the latter is held here: a dense loss stands in for its own, and compilation is
-played. Convolutions in 8-bit products are for CPUs alone, and read the range of what they quantize.
+that are not finite unless they are compiled; and a black box's boxes are suppressed and matched on the host. All else of the latter is held
+here: dense outputs stand in for its loss and for its answers, and compilation is played. Convolutions in 8-bit products are for CPUs alone,
+and read the range of what they quantize.
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,16 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class DenseLoss(MonaiDetector):
-    """MONAI's detector but for its loss."""
+    """MONAI's detector but for its loss and its answers."""
 
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Any of the dense outputs, so that all of the way back is gone."""
         return outputs.head["cls_logits"].flatten(1).sum(1) + outputs.head["bbox_regression"].flatten(1).sum(1)
+
+    def seen(self, images: Tensor, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
+        """The same of what is answered."""
+        score = self.deviation(self.forward(images), targets, settings)
+        return torch.zeros_like(score), score
 
 
 def detector(axes: int) -> DenseLoss:
@@ -68,7 +74,7 @@ def case(name: str) -> tuple[Objective, Tensor, Any]:
         return classifier(head=rest[0]), images(2, 3, 16, 16), labels(2, 4) if rest[0] == "softmax" else labels(2, 2, 4).float()
     axes = int(rest[0][0])
     if task == "detection":
-        return detector(axes), images(2, 1, *[2 * length for length in GRID[axes]], dtype=torch.float32), []
+        return detector(axes), images(2, 1, *[2 * length for length in GRID[axes]], dtype=torch.float32), [{}, {}]
     whole = segmenter(axes, head=rest[1])
     # Longer than the image along the first axis, where it is padded.
     window = (GRID[axes][0] + 2, *[6] * (axes - 1))
@@ -77,9 +83,10 @@ def case(name: str) -> tuple[Objective, Tensor, Any]:
 
 
 def chosen(attack: str, **changes: Any) -> AttackSettings:
-    """Two steps: in the second there is one before it, as in all that follow. The gradient's kernel fits the small grids."""
-    two = {} if attack == "fgsm" else {"steps": 2}
-    return settings(attack, **{**two, "gradient_kernel_size": 5, **changes})
+    """Two steps: in the second there is one before it, as in all that follow; of apgd five, so that it comes past checkpoints. The
+    gradient's kernel fits the small grids."""
+    steps = {} if attack == "fgsm" else {"steps": 5 if attack == "apgd" else 2}
+    return settings(attack, **{**steps, "gradient_kernel_size": 5, **changes})
 
 
 GRIDDED = [f"{axes}D {head}" for axes in GRID for head in ("softmax", "sigmoid")]
@@ -98,7 +105,7 @@ def test_every_attack_on_every_victim(name: str, attack: str, monkeypatch: pytes
     """Segmentation by Dice + CE, which is the plain cross-entropy and more."""
     if name.startswith("detection"):
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    made = chosen(attack, loss="dice_ce")
+    made = chosen(attack, **({} if attack == "square" else {"loss": "dice_ce"}))
     assert attack_on_meta(*case(name), made, monkeypatch) > FEWEST * made.steps
 
 
@@ -110,6 +117,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "millimetres": {"attack": "smia", "sigma_unit": "mm", "kernel_size": 3},
     "a bound between levels": {"attack": "pgd", "epsilon": 2.5, "step": 0.7},
     "best of two starts": {"attack": "pgd", "keep": "best", "restarts": 2},
+    "margins": {"attack": "apgd", "loss": "margin", "restarts": 2},
+    "stabilized": {"attack": "apgd", "weight": 0.5, "keep": "last"},
+    "squares of two starts": {"attack": "square", "restarts": 2, "epsilon": 2.5},
     "best, rounded": {"attack": "smia", "epsilon": 2.5, "step": 0.7, "keep": "best"},
     "best towards a class": {"attack": "pgd", "keep": "best", "goal": {"class": 1}},
     "best towards nothing": {"attack": "pgd", "keep": "best", "goal": "vanish"},
@@ -122,6 +132,12 @@ def test_other_settings_within_a_region(name: str, setting: str, monkeypatch: py
     victim, batch, truth = case(name)
     region, spacing = torch.ones_like(batch[:, :1]), [1.0, 1.5, 2.0][: batch.ndim - 2]
     assert attack_on_meta(victim, batch, truth, chosen(**OTHERS[setting]), monkeypatch, region, spacing) > 2 * FEWEST
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
+@pytest.mark.parametrize("attack", ["apgd", "pgd", "square"])
+def test_towards_several_classes(attack: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attack_on_meta(*case("classification softmax"), chosen(attack, loss=loss, target_classes=2), monkeypatch) > 2 * FEWEST
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])

@@ -98,6 +98,15 @@ def test_degradations_are_what_they_say() -> None:
         ("pgd", {"restarts": 2}, (8, 6)),
         ("pgd", {"keep": "best", "step": 1.5}, (6, 3)),
         ("smia", {"keep": "best", "restarts": 2}, (14, 12)),
+        ("pgd", {"target_classes": 1}, (4, 3)),
+        ("apgd", {}, (6, 3)),
+        ("apgd", {"keep": "last"}, (3, 3)),
+        ("apgd", {"loss": "dlr", "target_classes": 1}, (7, 3)),
+        ("apgd", {"restarts": 2, "weight": 0.5}, (18, 12)),
+        ("apgd", {"stop_gradient": True, "weight": 0.5}, (9, 3)),
+        ("square", {}, (4, 0)),
+        ("square", {"restarts": 3}, (15, 0)),
+        ("square", {"epsilon": 2.5}, (4, 0)),
     ],
 )
 def test_passes_are_those_that_the_victim_sees(attack: str, changes: dict[str, object], expected: tuple[int, int]) -> None:

@@ -95,22 +95,26 @@ def test_segmentation_of_slices_and_volumes(dims: int, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.abs(np.diag(file["affine"][0])), [1.5, 1.5, 2.0, 1.0])
 
 
-def test_detection_with_images_that_hold_no_box(tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "data", 3, size=64)
+def polyps(folder: Path) -> Path:
+    """A spec for three pictures, one of which has a box, and an untrained FCOS."""
+    draw_pictures(folder / "data", 3, size=64)
     images = [{"id": i, "file_name": f"{i:03d}.png", "width": 64, "height": 64} for i in range(3)]
     boxes = [{"id": 1, "image_id": 0, "category_id": 7, "bbox": [8, 8, 20, 30]}]
     coco = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "polyp"}]}
-    (tmp_path / "data" / "boxes.json").write_text(json.dumps(coco))
+    (folder / "data" / "boxes.json").write_text(json.dumps(coco))
     arguments = {"num_classes": 2, "size": 64}
-    save_victim(tmp_path / "victim.safetensors", "torchvision:fcos_resnet18_fpn_gn", arguments)
-    spec = tiny_spec(
-        tmp_path,
+    save_victim(folder / "victim.safetensors", "torchvision:fcos_resnet18_fpn_gn", arguments)
+    return tiny_spec(
+        folder,
         data={"modality": "endoscopy", "task": "detection", "layout": "coco", "path": "data/boxes.json"},
         preprocess__size=[64, 64],
         victim__network="torchvision:fcos_resnet18_fpn_gn",
         victim__arguments=arguments,
     )
-    result = run(spec, Options(), quiet)
+
+
+def test_detection_with_images_that_hold_no_box(tmp_path: Path) -> None:
+    result = run(polyps(tmp_path), Options(), quiet)
     manifest = checked(result)
     assert manifest.metrics["pgd-8"].metric == "ap50"
     offsets, found = [], 0

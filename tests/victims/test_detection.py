@@ -25,8 +25,9 @@ from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.loading import VictimRequest
 from medadv.victims.sources.registry import fcos_resnet18_fpn_gn, retinanet_resnet18_fpn_gn
 from medadv.victims.sources.retinanet import retinanet
-from medadv.victims.tasks.detection import NORMALISERS, Detector, reversed_axes
+from medadv.victims.tasks.detection import Detector, reversed_axes
 from medadv.victims.tasks.detection_monai import MonaiDetector, anchors_of, by_anchor
+from medadv.victims.tasks.training_mode import NORMALISERS
 from medadv_transforms.normalize import Normalize, Window
 from medadv_transforms.units import LATTICES
 

@@ -16,7 +16,8 @@ from medadv.spec.attack import AttackSettings
 
 def keeps_whole(settings: AttackSettings) -> bool:
     """Whether every iterate is on the lattice by itself: whole steps from a whole start within whole bounds."""
-    return float(settings.step).is_integer() and float(settings.epsilon).is_integer()
+    # The momentum of apgd takes parts of its steps.
+    return settings.attack != "apgd" and float(settings.step).is_integer() and float(settings.epsilon).is_integer()
 
 
 class Best:

@@ -12,11 +12,15 @@ def passes(settings: AttackSettings) -> tuple[int, int]:
     if settings.members:
         forward, backward = (sum(kind) for kind in zip(*(passes(member) for member in settings.members), strict=True))
         return forward + len(settings.members) + 1 + (settings.start is not None), backward
+    # The clean answer tells which classes to drive towards.
+    aims = 1 if settings.target_classes else 0
+    if settings.attack == "square":
+        return aims + settings.restarts * (1 + settings.steps + (settings.restarts > 1)), 0
     branches = settings.steps if settings.weight else 0
     if settings.smooth == "last_step" and branches:
         branches -= 1  # before the first step there is none to smooth
     forward, backward = settings.steps + branches, settings.steps + (0 if settings.stop_gradient else branches)
-    return settings.restarts * (forward + _looks(settings)), settings.restarts * backward
+    return aims + settings.restarts * (forward + _looks(settings)), settings.restarts * backward
 
 
 def _looks(settings: AttackSettings) -> int:

@@ -1,22 +1,28 @@
-"""The attack: sign-gradient steps on the lattice against loss deviation and loss stabilization.
+"""The attack: from starts to the perturbation that is kept, by the algorithm of a name.
+
+Most names are settings of sign-gradient steps on the lattice against loss deviation and loss stabilization:
 
     x_t = u + d_t                 s_t = clip(u + G * d_t)
     J   = sum over samples [ deviation(f(N(x_t)), y) - weight * D( f(N(s_t)) || f(N(x_t)) ) ]
     d_{t+1} = project( d_t + step * sign(grad J) )
 
 Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks, ICLR 2021 (arXiv 2103.05232). With weight 0 it is PGD (arXiv 1706.06083).
+An algorithm of its own is a module beside sign_steps.py, and a branch in `_climb`.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from medadv.attacks.apgd import apgd
 from medadv.attacks.best import Best
 from medadv.attacks.feasible import restart_seed, to_integers
 from medadv.attacks.objective import Objective
 from medadv.attacks.problem import Problem
 from medadv.attacks.sign_steps import Watch, sign_steps
+from medadv.attacks.square import square, stripes
 from medadv.attacks.untouched import untouched
 from medadv.spec.attack import AttackSettings
 from medadv_transforms.units import Lattice
@@ -55,18 +61,22 @@ def perturb(
         (n, C, *spatial) int16 perturbation: |d| <= epsilon exactly and image + d within the lattice's range.
 
     Raises:
-        ValueError: images off the lattice, seeds that do not fit, mm without spacing.
+        ValueError: images off the lattice, seeds that do not fit, mm without spacing, a loss or a class that the victim does not have.
     """
     _check(images, seeds, lattice, settings, spacing_mm)
     problem = Problem.of(objective, images, targets, settings, lattice, region, spacing_mm)
     if settings.epsilon == 0 or not len(images):
         return to_integers(images.new_zeros(images.shape), problem.low, problem.high)
-    best = Best(problem) if settings.keep == "best" or settings.restarts > 1 else None
+    # What `square` ends at is the best of all that it has seen.
+    keeps_best = settings.keep == "best" and settings.attack != "square"
+    best = Best(problem) if keeps_best or settings.restarts > 1 else None
     with untouched(objective.module):
+        clean = _answers(problem) if settings.target_classes else None
         for restart in range(settings.restarts):
             drawn = [restart_seed(seed, restart) for seed in seeds]
-            begin = problem.start(drawn) if start is None or restart else problem.inside(start.to(images))
-            delta = _climb(problem, begin, drawn, best, watch)
+            begin = _start(problem, drawn) if start is None or restart else problem.inside(start.to(images))
+            aimed = problem.aimed(clean, restart % settings.target_classes) if settings.target_classes else problem
+            delta = _climb(aimed, begin, drawn, best, watch)
             if best is not None:
                 best.offer(delta)
     if best is None:
@@ -75,8 +85,23 @@ def perturb(
     return best.delta
 
 
+def _answers(problem: Problem) -> Any:
+    """What the victim says of the images as they are."""
+    with torch.no_grad():
+        return problem.objective.reference(problem.objective.forward(problem.images))
+
+
+def _start(problem: Problem, seeds: Sequence[int]) -> Tensor:
+    """Where an attack begins, by the algorithm of that name."""
+    return stripes(problem, seeds) if problem.settings.attack == "square" else problem.start(seeds)
+
+
 def _climb(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | None, watch: Watch | None) -> Tensor:
     """From one start to its end, by the algorithm of that name."""
+    if problem.settings.attack == "apgd":
+        return apgd(problem, start, seeds, best, watch)
+    if problem.settings.attack == "square":
+        return square(problem, start, seeds, best, watch)
     return sign_steps(problem, start, seeds, best, watch)
 
 

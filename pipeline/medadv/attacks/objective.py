@@ -42,6 +42,18 @@ class Objective(Protocol):
         """
         ...
 
+    def seen(self, images: Tensor, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
+        """What a black box that is asked about images gives away, (n,) each, larger is worse for the victim: how wrong its answer is, of
+        which 1 is the most that there is, and a score that tells equals apart."""
+        ...
+
+    def aimed(self, outputs: Any, targets: Any, rank: int) -> Any:
+        """Targets by which `deviation` drives each sample towards one wrong class.
+
+        outputs: for the clean images.  rank: 0 for the likeliest wrong class, 1 for the next.  ValueError: there is no such class.
+        """
+        ...
+
     def reference(self, outputs: Any) -> Any:
         """Detached outputs, fit to be a constant target of `divergence`."""
         ...

@@ -1,7 +1,7 @@
 """What is solved? One batch and its victim, the bounds of each voxel, and what the attack's settings say of the loss."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -101,6 +101,14 @@ class Problem:
             assert delta.grad is not None
             gradient, delta.grad = delta.grad, None
         return Slope(gradient, deviation.detach(), None if divergence is None else divergence.detach(), kept)
+
+    def seen(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """What a black box says of a perturbation (n, C, *spatial): wrongness and score, (n,) each."""
+        return self.objective.seen(self.images + delta, self.targets, self.settings)
+
+    def aimed(self, clean: Any, rank: int) -> "Problem":
+        """The same problem, driven towards the wrong class of that rank.  clean: the victim's outputs for the images."""
+        return replace(self, targets=self.objective.aimed(clean, self.targets, rank))
 
     def _value(self, deviation: Tensor, divergence: Tensor | None) -> Tensor:
         """J: what the steps raise."""

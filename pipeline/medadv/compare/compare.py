@@ -21,6 +21,7 @@ from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
 from medadv.prepare.fit import highest_class
 from medadv.prepare.goal_classes import with_indices
+from medadv.prepare.losses import fitted
 from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
@@ -64,7 +65,9 @@ def compare(
     samples, names = read_samples(spec, base, limit, trust_code)
     shape, x_first = samples[0][1].image.shape, samples[0][1].x_first
     victim = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first).load(device, shape)
-    attacks = with_indices(spec.attacks, victim.scored, names)
+    attacks, replaced = fitted(with_indices(spec.attacks, victim.scored, names), victim.scored)
+    for text in replaced:
+        progress.message(text)
     second = None
     if spec.second_victim is not None:
         second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored

@@ -28,7 +28,7 @@ def describe(
     prepared = prepare(spec, base, workspace, options, progress, stop, measure=False, told=told)
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
     stored = [LATTICES[prepared.settings.data.unit].dtype, *(perturbation_dtype(a.epsilon) for a in spec.attacks.values())]
-    forward, backward = map(sum, zip(*(passes(a) for a in spec.attacks.values()), strict=True))
+    forward, backward = map(sum, zip(*(passes(a) for a in prepared.settings.attacks.values()), strict=True))
     missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
     execution, to_make = prepared.settings.execution, missing + prepared.new
     workers = default_workers(spec.execution.threads, execution.device) if spec.execution.workers == "auto" else spec.execution.workers

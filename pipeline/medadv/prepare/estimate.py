@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from medadv.attacks.cost import passes
 from medadv.batches.judging import batch_of
 from medadv.batches.loading import batches
 from medadv.batches.trial import Trial
@@ -47,10 +48,11 @@ def seconds_to_make(
         scoring = _timed(lambda: victim.scored.predict(batch.images))
         seconds += scoring
         for name, settings in [(name, each) for name, attack in spec.attacks.items() for each in attack.each]:
-            # The first step of `last_step` smooths nothing and costs less than the others.
+            # The first step of `last_step` smooths nothing and costs less than the others, and what comes before and after the steps
+            # (starts, last looks) would count for more than it is, so that passes are compared, not steps.
             count = min(settings.steps, 2 if settings.smooth == "last_step" else 1)
             few = settings.model_copy(update={"steps": count})
-            seconds += settings.steps / count * _timed(partial(trial.attack, victim, name, few)) + scoring
+            seconds += sum(passes(settings)) / sum(passes(few)) * _timed(partial(trial.attack, victim, name, few)) + scoring
     finally:
         torch.set_num_threads(threads)
     # Images of other sizes take time by their size; no worker helps another with its shard.

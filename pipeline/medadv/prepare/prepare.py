@@ -26,6 +26,7 @@ from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim, highest_class, refuse_paths
 from medadv.prepare.goal_classes import with_indices
+from medadv.prepare.losses import fitted
 from medadv.prepare.plausible import check_outputs
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
@@ -142,7 +143,11 @@ def prepare(
         # A corpus that was begun before code was hashed cannot tell whether it is still the same, and goes on.
         identity = replace(identity, code_sha256=None)
     settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes, mask_255)
+    # As the victim can be attacked; the spec is kept as it was written.
     attacks = with_indices(spec.attacks, victim.scored, settings.data.classes or numbered(spec.data.label_map or {}))
+    attacks, replaced = fitted(attacks, victim.scored)
+    for text in replaced:
+        note(text)
     settings = settings.model_copy(update={"attacks": attacks})
     resolved = spec.model_copy(update={"attacks": attacks})
     if plans:

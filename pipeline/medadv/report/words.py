@@ -13,11 +13,13 @@ SOURCES = {
     "mifgsm": "Dong, Liao, Pang, Su, Zhu, Hu, Li: Boosting Adversarial Attacks with Momentum. CVPR 2018. arXiv:1710.06081.",
     "tifgsm": "Dong, Pang, Su, Zhu: Evading Defenses to Transferable Adversarial Examples by Translation-Invariant Attacks. CVPR 2019. "
     "arXiv:1904.02884.",
-    "ensemble": "Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks. ICML 2020. "
+    "apgd": "Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks. ICML 2020. "
     "arXiv:2003.01690.",
+    "square": "Andriushchenko, Croce, Flammarion, Hein: Square Attack: A Query-efficient Black-box Adversarial Attack via Random Search. "
+    "ECCV 2020. arXiv:1912.00049.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
-BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm"), "smia-mi-ti": ("smia", "mifgsm", "tifgsm")}
+BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm"), "smia-mi-ti": ("smia", "mifgsm", "tifgsm"), "ensemble": ("apgd",)}
 """Attacks that have no work of their own."""
 SOFTWARE = (
     "Cardoso et al.: MONAI: An open-source framework for deep learning in healthcare. 2022. arXiv:2211.02701.",
@@ -60,13 +62,18 @@ def _settings(settings: AttackSettings, unit: str, task: str) -> str:
     if settings.members:
         members = ", ".join(f"({number}) {_settings(member, unit, task)}" for number, member in enumerate(settings.members, 1))
         return f"of each sample the worst answer among {members}" + (f", each started from {settings.start}" if settings.start else "")
-    text = f"{kind}, epsilon {settings.epsilon:g} {unit}, step {settings.step:g}, {settings.steps} steps"
+    text = f"{kind}, epsilon {settings.epsilon:g} {unit}, "
+    text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"
     if settings.random_start:
         text += ", random start" if settings.restarts == 1 else f", {settings.restarts} random starts"
     if settings.start:
         text += f", started from {settings.start}"
     if settings.keep == "best":
         text += ", best iterate kept"
+    if settings.loss in ("dlr", "margin"):
+        text += f", loss {settings.loss}"
+    if settings.target_classes:
+        text += f", towards each of the {settings.target_classes} likeliest wrong classes"
     if settings.momentum:
         text += f", momentum {settings.momentum:g}"
     if settings.gradient_sigma is not None:

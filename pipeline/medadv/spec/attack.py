@@ -1,7 +1,8 @@
 """Attack settings in stored units, and the named attacks as settings of one engine.
 
 Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017 (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM
-Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), SMIA Qi et al. 2021 (2103.05232). `smia` lets the gradient flow
+Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), SMIA Qi et al. 2021 (2103.05232). `apgd` (Croce and Hein 2020,
+2003.01690) and `square` (Andriushchenko et al. 2020, 1912.00049) are algorithms of their own. `smia` lets the gradient flow
 through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it too, as MI-FGSM does.
 
 `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the example
@@ -27,7 +28,9 @@ from medadv.common.errors import SpecError
 from medadv.spec.base import Name, Settings
 from medadv.spec.goal import GoalSetting
 
-AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing", "ensemble"]
+AttackName = Literal[
+    "fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing", "apgd", "square", "ensemble"
+]
 
 # Fields that a name fixes unless the spec says otherwise. Weight, kernel and longer steps of the stabilized attacks were chosen by
 # measurement: scripts/bench/ATTACKS.md.
@@ -43,8 +46,23 @@ NAMED: dict[str, dict[str, Any]] = {
     "smia-ti": {**STABILIZED, **SMOOTH_GRADIENT},
     "smia-mi-ti": {**STABILIZED, **SMOOTH_GRADIENT, "momentum": 1.0},
     "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
+    "apgd": {"steps": 100, "random_start": True, "keep": "best"},
+    "square": {"steps": 5000, "random_start": True, "loss": "margin", "keep": "best"},
     "ensemble": {},
 }
+UNUSED: dict[str, dict[str, str]] = {
+    "apgd": {
+        "momentum": "apgd has its own, 0.75",
+        "gradient_sigma": "apgd follows the gradient as it is",
+    },
+    "square": {
+        "weight": "square follows no gradient, of a stabilization term or else",
+        "momentum": "square follows no gradient",
+        "gradient_sigma": "square follows no gradient",
+        "keep": "square keeps the best of what it has seen",
+    },
+}
+"""Settings that an algorithm of its own has no use for, and why."""
 
 RESERVED = ("image", "label", "region", "clean")
 """What readers and files call the other things that belong to a sample: as an attack's name it could not be told from them."""
@@ -81,21 +99,26 @@ def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal", "target_classes"})
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
     step: float = Field(
         gt=0,
         le=4095,
-        description="step size, stored units; left out: half of epsilon for `smia`, `smia-ti` and `smia-mi-ti`, else a quarter, at least 1",
+        description="step size, stored units; left out: half of epsilon for `smia`, `smia-ti` and `smia-mi-ti`, twice epsilon for "
+        "`apgd` (before it is halved) and `square` (height of its squares, before they are cut to the ball), else a quarter; at least 1",
     )
-    steps: int = Field(10, ge=1, le=10_000)
+    steps: int = Field(10, ge=1, le=10_000, description="of `square`: queries after the first")
     random_start: bool = False
     momentum: float = Field(0.0, ge=0, description="decay of the accumulated gradient; 0 is no momentum")
     gradient_sigma: float | None = Field(None, gt=0, description="Gaussian over the gradient in voxels (translation invariance)")
     gradient_kernel_size: int = Field(15, ge=3, description="odd length of that kernel in voxels")
-    loss: Literal["ce", "dice_ce"] = Field("ce", description="loss deviation of segmentation; the other tasks have one each")
+    loss: Literal["ce", "dice_ce", "dlr", "margin"] = Field(
+        "ce",
+        description="loss deviation: `ce` for classes and masks, `dice_ce` for masks, `margin` for both, `dlr` for three classes or more "
+        "(with fewer, or a sigmoid head, `margin` is taken); detectors have their own",
+    )
     weight: float = Field(0.0, ge=0, description="weight of the loss stabilization term")
     sigma: float = Field(1.0, gt=0, description="Gaussian of the smoothed branch, in sigma_unit")
     sigma_unit: Literal["voxel", "mm"] = "voxel"
@@ -106,7 +129,12 @@ class AttackSettings(Settings):
     keep: Literal["last", "best"] = Field(
         "last", description="iterate that is stored: the last, or the one whose answer is most wrong by the truth, then of highest loss"
     )
-    restarts: int = Field(1, ge=1, le=1000, description="random starts, of which the best end (or iterate) is kept")
+    restarts: int = Field(
+        1, ge=1, le=1000, description="random starts, of which the best end (or iterate) is kept; left out: as many as `target_classes`"
+    )
+    target_classes: int = Field(
+        0, ge=0, le=999, description="each start drives towards another of so many wrong classes, likeliest first; 0: away from the truth"
+    )
     start: Name | None = Field(None, description="another attack of the spec, whose perturbation takes the place of the first start")
     members: tuple["AttackSettings", ...] | None = Field(
         None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
@@ -123,13 +151,18 @@ class AttackSettings(Settings):
         return self.members or (self,)
 
     def at(self, epsilon: float, **changes: Any) -> "AttackSettings":
-        """The same attack in another ball, from a start of its own. The step grows with a larger ball, so that it is crossed in as many."""
+        """The same attack in another ball, from a start of its own. The step grows with a larger ball, so that it is crossed in as many;
+        where it is a share of the ball by its algorithm, it shrinks with a smaller one too."""
         values = {**self.model_dump(), "start": None, "epsilon": epsilon, **changes}
         if self.members:
             values["members"] = [member.at(epsilon).model_dump() for member in self.members]
-        if epsilon > self.epsilon > 0:
+        if epsilon > self.epsilon > 0 or (self.attack in UNUSED and min(epsilon, self.epsilon) > 0):
             values["step"] = self.step * epsilon / self.epsilon
         return AttackSettings.model_validate(values)
+
+    def filled_in(self) -> frozenset[str]:
+        """What the attack's name sets."""
+        return frozenset(NAMED[self.attack])
 
     @model_validator(mode="before")
     @classmethod
@@ -141,10 +174,9 @@ class AttackSettings(Settings):
         if isinstance(members := resolved.get("members"), list | tuple):
             resolved["members"] = [{"epsilon": resolved.get("epsilon"), **m} if isinstance(m, dict) else m for m in members]
         if "step" not in resolved and isinstance(resolved.get("epsilon"), int | float) and math.isfinite(resolved["epsilon"]):
-            # One whole lattice step at least; a part of the ball otherwise. A single step goes all the way. The stabilized attack pays
-            # twice for each step, so that it takes half as many, of twice the length.
-            part = 2 if NAMED[data["attack"]].items() >= STABILIZED.items() else 4
-            resolved["step"] = max(1.0, float(resolved["epsilon"]) if resolved.get("steps") == 1 else round(resolved["epsilon"] / part))
+            resolved["step"] = max(1.0, _usual_step(data["attack"], float(resolved["epsilon"]), resolved.get("steps")))
+        if resolved.get("target_classes") and "restarts" not in resolved:
+            resolved["restarts"] = resolved["target_classes"]
         return resolved
 
     @model_validator(mode="after")
@@ -153,7 +185,15 @@ class AttackSettings(Settings):
             if size % 2 == 0:
                 raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
         self._check_members()
-        if self.restarts > 1 and not self.random_start:
+        for name, why in UNUSED.get(self.attack, {}).items():
+            implied = NAMED[self.attack].get(name, type(self).model_fields[name].default)
+            if getattr(self, name) != implied:
+                raise ValueError(f"{name}={getattr(self, name)}: {why}: leave {name} out")
+        if self.target_classes and self.goal != "untruth":
+            raise ValueError(f"target_classes={self.target_classes}: the goal says where to; leave one of both out")
+        if self.restarts < self.target_classes:
+            raise ValueError(f"restarts={self.restarts} leave some of target_classes={self.target_classes} untried: leave restarts out")
+        if self.restarts > max(1, self.target_classes) and not self.random_start and self.attack != "square":
             raise ValueError(f"restarts={self.restarts} end alike without random_start: true")
         if self.attack == "fgsm" and self.steps != 1:
             raise ValueError(f"steps={self.steps}: fgsm takes one step; use bim or pgd for more")
@@ -164,6 +204,8 @@ class AttackSettings(Settings):
             )
         if self.target == "hard" and not self.stop_gradient:
             raise ValueError("target: hard has no gradient to follow; set stop_gradient: true beside it")
+        if self.smooth == "last_step" and self.attack == "apgd":
+            raise ValueError("smooth: last_step smooths a step of fixed length, and apgd has none: take perturbation or image")
         if self.smooth == "last_step" and not self.stop_gradient:
             raise ValueError("smooth: last_step smooths a step already taken, which has no gradient; set stop_gradient: true beside it")
         return self
@@ -178,3 +220,11 @@ class AttackSettings(Settings):
                 raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")
             if member.members or member.start:
                 raise ValueError(f"members[{number}]: an ensemble's members have no members, and its start is theirs")
+
+
+def _usual_step(attack: str, epsilon: float, steps: Any) -> float:
+    """Length of a step where nobody says any: a part of the ball. A single step goes all the way."""
+    if attack in UNUSED:
+        return 2 * epsilon
+    # The stabilized attack pays twice for each step, so that it takes half as many, of twice the length.
+    return epsilon if steps == 1 else round(epsilon / (2 if NAMED[attack].items() >= STABILIZED.items() else 4))

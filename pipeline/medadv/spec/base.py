@@ -16,12 +16,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
     ADDED: ClassVar[frozenset[str]] = frozenset()
 
+    def filled_in(self) -> frozenset[str]:
+        """Keys that something else sets where they are left out, so that they have to be said at every value."""
+        return frozenset()
+
     @model_serializer(mode="wrap")
     def _without_what_means_nothing_new(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = dump(self)
         for name in self.ADDED:
             field = type(self).model_fields[name]
-            if getattr(self, name) == field.get_default(call_default_factory=True):
+            if name not in self.filled_in() and getattr(self, name) == field.get_default(call_default_factory=True):
                 values.pop(name, None)
                 values.pop(field.alias or name, None)
         return values

@@ -18,6 +18,16 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.tasks.aims import class_aims, directed
 from medadv.victims.tasks.divergence import prediction_divergence
+from medadv.victims.tasks.margins import (
+    Aimed,
+    dlr,
+    has_ratio,
+    label_margin,
+    margin,
+    ranked_wrong,
+    targeted_dlr,
+    targeted_margin,
+)
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
 
@@ -78,15 +88,40 @@ class Classifier(ModelParts):
 
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
-        """Cross-entropy with the truth; mean over labels for a sigmoid head."""
-        if self.head == "softmax":
-            return functional.cross_entropy(outputs, targets, reduction="none")
-        return functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none").mean(1)
+        """Cross-entropy with the truth, the difference of logits ratio or the margin, as the settings say.
+
+        Of a sigmoid head the mean cross-entropy over labels, or the margin of the label that is least surely right: above 0 one at least is
+        wrong. Where a head has no ratio, its margin is taken.
+        """
+        aimed = isinstance(targets, Aimed)
+        ratio = settings.loss == "dlr" and has_ratio(self.classes, self.head, aimed)
+        margins = settings.loss in ("dlr", "margin")
+        if self.head == "sigmoid":
+            truth = targets.to(outputs)
+            if margins:
+                return label_margin(outputs, truth).amax(1)
+            return functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none").mean(1)
+        if aimed:
+            if margins:
+                return targeted_dlr(outputs, targets) if ratio else targeted_margin(outputs, targets)
+            return -functional.cross_entropy(outputs, targets.wanted, reduction="none")
+        if margins:
+            return dlr(outputs, targets) if ratio else margin(outputs, targets)
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def aimed(self, outputs: Any, targets: Any, rank: int) -> Any:
+        """Towards the wrong class that the clean answer holds likeliest, or one of the next."""
+        if self.head != "softmax":
+            return super().aimed(outputs, targets, rank)
+        if rank > self.classes - 2:
+            raise ValueError(f"target_classes={rank + 1}: the victim answers {self.classes} classes, of which {self.classes - 1} are wrong")
+        return Aimed(targets, ranked_wrong(outputs, targets, rank))
 
     def wrongness(self, outputs: Any, targets: Any) -> Tensor:
         """1 where the answer is not the truth; of several labels the share that is not."""
         if self.head == "softmax":
-            return (outputs.argmax(1) != targets).to(outputs)
+            truth = targets.truth if isinstance(targets, Aimed) else targets
+            return (outputs.argmax(1) != truth).to(outputs)
         return ((outputs > 0) != (targets > 0)).to(outputs).mean(1)
 
     def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,11 +22,11 @@ from medadv.spec.goal import Goal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.steps import InputSteps
 from medadv.victims.tasks.aims import box_aims, directed
+from medadv.victims.tasks.box_scores import as_boxes, standing_of
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
+from medadv.victims.tasks.margins import refuse_margins
 from medadv.victims.tasks.parts import ModelParts
-
-FURTHER_POOLS = ("mask_roi_pool", "keypoint_roi_pool")
-NORMALISERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+from medadv.victims.tasks.training_mode import training_mode
 
 
 @dataclass(frozen=True)
@@ -186,6 +185,7 @@ class Detector(ModelParts):
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
+        refuse_margins(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
         targets = [self.moved(target, outputs.stored) for target in targets]
         if isinstance(outputs, Ready):
             return torch.stack([self._losses(image, target) for image, target in zip(outputs.images, targets, strict=True)])
@@ -206,6 +206,15 @@ class Detector(ModelParts):
     def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
         """The same for all, as `wrongness` is."""
         return self.wrongness(outputs, targets)
+
+    def seen(self, images: Tensor, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
+        """By the boxes answered alone: see `standing_of`."""
+        return standing_of(self.predict(images), [self.truth(target) for target in targets], settings.goal, images)
+
+    def truth(self, target: dict[str, Tensor]) -> Boxes:
+        """What `targets` was made of."""
+        boxes = target["boxes"]
+        return as_boxes(reversed_axes(boxes) if self.reverse and self.steps is None else boxes, target["labels"])
 
     def divergence(self, smoothed: Any, example: Any, settings: AttackSettings) -> Tensor:
         """One stage: KL of the dense class scores, plus smooth L1 of the box deltas weighted by the smoothed example's class score, both
@@ -260,7 +269,7 @@ class Detector(ModelParts):
     def _losses(self, image: Tensor, target: dict[str, Tensor]) -> Tensor:
         """The detector's own losses on one normalised image. Anchors are sampled with the global generator, so it is seeded the same way
         each time (inside fork_rng: the caller's generator is left alone)."""
-        with self._training(), torch.random.fork_rng(devices=[]):
+        with training_mode(self.network), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of("anchors") % (1 << 63))
             losses = self.network([image], [target])
         return torch.stack(list(losses.values())).sum()
@@ -271,24 +280,3 @@ class Detector(ModelParts):
         # Clipped to the image, a detection may have no extent left; torchvision takes none of these as a truth.
         keep = [(a["scores"] >= self.score_threshold) & (a["boxes"][:, 2:] > a["boxes"][:, :2]).all(1) for a in answers]
         return [{"boxes": a["boxes"][k], "labels": a["labels"][k]} for a, k in zip(answers, keep, strict=True)]
-
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Training mode, in which detectors give losses, with batch-norm and dropout left in evaluation mode.
-
-        Mask and keypoint heads, whose truths are not stored, are left out: torchvision takes a head without its pooling for none.
-        """
-        modes = [(part, part.training) for part in self.network.modules()]
-        heads = getattr(self.network, "roi_heads", None)
-        pools = {name: pool for name in FURTHER_POOLS if (pool := getattr(heads, name, None)) is not None}
-        try:
-            for part, _ in modes:
-                part.training = not isinstance(part, NORMALISERS)
-            for name in pools:
-                setattr(heads, name, None)
-            yield
-        finally:
-            for name, pool in pools.items():
-                setattr(heads, name, pool)
-            for part, mode in modes:
-                part.training = mode

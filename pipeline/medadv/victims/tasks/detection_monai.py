@@ -23,6 +23,7 @@ from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.sliding_maps import SlidingMaps
 from medadv.victims.tasks.aims import directed
 from medadv.victims.tasks.detection import Dense, Detector
+from medadv.victims.tasks.margins import refuse_margins
 
 
 def by_anchor(maps: Sequence[Tensor], each: int) -> Tensor:
@@ -64,6 +65,11 @@ class MonaiDetector(Detector):
         axes = 2 * self.network.spatial_dims
         return [{"boxes": t["boxes"].reshape(-1, axes), "labels": t["labels"] - 1} for t in super().targets(labels, device, goal)]
 
+    def truth(self, target: dict[str, Tensor]) -> Boxes:
+        """What `targets` was made of, classes from 1."""
+        boxes = super().truth(target)
+        return Boxes(boxes.boxes, boxes.classes + 1)
+
     def as_label(self, raw: Any) -> Label:
         """Boxes with the detector's axes, and of classes that it knows."""
         label = super().as_label(raw)
@@ -102,6 +108,7 @@ class MonaiDetector(Detector):
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
+        refuse_margins(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
         network, losses = self.network, []
         for index, target in enumerate(self.moved(target, outputs.stored) for target in targets):
             head = self._named(outputs, slice(index, index + 1))

@@ -28,6 +28,10 @@ class ModelParts:
         """The networks, one a member, without normalisation, windows and what else lies around them."""
         return networks(self._network())
 
+    def forward(self, images: Tensor) -> Any:
+        """Differentiable outputs."""
+        raise NotImplementedError
+
     def wrongness(self, outputs: Any, targets: Any) -> Tensor:
         """How wrong each answer is by the truth, (n,)."""
         raise NotImplementedError
@@ -42,9 +46,20 @@ class ModelParts:
 
     def standing(self, outputs: Any, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
         """Wrongness, or nearness to the goal, and the plain loss that tells equals apart."""
-        goal = settings.goal
-        reached = self.wrongness(outputs, targets) if goal == "untruth" else self.nearness(outputs, targets, goal)
-        return reached, self.deviation(outputs, targets, PLAIN.model_copy(update={"goal": goal}))
+        plain = PLAIN.model_copy(update={"goal": settings.goal})
+        return self._reached(outputs, targets, settings.goal), self.deviation(outputs, targets, plain)
+
+    def seen(self, images: Tensor, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
+        """Wrongness of the answers, or nearness to the goal, and the attack's own loss of their logits."""
+        outputs = self.forward(images)
+        return self._reached(outputs, targets, settings.goal), self.deviation(outputs, targets, settings)
+
+    def _reached(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
+        return self.wrongness(outputs, targets) if goal == "untruth" else self.nearness(outputs, targets, goal)
+
+    def aimed(self, outputs: Any, targets: Any, rank: int) -> Any:
+        """There are no classes of an image to drive it towards."""
+        raise ValueError("target_classes is for classifiers with a softmax head: leave it out")
 
     def network_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(C, *spatial) of the least image that fills a window, or of the whole image."""

@@ -20,6 +20,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.tasks.aims import directed, mask_aims, mask_standing
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
+from medadv.victims.tasks.margins import label_margin, margin, refuse_margins
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.victim import two_halves
 
@@ -95,9 +96,11 @@ class Segmenter(ModelParts):
 
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
-        """Mean voxel cross-entropy, plus the soft Dice loss of the foreground when the settings say `dice_ce`."""
+        """Mean voxel cross-entropy, plus the soft Dice loss of the foreground when the settings say `dice_ce`; or the mean margin."""
+        refuse_margins(settings, ("dlr",), "masks have no ratio of their logits; take ce, dice_ce or margin")
         valid = targets != IGNORE
-        value = voxel_sum(self._cross_entropy, outputs, targets) / valid.flatten(1).sum(1).clamp(min=1)
+        each = self._margin if settings.loss == "margin" else self._cross_entropy
+        value = voxel_sum(each, outputs, targets) / valid.flatten(1).sum(1).clamp(min=1)
         return value + self._dice_loss(outputs, targets, valid) if settings.loss == "dice_ce" else value
 
     def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -107,6 +110,12 @@ class Segmenter(ModelParts):
         valid = targets != IGNORE
         truth = torch.where(valid, targets, 0).to(outputs)
         return functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none") * valid
+
+    def _margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Per voxel; zero where the mask says ignore."""
+        valid = targets != IGNORE
+        truth = torch.where(valid, targets, 0)
+        return (margin(outputs, truth.long()) if self.head == "softmax" else label_margin(outputs, truth.to(outputs))) * valid
 
     def _dice_loss(self, outputs: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
         if self.head == "softmax":
