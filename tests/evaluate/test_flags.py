@@ -1,5 +1,8 @@
 """Signs against a robust figure: each seen where it is, and silent where it is not."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
+from medadv.datasets.labels import Prediction
 from medadv.evaluate import flags
 from medadv.evaluate.flags import already_probabilities, beaten_by_weaker, clamped, passes_differ, zero_gradients
 from medadv.victims.inputs.deployed import Logits
@@ -62,6 +66,25 @@ def test_two_passes(victim: Classifier) -> None:
     # What single precision loses from one run to the next is no randomness.
     assert passes_differ(victim.on(Noisy(victim.module, 1e-9)), batch).sentence is None
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Answered(Classifier):
+    """Its network runs for a prediction alone, as that of a detector of two stages does."""
+
+    def tensors(self, outputs: Any) -> Iterator[Tensor]:
+        yield outputs.detach()
+
+    def forward(self, images: Tensor) -> Any:
+        return images
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        return Classifier(self.module, self.head, self.classes).predict(images)
+
+
+def test_two_predictions_of_which_each_puts_the_generators_back() -> None:
+    plain = classifier()
+    assert passes_differ(Answered(plain.module, "softmax", 4), images(3, 3, 12, 12)).number == 0
+    assert passes_differ(Answered(Noisy(plain.module, 0.1), "softmax", 4), images(3, 3, 12, 12)).number == 1
 
 
 def test_outputs_that_are_probabilities_already() -> None:
