@@ -47,9 +47,9 @@ def test_a_setting_that_is_added_holds_the_plan_hash_and_the_comparison(tmp_path
     assert plain(frozen_settings(later, IDENTITY, "level8", None)) == plain(before)
     assert json.loads((corpus / ".medadv" / "plans" / "0000" / "plan.json").read_text())["hash"] == EXPECTED["classification"]["plan"]
     # The whole way, with a run that reads the later version's spec: nothing new at the old meaning, refused at another one.
-    monkeypatch.setattr("medadv.run.run.read_spec", lambda *_: (later, []))
+    monkeypatch.setattr("medadv.run.run.asked", lambda *_: (later, []))
     assert run(path, Options(), quiet).new_shards == 0
     more = later.model_copy(update={"attacks": {name: a.model_copy(update={"patience": 2}) for name, a in later.attacks.items()}})
-    monkeypatch.setattr("medadv.run.run.read_spec", lambda *_: (more, []))
+    monkeypatch.setattr("medadv.run.run.asked", lambda *_: (more, []))
     with pytest.raises(SpecError, match=r"patience: null -> 2"):
         run(path, Options(), quiet)
