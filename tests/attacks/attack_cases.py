@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import NAMED, AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
@@ -14,6 +14,8 @@ from medadv_transforms.units import LATTICES
 
 LEVEL8 = LATTICES["level8"]
 HU = LATTICES["hu"]
+ALONE = sorted(set(NAMED) - {"ensemble"})
+"""Attacks that move images; an ensemble chooses among the ends of others."""
 
 
 def settings(attack: str, epsilon: float = 4, **changes: Any) -> AttackSettings:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from attack_cases import classifier, images, labels, segmenter, settings
+from attack_cases import ALONE, classifier, images, labels, segmenter, settings
 from device_guard import attack_on_meta
 from torch import Tensor, nn
 
 from medadv.attacks.objective import Objective
-from medadv.spec.attack import NAMED, AttackSettings
+from medadv.spec.attack import AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.sliding import SlidingWindow
 from medadv.victims.sources.registry import build_network
@@ -99,7 +99,7 @@ VICTIMS = [
 ]
 
 
-@pytest.mark.parametrize("attack", sorted(NAMED))
+@pytest.mark.parametrize("attack", ALONE)
 @pytest.mark.parametrize("name", VICTIMS)
 def test_every_attack_on_every_victim(name: str, attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segmentation by Dice + CE, which is the plain cross-entropy and more."""
