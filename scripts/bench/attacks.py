@@ -66,8 +66,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wide-step-half-weight-0.3": {**CHOSEN, "weight": 0.3},
     "chosen-ti": {**CHOSEN, **TI},
     "chosen-momentum-ti": {**CHOSEN, "momentum": 1.0, **TI},
+    "pgd-best": {"attack": "pgd", "keep": "best"},
+    "pgd-best-2": {"attack": "pgd", "keep": "best", "restarts": 2},
+    "chosen-best": {**CHOSEN, "keep": "best"},
+    "chosen-best-2": {**CHOSEN, "keep": "best", "restarts": 2},
+    "apgd": {"attack": "apgd", "step_share": 2.0},
+    "apgd-chosen": {**CHOSEN, "attack": "apgd", "step_share": 2.0},
 }
-"""One factor at a time; the last ones put together what helped alone."""
+"""One factor at a time; `chosen` puts together what helped alone, and the last ones keep the best iterate, from one start or two.
+
+APGD moves in floats, so that a third of its budget goes into looking at what could be stored.
+"""
+RIVALS = ("pgd", "mifgsm")
 STEP_SHARE = 0.25
 
 
@@ -130,12 +140,12 @@ def choose(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
 
 
 def test(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
-    """The chosen variant against PGD and MI-FGSM on the held-out half."""
+    """The chosen variant against its rivals on the held-out half."""
     rows: dict[str, Row] = {}
-    for name in ("pgd", "mifgsm", arguments.test):
+    for name in (*arguments.rivals, arguments.test):
         rows[name] = bench.row(name, settings_of(name, arguments.epsilon, arguments.passes))
     results: list[dict[str, Any]] = []
-    for rival in ("pgd", "mifgsm"):
+    for rival in arguments.rivals:
         for condition, scores in rows[arguments.test].scores.items():
             difference, share = paired_difference(scores, rows[rival].scores[condition])
             results.append(
@@ -193,6 +203,7 @@ def main() -> None:
     parser.add_argument("--swap", action="store_true", help="attack the second victim, and let the first judge transfer")
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS))
     parser.add_argument("--test", choices=sorted(VARIANTS))
+    parser.add_argument("--rivals", nargs="+", choices=sorted(VARIANTS), default=RIVALS, help="of --test")
     parser.add_argument("--show", action="store_true", help="print what is stored as Markdown")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
