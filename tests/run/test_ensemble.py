@@ -168,6 +168,18 @@ def test_masks_keep_the_lowest_dice_of_all_members(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.where(kept == NOBODY, 0, kept.astype(int) + 1), tried.argmin(1))
 
 
+def test_the_sanity_checks_of_an_ensemble_climb_with_its_first_member(tmp_path: Path) -> None:
+    """What that member does by itself is not stored, so that nothing stored contradicts it."""
+    attacks = {"worst": {"attack": "ensemble", "epsilon": 8, "members": [STRONG, WEAK]}}
+    result = run(pictures(tmp_path, attacks), Options(), quiet)
+    sanity = result.manifest.sanity
+    assert sanity is not None
+    assert (sanity.attack, sanity.noise is not None and sanity.noise.white_box > 0) == ("worst: pgd", True)
+    assert sanity.worst_case is not None
+    assert sanity.worst_case.attacks == ["worst"]
+    assert verify(result.corpus) == []
+
+
 def test_who_made_it_is_part_of_what_is_verified(tmp_path: Path) -> None:
     attacks = {"worst": {"attack": "ensemble", "epsilon": 4, "members": [WEAK, STRONG]}}
     result = run(pictures(tmp_path, attacks), Options(), quiet)

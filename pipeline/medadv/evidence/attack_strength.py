@@ -11,7 +11,7 @@ from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
 from medadv.corpus.manifest import Against, Rung, SanityReport, WorstCase
 from medadv.datasets.labels import Array
-from medadv.evidence.weak_signs import warnings_of
+from medadv.evidence.weak_signs import ladder_name, warnings_of
 from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.victim import TaskModel, Victim
@@ -64,9 +64,9 @@ def sanity(
         return _left_out("the victim is right on none of the samples looked at" if right else "no sample looked at is away from the goal")
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
     bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
+    stored = list(attacks)
     if settings.members:
-        # The ladders climb with one attack: that which an ensemble lets loose on every sample.
-        name, settings = f"{name}: {settings.members[0].attack}", settings.members[0]
+        name, settings = ladder_name(name, settings), settings.members[0]
         attacks = {**attacks, name: settings}
     rungs = {k: settings.epsilon * k for k in EPSILON_LADDER}
     steps = sorted({max(1, round(settings.steps * k)) for k in STEPS_LADDER}) if settings.attack != "fgsm" else [1]
@@ -98,7 +98,7 @@ def sanity(
         transfer=None if second is None else Against(success=bench.success(found[name], settings.goal, second), white_box=white),
         zero_gradients=bench.zero_gradients(settings),
         **({} if (clamped := bench.clamped()) is None else {"clamped": clamped}),
-        worst_case=WorstCase(success=bench.worst([(delta, attacks[key].goal) for key, delta in found.items()]), attacks=list(found)),
+        worst_case=WorstCase(success=bench.worst([(found[key], attacks[key].goal) for key in stored]), attacks=stored),
     )
     return report.model_copy(update={"warnings": warnings_of(report)})
 

@@ -18,7 +18,8 @@ from medadv.corpus.quarantine import read_quarantine
 from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
-from medadv.evidence.weak_signs import warnings_of
+from medadv.evidence.weak_signs import ladder_name, warnings_of
+from medadv.spec.attack import AttackSettings
 
 NAME = "manifest.json"
 CLOSE = 1e-6
@@ -107,7 +108,7 @@ def _receipts(root: Path, manifest: Manifest) -> Iterator[Finding]:
     if (said.level, said.repeated) != (follows.level, follows.repeated):
         yield Finding(NAME, f"says determinism {said.level!r}, from the batches that were run twice follows {follows.level!r}")
     if sanity is not None:
-        yield from _sanity(sanity, successes)
+        yield from _sanity(sanity, successes, manifest.attacks)
 
 
 def _receipt(root: Path, number: int) -> Receipt | None:
@@ -117,8 +118,11 @@ def _receipt(root: Path, number: int) -> Receipt | None:
         return None
 
 
-def _sanity(said: SanityReport, successes: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
-    """Samples that are in the corpus, the attack's own success on them, and the warnings that the numbers give."""
+def _sanity(said: SanityReport, successes: Mapping[str, Mapping[str, int]], attacks: Mapping[str, AttackSettings]) -> Iterator[Finding]:
+    """Samples that are in the corpus, the attack's own success on them, and the warnings that the numbers give.
+
+    What an ensemble's member does by itself is not stored.
+    """
     if missing := [sample for sample in said.sample_ids if sample not in successes]:
         yield Finding(NAME, "sanity checks on a sample that is not in the corpus", missing[0])
         return
@@ -131,7 +135,8 @@ def _sanity(said: SanityReport, successes: Mapping[str, Mapping[str, int]]) -> I
     own = [successes[sample].get(str(said.attack), 0) for sample in said.sample_ids]
     best = [max(successes[sample].values(), default=0) for sample in said.sample_ids]
     white = {f"{key}.white_box": found.white_box for key in ("noise", "transfer") if (found := getattr(said, key)) is not None}
-    pairs = [(key, value, sum(own) / said.samples) for key, value in white.items()]
+    member = said.attack in {ladder_name(name, settings) for name, settings in attacks.items() if settings.members}
+    pairs = [] if member else [(key, value, sum(own) / said.samples) for key, value in white.items()]
     if said.worst_case is not None:
         pairs.append(("worst_case", said.worst_case.success, sum(best) / said.samples))
     for key, value, follows in pairs:

@@ -3,6 +3,7 @@
 import itertools
 
 from medadv.corpus.manifest import SanityReport
+from medadv.spec.attack import AttackSettings
 
 NEARLY_ALL = 0.9
 SLACK = 0.1
@@ -10,6 +11,11 @@ SLACK_SAMPLES = 2.5
 """Differences in success below `SLACK`, or below this many samples, say nothing on so few."""
 ZERO_SHARE = 0.5
 CLAMPED_SHARE = 0.1
+
+
+def ladder_name(name: str, settings: AttackSettings) -> str:
+    """What the checks call the attack that they climb with: of an ensemble its first member, which is let loose on every sample."""
+    return f"{name}: {settings.members[0].attack}" if settings.members else name
 
 
 def warnings_of(found: SanityReport) -> list[str]:
