@@ -49,7 +49,10 @@ def at_least_as_bad(one: tuple[Tensor, Tensor, Tensor], other: tuple[Tensor, Ten
     return (one[1] > other[1]) | ((one[1] == other[1]) & (one[2] >= other[2] - 1e-12))
 
 
-@pytest.mark.parametrize("changes", [{}, {"attack": "smia", "steps": 3}, {"epsilon": 2.5, "step": 0.7}, {"attack": "mifgsm"}], ids=str)
+OTHERS = [{"attack": "smia", "steps": 3}, {"epsilon": 2.5, "step": 0.7}, *({"attack": name} for name in ("mifgsm", "difgsm", "nifgsm"))]
+
+
+@pytest.mark.parametrize("changes", [{}, *OTHERS], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_best_iterate_is_at_least_as_bad_for_the_victim_as_the_last(name: str, changes: dict[str, Any]) -> None:
     last, best = (ends(*case(name), **changes, keep=keep) for keep in ("last", "best"))

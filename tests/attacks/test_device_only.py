@@ -19,7 +19,7 @@ from device_guard import attack_on_meta
 from torch import Tensor, nn
 
 from medadv.attacks.objective import Objective
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import OF_MASKS, AttackSettings
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.sliding import SlidingWindow
 from medadv.victims.sources.registry import build_network
@@ -74,7 +74,8 @@ def case(name: str) -> tuple[Objective, Tensor, Any]:
         return classifier(head=rest[0]), images(2, 3, 16, 16), labels(2, 4) if rest[0] == "softmax" else labels(2, 2, 4).float()
     axes = int(rest[0][0])
     if task == "detection":
-        return detector(axes), images(2, 1, *[2 * length for length in GRID[axes]], dtype=torch.float32), [{}, {}]
+        batch = images(2, 1, *[2 * length for length in GRID[axes]], dtype=torch.float32)
+        return detector(axes), batch, [{"boxes": torch.ones(1, 2 * axes)}] * 2
     whole = segmenter(axes, head=rest[1])
     # Longer than the image along the first axis, where it is padded.
     window = (GRID[axes][0] + 2, *[6] * (axes - 1))
@@ -99,13 +100,22 @@ VICTIMS = [
 ]
 
 
-@pytest.mark.parametrize("attack", ALONE)
-@pytest.mark.parametrize("name", VICTIMS)
+FOR_MASKS = ("segpgd", "cospgd", "sea")
+PAIRS = [
+    (name, attack)
+    for name in VICTIMS
+    for attack in ALONE
+    if attack not in FOR_MASKS or name.startswith(("segmentation", "windows"))
+]
+
+
+@pytest.mark.parametrize(("name", "attack"), PAIRS)
 def test_every_attack_on_every_victim(name: str, attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segmentation by Dice + CE, which is the plain cross-entropy and more."""
     if name.startswith("detection"):
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    made = chosen(attack, **({} if attack == "square" else {"loss": "dice_ce"}))
+    # Fewer steps of sea would all be in the last of its balls.
+    made = chosen(attack, **({"steps": 4} if attack in FOR_MASKS else {} if attack == "square" else {"loss": "dice_ce"}))
     assert attack_on_meta(*case(name), made, monkeypatch) > FEWEST * made.steps
 
 
@@ -116,6 +126,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hard target": {"attack": "smia", "stop_gradient": True, "target": "hard", "weight": 0.4},
     "millimetres": {"attack": "smia", "sigma_unit": "mm", "kernel_size": 3},
     "a bound between levels": {"attack": "pgd", "epsilon": 2.5, "step": 0.7},
+    "diverse input": {"attack": "difgsm", "diversity": 1.0, "keep": "best"},
+    "diverse input to both branches": {"attack": "smia", "diversity": 1.0},
+    "Nesterov, and the best": {"attack": "nifgsm", "keep": "best"},
     "best of two starts": {"attack": "pgd", "keep": "best", "restarts": 2},
     "margins": {"attack": "apgd", "loss": "margin", "restarts": 2},
     "stabilized": {"attack": "apgd", "weight": 0.5, "keep": "last"},
@@ -140,14 +153,21 @@ def test_towards_several_classes(attack: str, loss: str, monkeypatch: pytest.Mon
     assert attack_on_meta(*case("classification softmax"), chosen(attack, loss=loss, target_classes=2), monkeypatch) > 2 * FEWEST
 
 
+@pytest.mark.parametrize("loss", OF_MASKS)
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_volumes_whose_losses_go_slab_by_slab(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_loss_of_masks(head: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attack_on_meta(*case(f"segmentation 2D {head}"), chosen("pgd", loss=loss), monkeypatch) > 2 * FEWEST
+
+
+@pytest.mark.parametrize("loss", ["dice_ce", *OF_MASKS])
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_volumes_whose_losses_go_slab_by_slab(head: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = (64, 96, 160)
     victim, truth = segmenter(3, classes=3, head=head), masks(head, 3, *grid)
     assert 2 * 3 * grid[0] * grid[1] * grid[2] > SLAB_VALUES
     batch = images(2, 1, *grid, dtype=torch.float32)
     victim.module.float()
-    assert attack_on_meta(victim, batch, truth, chosen("smia", loss="dice_ce"), monkeypatch) > 2 * FEWEST
+    assert attack_on_meta(victim, batch, truth, chosen("smia", loss=loss), monkeypatch) > 2 * FEWEST
 
 
 ONE_IN_TWO_OUT = {"in_channels": 1, "out_channels": 2}

@@ -38,6 +38,7 @@ def theirs(attack: str, model: nn.Module, batch: Tensor, truth: Tensor) -> Tenso
         "bim": lambda: torchattacks.BIM(model, EPSILON / 255, 1 / 255, STEPS),
         "fgsm": lambda: torchattacks.FGSM(model, EPSILON / 255),
         "mifgsm": lambda: torchattacks.MIFGSM(model, EPSILON / 255, 1 / 255, STEPS, decay=1.0),
+        "nifgsm": lambda: torchattacks.NIFGSM(model, EPSILON / 255, 1 / 255, STEPS, decay=1.0),
     }
     return ((build[attack]()(batch / 255, truth) - batch / 255) * 255).round().to(torch.int16)
 
@@ -58,7 +59,7 @@ def foolboxes(attack: str, model: nn.Module, batch: Tensor, truth: Tensor) -> Te
     return ((found - batch / 255) * 255).round().to(torch.int16)
 
 
-@pytest.mark.parametrize("attack", ["pgd", "bim", "fgsm", "mifgsm"])
+@pytest.mark.parametrize("attack", ["pgd", "bim", "fgsm", "mifgsm", "nifgsm"])
 def test_classification_equals_torchattacks(attack: str) -> None:
     victim, batch, truth = classifier(), images(4, 3, 20, 24), labels(4, 4)
     expected = theirs(attack, UnitRange(victim.module).eval(), batch, truth)
@@ -74,11 +75,11 @@ def test_classification_equals_foolbox(attack: str) -> None:
     assert torch.equal(ours(victim, batch, truth, attack), foolboxes(attack, UnitRange(victim.module).eval(), batch, truth))
 
 
-@pytest.mark.parametrize("attack", ["pgd", "bim", "fgsm", "mifgsm"])
+@pytest.mark.parametrize("attack", ["pgd", "bim", "fgsm", "mifgsm", "nifgsm"])
 @pytest.mark.parametrize("spatial", [(18, 22), (10, 12, 9)])
 def test_segmentation_equals_torchattacks(attack: str, spatial: tuple[int, ...]) -> None:
     victim, batch, truth = segmenter(len(spatial)), images(2, 1, *spatial), labels(2, 3, *spatial)
-    # torchattacks' MI-FGSM averages over three axes whatever the image has: volumes go in with theirs folded into three.
+    # torchattacks' MI-FGSM and NI-FGSM average over three axes whatever the image has: volumes go in with theirs folded into three.
     flat = batch.reshape(2, 1, spatial[0], -1)
     expected = theirs(attack, UnitRange(victim.module, (1, *spatial)), flat, truth).reshape(batch.shape)
     assert torch.equal(ours(victim, batch, truth, attack), expected)

@@ -107,6 +107,11 @@ def test_degradations_are_what_they_say() -> None:
         ("square", {}, (4, 0)),
         ("square", {"restarts": 3}, (15, 0)),
         ("square", {"epsilon": 2.5}, (4, 0)),
+        ("difgsm", {}, (3, 3)),
+        ("difgsm", {"keep": "best"}, (7, 3)),
+        ("smia", {"diversity": 1.0}, (6, 6)),
+        ("nifgsm", {"keep": "best"}, (6, 3)),
+        ("nifgsm", {"restarts": 2, "random_start": True}, (8, 6)),
     ],
 )
 def test_passes_are_those_that_the_victim_sees(attack: str, changes: dict[str, object], expected: tuple[int, int]) -> None:

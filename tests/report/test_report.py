@@ -150,13 +150,29 @@ def test_it_prints_and_every_figure_has_words(page: str) -> None:
 
 def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
     settings = AttackSettings.model_validate({"attack": "smia-mi-ti", "epsilon": 4})
-    text = words._settings(settings, "grey levels")
+    text = words._settings(settings, "grey levels", "classification")
     assert text == (
         "smia-mi-ti, epsilon 4 grey levels, step 2, 10 steps, random start, momentum 1, gradients smoothed with a Gaussian of 1 voxels, "
         "loss stabilization of weight 0.5 with a Gaussian of 1.5 voxel, gradient through both branches"
     )
     cited = "\n".join(words.citations({"a": settings}))
     assert all(number in cited for number in ("2103.05232", "1710.06081", "1904.02884"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "cited"),
+    [
+        ({"attack": "nifgsm"}, "step 1, 10 steps, Nesterov momentum 1", "1908.06281"),
+        ({"attack": "difgsm"}, "10 steps, input diversity with probability 0.5", "1803.06978"),
+        ({"attack": "segpgd"}, "10 steps, random start, best iterate kept", "2207.12391"),
+        ({"attack": "cospgd"}, "10 steps, random start, best iterate kept", "2302.02213"),
+        ({"attack": "pgd", "loss": "js"}, "10 steps, random start, loss js", "1706.06083"),
+    ],
+)
+def test_methods_of_later_attacks(changes: dict[str, str], told: str, cited: str) -> None:
+    settings = AttackSettings.model_validate({"epsilon": 4, **changes})
+    assert words._settings(settings, "HU", "segmentation").endswith(told)
+    assert cited in "\n".join(words.citations({"a": settings}))
 
 
 @pytest.mark.usefixtures("inline")

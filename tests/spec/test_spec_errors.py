@@ -44,6 +44,13 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "attacks.t.gradient_kernel_size=71 does not fit",
     ),
     "mm for photographs": ({"attacks": {"s": {"attack": "smia", "epsilon": 4, "sigma_unit": "mm"}}}, "photographs have none of"),
+    "a loss of masks for classes": ({"attacks__pgd-8__loss": "js"}, "attacks.pgd-8: loss=js is for masks, and data.task is"),
+    "an attack on masks for classes": (
+        {"attacks": {"s": {"attack": "segpgd", "epsilon": 4}}},
+        "attacks.s: segpgd is for masks, and data.task is classification; take pgd",
+    ),
+    "looking ahead without momentum": ({"attacks__pgd-8__nesterov": True}, "set momentum: 1 beside it"),
+    "a probability over 1": ({"attacks__pgd-8__diversity": 2}, "attacks.pgd-8.diversity=2"),
     "group crosses splits": ({"data__group": "patient", "data__split": {"use": "half"}}, "also stand in other splits"),
     "shard no multiple of batch": ({"execution__shard_size": 5}, "multiple of batch_size"),
 }

@@ -20,6 +20,12 @@ def keeps_whole(settings: AttackSettings) -> bool:
     return settings.attack != "apgd" and float(settings.step).is_integer() and float(settings.epsilon).is_integer()
 
 
+def answered_at(settings: AttackSettings, number: int) -> bool:
+    """Whether what is answered at the step of that number tells of its iterate as that would be stored: whole, and seen where it is."""
+    # The start is whole whatever the steps are, and has no momentum to look ahead along.
+    return not settings.diversity and (not number or (keeps_whole(settings) and not settings.nesterov))
+
+
 class Best:
     """The best candidate so far of every sample of a batch."""
 

@@ -1,6 +1,6 @@
 """What does an attack cost? Passes of the victim per sample."""
 
-from medadv.attacks.best import keeps_whole
+from medadv.attacks.best import answered_at
 from medadv.spec.attack import AttackSettings
 
 
@@ -24,7 +24,7 @@ def passes(settings: AttackSettings) -> tuple[int, int]:
 
 
 def _looks(settings: AttackSettings) -> int:
-    """Forward passes that only tell how good a candidate is: the last iterate, and every one after the start that had to be rounded."""
+    """Forward passes that only tell how good a candidate is: the last iterate, and every one whose gradient was taken elsewhere."""
     if settings.keep == "best":
-        return 1 if keeps_whole(settings) else settings.steps
+        return 1 + sum(not answered_at(settings, number) for number in range(settings.steps))
     return 1 if settings.restarts > 1 else 0

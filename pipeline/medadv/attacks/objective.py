@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from medadv.attacks.diversity import Placings
 from medadv.spec.attack import AttackSettings
 
 
@@ -21,6 +22,10 @@ class Objective(Protocol):
 
     def split(self, outputs: Any, n: int) -> tuple[Any, Any]:
         """Outputs of the first n images, and of the rest."""
+        ...
+
+    def meet(self, outputs: Any, targets: Any, placings: Placings) -> tuple[Any, Any]:
+        """Outputs and truth on one grid, where each image was seen elsewhere on its own: dense answers brought back, or boxes moved."""
         ...
 
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medadv.attacks.diversity import Placings
 from medadv.attacks.feasible import feasible_box, random_start
 from medadv.attacks.objective import Objective
 from medadv.attacks.smoothing import axis_kernels
@@ -74,16 +75,20 @@ class Problem:
         starts = [random_start(self.images.shape[1:], self.settings.epsilon, seed) for seed in seeds]
         return self.inside(torch.stack(starts).to(self.images))
 
-    def slope(self, delta: Tensor, trail: Trail | None = None, progress: float = 0.0, *, answered: bool = False) -> Slope:
+    def slope(
+        self, delta: Tensor, trail: Trail | None = None, progress: float = 0.0, placings: Placings = (), *, answered: bool = False
+    ) -> Slope:
         """Gradient of J at a perturbation, in one or two passes.
 
         delta: (n, C, *spatial); is given `requires_grad`.  trail: what went before, for `smooth: last_step`.  progress: share of the steps
-        that are done, for losses that change on the way.  answered: whether the outputs are wanted too.
+        that are done, for losses that change on the way.  placings: how each image is seen; empty: as it is.  answered: whether the
+        outputs are wanted too.
         """
         delta.requires_grad_()
 
         def terms() -> tuple[Tensor, Tensor | None, Any]:
-            return loss_terms(self.objective, self.images, delta, self.targets, self.settings, self.lattice, self.kernels, trail, progress)
+            about = (self.objective, self.images, delta, self.targets, self.settings, self.lattice, self.kernels)
+            return loss_terms(*about, trail, progress, placings)
 
         deviation, divergence, outputs = terms()
         kept = self.objective.reference(outputs) if answered else None

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from medadv.attacks.best import Best, keeps_whole
+from medadv.attacks.best import Best, answered_at
+from medadv.attacks.diversity import Placings, draw_placings
 from medadv.attacks.problem import Problem
 from medadv.attacks.rules import step_along
 from medadv.attacks.smoothing import axis_kernels
@@ -25,14 +26,15 @@ def sign_steps(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best
     gradient_kernels = axis_kernels(settings.gradient_sigma or 1.0, settings.gradient_kernel_size, None, delta.ndim - 2)
     momentum = torch.zeros_like(delta) if settings.momentum else None
     trail: Trail | None = None
-    whole = keeps_whole(settings)
+    seen = _seen(problem, seeds)
     for number in range(settings.steps):
         offered = best is not None and settings.keep == "best"
-        slope = problem.slope(delta, trail, number / settings.steps, answered=offered)
+        at = delta if momentum is None or not settings.nesterov else delta + settings.step * settings.momentum * momentum
+        slope = problem.slope(at, trail, number / settings.steps, seen[number], answered=offered and answered_at(settings, number))
+        del at
         with torch.no_grad():
             if best is not None and offered:
-                # The start is whole whatever the steps are.
-                best.offer(delta, slope.outputs if whole or not number else None)
+                best.offer(delta, slope.outputs)
             if watch is not None:
                 # A copy, since the iterate itself moves on in place.
                 watch(number, delta.clone(), slope.deviation, slope.divergence)
@@ -42,3 +44,12 @@ def sign_steps(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best
             delta.add_(move)
             torch.clamp(delta, problem.low, problem.high, out=delta)
     return delta.detach()
+
+
+def _seen(problem: Problem, seeds: Sequence[int]) -> list[Placings]:
+    """How each step sees the images; empty: as they are."""
+    settings = problem.settings
+    if not settings.diversity:
+        return [()] * settings.steps
+    drawn = [draw_placings(problem.images.shape[2:], settings.steps, settings.diversity, seed) for seed in seeds]
+    return list(zip(*drawn, strict=True))

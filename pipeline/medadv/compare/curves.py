@@ -63,4 +63,5 @@ def _terms(bench: Bench, batch: Batch, delta: Tensor, settings: AttackSettings) 
         example = victim.forward(images + delta)
         smoothed = victim.forward((images + smooth(delta, kernels)).clamp(batch.lattice.low, batch.lattice.high))
         targets = victim.targets(batch.labels, images.device, settings.goal)
-        return victim.deviation(example, targets, settings), victim.divergence(smoothed, example, REFERENCE)
+        # One loss for all attacks, whatever each ascends.
+        return victim.standing(example, targets, settings)[1], victim.divergence(smoothed, example, REFERENCE)

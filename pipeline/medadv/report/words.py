@@ -1,7 +1,7 @@
 """The report's sentences: methods, citations, what the corpus is for."""
 
 from medadv.corpus.manifest import Manifest
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.goal import in_words
 from medadv.spec.modality import MODALITIES
 
@@ -13,6 +13,14 @@ SOURCES = {
     "mifgsm": "Dong, Liao, Pang, Su, Zhu, Hu, Li: Boosting Adversarial Attacks with Momentum. CVPR 2018. arXiv:1710.06081.",
     "tifgsm": "Dong, Pang, Su, Zhu: Evading Defenses to Transferable Adversarial Examples by Translation-Invariant Attacks. CVPR 2019. "
     "arXiv:1904.02884.",
+    "difgsm": "Xie, Zhang, Zhou, Bai, Wang, Ren, Yuille: Improving Transferability of Adversarial Examples with Input Diversity. "
+    "CVPR 2019. arXiv:1803.06978.",
+    "nifgsm": "Lin, Song, He, Wang, Hopcroft: Nesterov Accelerated Gradient and Scale Invariance for Adversarial Attacks. ICLR 2020. "
+    "arXiv:1908.06281.",
+    "segpgd": "Gu, Zhao, Tresp, Torr: SegPGD: An Effective and Efficient Adversarial Attack for Evaluating and Boosting Segmentation "
+    "Robustness. ECCV 2022. arXiv:2207.12391.",
+    "cospgd": "Agnihotri, Jung, Keuper: CosPGD: An Efficient White-Box Adversarial Attack for Pixel-Wise Prediction Tasks. ICML 2024. "
+    "arXiv:2302.02213.",
     "apgd": "Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks. ICML 2020. "
     "arXiv:2003.01690.",
     "square": "Andriushchenko, Croce, Flammarion, Hein: Square Attack: A Query-efficient Black-box Adversarial Attack via Random Search. "
@@ -70,12 +78,14 @@ def _settings(settings: AttackSettings, unit: str, task: str) -> str:
         text += f", started from {settings.start}"
     if settings.keep == "best":
         text += ", best iterate kept"
-    if settings.loss in ("dlr", "margin"):
+    if settings.loss not in ("ce", NAMED[kind].get("loss")):
         text += f", loss {settings.loss}"
     if settings.target_classes:
         text += f", towards each of the {settings.target_classes} likeliest wrong classes"
     if settings.momentum:
-        text += f", momentum {settings.momentum:g}"
+        text += f", {'Nesterov ' if settings.nesterov else ''}momentum {settings.momentum:g}"
+    if settings.diversity:
+        text += f", input diversity with probability {settings.diversity:g}"
     if settings.gradient_sigma is not None:
         text += f", gradients smoothed with a Gaussian of {settings.gradient_sigma:g} voxels"
     if settings.weight:

@@ -1,9 +1,11 @@
 """Attack settings in stored units, and the named attacks as settings of one engine.
 
 Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017 (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM
-Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), SMIA Qi et al. 2021 (2103.05232). `apgd` (Croce and Hein 2020,
-2003.01690) and `square` (Andriushchenko et al. 2020, 1912.00049) are algorithms of their own. `smia` lets the gradient flow
-through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it too, as MI-FGSM does.
+Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), DI-FGSM Xie et al. 2019 (1803.06978), NI-FGSM Lin et al. 2020
+(1908.06281), SMIA Qi et al. 2021 (2103.05232); for masks alone SegPGD Gu et al. 2022 (2207.12391), CosPGD Agnihotri et al. 2024
+(2302.02213). `apgd` (Croce and Hein 2020, 2003.01690) and `square` (Andriushchenko et al. 2020, 1912.00049) are algorithms of their own.
+`smia` lets the gradient flow through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it
+too, as MI-FGSM does.
 
 `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the example
 before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
@@ -29,8 +31,12 @@ from medadv.spec.base import Name, Settings
 from medadv.spec.goal import GoalSetting
 
 AttackName = Literal[
-    "fgsm", "bim", "pgd", "mifgsm", "tifgsm", "smia", "smia-ti", "smia-mi-ti", "smia-listing", "apgd", "square", "ensemble"
+    "fgsm", "bim", "pgd", "mifgsm", "tifgsm", "difgsm", "nifgsm", "segpgd", "cospgd", "smia", "smia-ti", "smia-mi-ti", "smia-listing",
+    "apgd", "square", "ensemble",
 ]
+LossName = Literal["ce", "dice_ce", "dlr", "margin", "segpgd", "cospgd", "masked_ce", "js", "masked_spherical"]
+OF_MASKS = ("segpgd", "cospgd", "masked_ce", "js", "masked_spherical")
+"""Losses that only segmentation has."""
 
 # Fields that a name fixes unless the spec says otherwise. Weight, kernel and longer steps of the stabilized attacks were chosen by
 # measurement: scripts/bench/ATTACKS.md.
@@ -42,6 +48,10 @@ NAMED: dict[str, dict[str, Any]] = {
     "pgd": {"random_start": True},
     "mifgsm": {"random_start": False, "momentum": 1.0},
     "tifgsm": {"random_start": False, "momentum": 1.0, "gradient_sigma": 3.0, "gradient_kernel_size": 15},
+    "difgsm": {"random_start": False, "diversity": 0.5},
+    "nifgsm": {"random_start": False, "momentum": 1.0, "nesterov": True},
+    "segpgd": {"random_start": True, "loss": "segpgd", "keep": "best"},
+    "cospgd": {"random_start": True, "loss": "cospgd", "keep": "best"},
     "smia": STABILIZED,
     "smia-ti": {**STABILIZED, **SMOOTH_GRADIENT},
     "smia-mi-ti": {**STABILIZED, **SMOOTH_GRADIENT, "momentum": 1.0},
@@ -54,11 +64,15 @@ UNUSED: dict[str, dict[str, str]] = {
     "apgd": {
         "momentum": "apgd has its own, 0.75",
         "gradient_sigma": "apgd follows the gradient as it is",
+        "nesterov": "apgd has momentum of its own",
+        "diversity": "apgd compares what its iterates are answered where they are",
     },
     "square": {
         "weight": "square follows no gradient, of a stabilization term or else",
         "momentum": "square follows no gradient",
         "gradient_sigma": "square follows no gradient",
+        "nesterov": "square has no momentum to look ahead along",
+        "diversity": "square follows no gradient",
         "keep": "square keeps the best of what it has seen",
     },
 }
@@ -99,7 +113,7 @@ def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal", "target_classes"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov"})
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
@@ -114,10 +128,14 @@ class AttackSettings(Settings):
     momentum: float = Field(0.0, ge=0, description="decay of the accumulated gradient; 0 is no momentum")
     gradient_sigma: float | None = Field(None, gt=0, description="Gaussian over the gradient in voxels (translation invariance)")
     gradient_kernel_size: int = Field(15, ge=3, description="odd length of that kernel in voxels")
-    loss: Literal["ce", "dice_ce", "dlr", "margin"] = Field(
+    nesterov: bool = Field(False, description="take the gradient where the momentum alone would lead (NI-FGSM)")
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="probability that a step sees the image shrunk by up to a tenth and shifted (DI-FGSM); 0: never"
+    )
+    loss: LossName = Field(
         "ce",
         description="loss deviation: `ce` for classes and masks, `dice_ce` for masks, `margin` for both, `dlr` for three classes or more "
-        "(with fewer, or a sigmoid head, `margin` is taken); detectors have their own",
+        "(with fewer, or a sigmoid head, `margin` is taken), the others for masks, voxel by voxel; detectors have their own",
     )
     weight: float = Field(0.0, ge=0, description="weight of the loss stabilization term")
     sigma: float = Field(1.0, gt=0, description="Gaussian of the smoothed branch, in sigma_unit")
@@ -149,6 +167,11 @@ class AttackSettings(Settings):
     def each(self) -> tuple["AttackSettings", ...]:
         """The attacks that move images: the members of an ensemble, else itself."""
         return self.members or (self,)
+
+    @property
+    def for_masks(self) -> bool:
+        """Whether only segmentation has the loss that is raised."""
+        return self.loss in OF_MASKS
 
     def at(self, epsilon: float, **changes: Any) -> "AttackSettings":
         """The same attack in another ball, from a start of its own. The step grows with a larger ball, so that it is crossed in as many;
@@ -195,6 +218,8 @@ class AttackSettings(Settings):
             raise ValueError(f"restarts={self.restarts} leave some of target_classes={self.target_classes} untried: leave restarts out")
         if self.restarts > max(1, self.target_classes) and not self.random_start and self.attack != "square":
             raise ValueError(f"restarts={self.restarts} end alike without random_start: true")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true looks ahead along the momentum; set momentum: 1 beside it")
         if self.attack == "fgsm" and self.steps != 1:
             raise ValueError(f"steps={self.steps}: fgsm takes one step; use bim or pgd for more")
         if self.target == "hard" and self.weight >= 1:

@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from medadv.spec.attack import AttackSettings, in_order
+from medadv.spec.attack import NAMED, AttackSettings, in_order
 from medadv.spec.base import Name, Settings
 from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.evaluation import EvaluationSettings
@@ -61,6 +61,10 @@ class RunSpec(Settings):
                 raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
             if why := meaningless(attack.goal, self.data.task, self.victim.head):
                 raise ValueError(f"attacks.{name}.goal: {why}")
+            for each in attack.each if self.data.task != "segmentation" else ():
+                if each.for_masks:
+                    what, instead = (each.attack, "pgd") if NAMED[each.attack].get("loss") == each.loss else (f"loss={each.loss}", "ce")
+                    raise ValueError(f"attacks.{name}: {what} is for masks, and data.task is {self.data.task}; take {instead}")
             if 0 < attack.epsilon < 1:
                 raise ValueError(
                     f"attacks.{name}: epsilon={attack.epsilon:g} {rules.unit} is less than one step of the lattice; "

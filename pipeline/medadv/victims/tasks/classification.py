@@ -14,7 +14,7 @@ from medadv.datasets.labels import Label, Prediction
 from medadv.scoring.attackable import some_class_right
 from medadv.scoring.goals import class_attackable, class_reached, class_rule
 from medadv.scoring.success import SuccessRule
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import OF_MASKS, AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.tasks.aims import class_aims, directed
 from medadv.victims.tasks.divergence import prediction_divergence
@@ -25,6 +25,7 @@ from medadv.victims.tasks.margins import (
     label_margin,
     margin,
     ranked_wrong,
+    refuse_losses,
     targeted_dlr,
     targeted_margin,
 )
@@ -93,6 +94,7 @@ class Classifier(ModelParts):
         Of a sigmoid head the mean cross-entropy over labels, or the margin of the label that is least surely right: above 0 one at least is
         wrong. Where a head has no ratio, its margin is taken.
         """
+        refuse_losses(settings, OF_MASKS, "masks alone have it; take ce, dlr or margin")
         aimed = isinstance(targets, Aimed)
         ratio = settings.loss == "dlr" and has_ratio(self.classes, self.head, aimed)
         margins = settings.loss in ("dlr", "margin")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection import FCOS, RetinaNet
 
+from medadv.attacks.diversity import Placings
 from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
@@ -24,7 +25,7 @@ from medadv.victims.inputs.steps import InputSteps
 from medadv.victims.tasks.aims import box_aims, directed
 from medadv.victims.tasks.box_scores import as_boxes, standing_of
 from medadv.victims.tasks.divergence import bernoulli_kl, hard_cross_entropy
-from medadv.victims.tasks.margins import refuse_margins
+from medadv.victims.tasks.margins import refuse_losses
 from medadv.victims.tasks.parts import ModelParts
 from medadv.victims.tasks.training_mode import training_mode
 
@@ -148,6 +149,12 @@ class Detector(ModelParts):
         """From x first to the order of the stored tensor's axes, and back."""
         return boxes if self.reverse != self.tensor_axes else reversed_axes(boxes)
 
+    def _target_axes(self, boxes: Tensor) -> Tensor:
+        """A target's boxes to the order of the stored tensor's axes, and back."""
+        if self.steps is not None:
+            return self._as_tensor(boxes)
+        return boxes if self.tensor_axes else reversed_axes(boxes)
+
     def forward(self, images: Tensor) -> Any:
         """Dense outputs of a one-stage detector; for others the normalised images, since their losses need the truth to run."""
         normalized, stored = self.module.normalize(images), tuple(images.shape[2:])
@@ -182,10 +189,15 @@ class Detector(ModelParts):
             return replace(outputs, images=outputs.images.detach())
         return replace(outputs, head={k: v.detach() for k, v in outputs.head.items()})
 
+    def meet(self, outputs: Any, targets: Any, placings: Placings) -> tuple[Any, Any]:
+        """Boxes moved to where the image was seen."""
+        pairs = zip(targets, placings, strict=True)
+        return outputs, [{**t, "boxes": self._target_axes(p.boxes(self._target_axes(t["boxes"])))} if p else t for t, p in pairs]
+
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
-        refuse_margins(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
+        refuse_losses(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
         targets = [self.moved(target, outputs.stored) for target in targets]
         if isinstance(outputs, Ready):
             return torch.stack([self._losses(image, target) for image, target in zip(outputs.images, targets, strict=True)])

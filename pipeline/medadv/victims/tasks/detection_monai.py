@@ -23,7 +23,7 @@ from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.sliding_maps import SlidingMaps
 from medadv.victims.tasks.aims import directed
 from medadv.victims.tasks.detection import Dense, Detector
-from medadv.victims.tasks.margins import refuse_margins
+from medadv.victims.tasks.margins import refuse_losses
 
 
 def by_anchor(maps: Sequence[Tensor], each: int) -> Tensor:
@@ -108,7 +108,7 @@ class MonaiDetector(Detector):
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
-        refuse_margins(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
+        refuse_losses(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
         network, losses = self.network, []
         for index, target in enumerate(self.moved(target, outputs.stored) for target in targets):
             head = self._named(outputs, slice(index, index + 1))

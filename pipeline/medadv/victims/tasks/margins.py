@@ -64,7 +64,7 @@ def ranked_wrong(logits: Tensor, truth: Tensor, rank: int) -> Tensor:
     return logits.scatter(1, truth.unsqueeze(1), -torch.inf).topk(rank + 1, 1).indices[:, rank]
 
 
-def refuse_margins(settings: AttackSettings, names: tuple[str, ...], instead: str) -> None:
+def refuse_losses(settings: AttackSettings, names: tuple[str, ...], instead: str) -> None:
     """Raise ValueError where an attack asks for one of these losses and the victim has none such.  instead: what to do."""
     if settings.loss in names:
         raise ValueError(f"loss={settings.loss}: {instead}")

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from medadv.attacks.diversity import Placings
 from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.inputs.around import networks
@@ -31,6 +32,10 @@ class ModelParts:
     def forward(self, images: Tensor) -> Any:
         """Differentiable outputs."""
         raise NotImplementedError
+
+    def meet(self, outputs: Any, targets: Any, placings: Placings) -> tuple[Any, Any]:
+        """As they are: an answer to the whole image has no place in it."""
+        return outputs, targets
 
     def wrongness(self, outputs: Any, targets: Any) -> Tensor:
         """How wrong each answer is by the truth, (n,)."""

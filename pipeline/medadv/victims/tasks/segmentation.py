@@ -11,6 +11,7 @@ from monai.metrics.meandice import compute_dice
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medadv.attacks.diversity import Placings, placed_back
 from medadv.attacks.untouched import untouched
 from medadv.datasets.labels import Label, Prediction
 from medadv.scoring.attackable import DICE_DROP, dice_to_lose
@@ -18,10 +19,11 @@ from medadv.scoring.goals import Masks
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import Goal
-from medadv.victims.tasks.aims import directed, mask_aims, mask_standing
+from medadv.victims.tasks.aims import directed, mask_aims, mask_standing, towards
 from medadv.victims.tasks.divergence import prediction_divergence, voxel_sum
-from medadv.victims.tasks.margins import label_margin, margin, refuse_margins
+from medadv.victims.tasks.margins import refuse_losses
 from medadv.victims.tasks.parts import ModelParts
+from medadv.victims.tasks.pixel_losses import voxel_loss
 from medadv.victims.victim import two_halves
 
 IGNORE = 255
@@ -94,28 +96,18 @@ class Segmenter(ModelParts):
         """Detached logits."""
         return outputs.detach()
 
+    def meet(self, outputs: Any, targets: Any, placings: Placings) -> tuple[Any, Any]:
+        """Logits brought back to the truth's grid."""
+        return placed_back(outputs, placings), targets
+
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
-        """Mean voxel cross-entropy, plus the soft Dice loss of the foreground when the settings say `dice_ce`; or the mean margin."""
-        refuse_margins(settings, ("dlr",), "masks have no ratio of their logits; take ce, dice_ce or margin")
+        """Mean loss of a voxel (pixel_losses.py); with `dice_ce` cross-entropy, plus the soft Dice loss of the foreground."""
+        refuse_losses(settings, ("dlr",), "masks have no ratio of their logits; take ce, dice_ce or margin")
         valid = targets != IGNORE
-        each = self._margin if settings.loss == "margin" else self._cross_entropy
+        each = voxel_loss(settings.loss, self.head, progress, towards=towards(settings.goal))
         value = voxel_sum(each, outputs, targets) / valid.flatten(1).sum(1).clamp(min=1)
         return value + self._dice_loss(outputs, targets, valid) if settings.loss == "dice_ce" else value
-
-    def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Per voxel; zero where the mask says ignore."""
-        if self.head == "softmax":
-            return functional.cross_entropy(outputs, targets.long(), reduction="none", ignore_index=IGNORE)
-        valid = targets != IGNORE
-        truth = torch.where(valid, targets, 0).to(outputs)
-        return functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none") * valid
-
-    def _margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Per voxel; zero where the mask says ignore."""
-        valid = targets != IGNORE
-        truth = torch.where(valid, targets, 0)
-        return (margin(outputs, truth.long()) if self.head == "softmax" else label_margin(outputs, truth.to(outputs))) * valid
 
     def _dice_loss(self, outputs: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
         if self.head == "softmax":
