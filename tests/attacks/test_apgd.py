@@ -173,8 +173,8 @@ def test_checkpoints_go_by_the_loss_without_stabilization(monkeypatch: pytest.Mo
     seen: list[Tensor] = []
     plain = module.checkpoint_loss
 
-    def noted(slope: Any) -> Tensor:
-        seen.append(plain(slope))
+    def noted(*about: Any) -> Tensor:
+        seen.append(plain(*about))
         return seen[-1]
 
     monkeypatch.setattr(module, "checkpoint_loss", noted)

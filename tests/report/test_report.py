@@ -166,6 +166,7 @@ def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
         ({"attack": "difgsm"}, "10 steps, input diversity with probability 0.5", "1803.06978"),
         ({"attack": "segpgd"}, "10 steps, random start, best iterate kept", "2207.12391"),
         ({"attack": "cospgd"}, "10 steps, random start, best iterate kept", "2302.02213"),
+        ({"attack": "sea"}, "step 8, 100 steps on each of four losses, random start, best iterate kept", "2306.12941"),
         ({"attack": "pgd", "loss": "js"}, "10 steps, random start, loss js", "1706.06083"),
     ],
 )

@@ -23,6 +23,7 @@ ANY_TASK = {
 MASKS = {
     "segpgd": {"attack": "segpgd", "epsilon": 30, "step": 15, "steps": 3},
     "cospgd": {"attack": "cospgd", "epsilon": 30, "step": 15, "steps": 3, "keep": "last"},
+    "sea": {"attack": "sea", "epsilon": 30, "steps": 4},
     "js": {"attack": "pgd", "loss": "js", "epsilon": 30, "step": 15, "steps": 2},
 }
 

@@ -49,6 +49,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"attacks": {"s": {"attack": "segpgd", "epsilon": 4}}},
         "attacks.s: segpgd is for masks, and data.task is classification; take pgd",
     ),
+    "all there is on masks for classes": ({"attacks": {"s": {"attack": "sea", "epsilon": 4}}}, "attacks.s: sea is for masks"),
+    "a loss for what has four": ({"attacks": {"s": {"attack": "sea", "epsilon": 4, "loss": "js"}}}, "four of its own: leave loss out"),
     "looking ahead without momentum": ({"attacks__pgd-8__nesterov": True}, "set momentum: 1 beside it"),
     "a probability over 1": ({"attacks__pgd-8__diversity": 2}, "attacks.pgd-8.diversity=2"),
     "group crosses splits": ({"data__group": "patient", "data__split": {"use": "half"}}, "also stand in other splits"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from medadv.attacks.best import Best
 from medadv.attacks.problem import Problem, Slope
 from medadv.attacks.sign_steps import Watch
+from medadv.spec.attack import OF_MASKS
 
 MOMENTUM = 0.75
 """Share of a step that is new; the rest is the step before."""
@@ -46,7 +47,7 @@ def apgd(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | Non
     halved = torch.zeros_like(step, dtype=torch.bool)
     since = 0
     for number in range(settings.steps):
-        slope = problem.slope(delta, None, number / settings.steps, answered=offered)
+        slope = problem.slope(delta, None, number / settings.steps, answered=offered or settings.loss in OF_MASKS)
         delta = delta.detach()
         with torch.no_grad():
             if best is not None and offered:
@@ -54,7 +55,7 @@ def apgd(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | Non
                 best.offer(delta, None if number else slope.outputs)
             if watch is not None:
                 watch(number, delta, slope.deviation, slope.divergence)
-            gradient, loss = torch.nan_to_num(slope.gradient, nan=0.0, posinf=0.0, neginf=0.0), checkpoint_loss(slope)
+            gradient, loss = torch.nan_to_num(slope.gradient, nan=0.0, posinf=0.0, neginf=0.0), checkpoint_loss(problem, slope)
             if not number:
                 top, top_delta, top_gradient = loss, delta, gradient
                 checked = last = loss
@@ -78,6 +79,12 @@ def apgd(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | Non
     return delta
 
 
-def checkpoint_loss(slope: Slope) -> Tensor:
-    """The loss that checkpoints and the best iterate go by, (n,): the attack's own, without stabilization."""
-    return slope.deviation
+def checkpoint_loss(problem: Problem, slope: Slope) -> Tensor:
+    """The loss that checkpoints and the best iterate go by, (n,): the attack's own, without stabilization.
+
+    Losses of masks weigh voxels by what is answered there, and some by the step, so that no two iterates are measured alike: plain
+    cross-entropy stands in for them, as in SEA (arXiv 2306.12941).
+    """
+    if problem.settings.loss not in OF_MASKS:
+        return slope.deviation
+    return problem.objective.standing(slope.outputs, problem.targets, problem.settings)[1]

@@ -1,6 +1,7 @@
 """What does an attack cost? Passes of the victim per sample."""
 
 from medadv.attacks.best import answered_at
+from medadv.attacks.sea import LOSSES, stages
 from medadv.spec.attack import AttackSettings
 
 
@@ -16,6 +17,9 @@ def passes(settings: AttackSettings) -> tuple[int, int]:
     aims = 1 if settings.target_classes else 0
     if settings.attack == "square":
         return aims + settings.restarts * (1 + settings.steps + (settings.restarts > 1)), 0
+    if settings.attack == "sea":
+        runs = [passes(stage) for loss in LOSSES for stage in stages(settings, loss)]
+        return settings.restarts * sum(forward for forward, _ in runs), settings.restarts * sum(backward for _, backward in runs)
     branches = settings.steps if settings.weight else 0
     if settings.smooth == "last_step" and branches:
         branches -= 1  # before the first step there is none to smooth

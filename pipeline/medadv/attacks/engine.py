@@ -21,6 +21,7 @@ from medadv.attacks.best import Best
 from medadv.attacks.feasible import restart_seed, to_integers
 from medadv.attacks.objective import Objective
 from medadv.attacks.problem import Problem
+from medadv.attacks.sea import sea
 from medadv.attacks.sign_steps import Watch, sign_steps
 from medadv.attacks.square import square, stripes
 from medadv.attacks.untouched import untouched
@@ -102,6 +103,8 @@ def _climb(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | N
         return apgd(problem, start, seeds, best, watch)
     if problem.settings.attack == "square":
         return square(problem, start, seeds, best, watch)
+    if problem.settings.attack == "sea":
+        return sea(problem, start, seeds, best, watch)
     return sign_steps(problem, start, seeds, best, watch)
 
 

@@ -68,6 +68,16 @@ class Problem:
         """The nearest perturbation within the bounds."""
         return torch.minimum(torch.maximum(delta, self.low), self.high)
 
+    def within(self, settings: AttackSettings) -> "Problem":
+        """The same images in another ball, by other settings."""
+        if settings.epsilon == self.settings.epsilon:
+            return replace(self, settings=settings)
+        # Whatever may be perturbed at all may be so in one direction at least.
+        allowed = self.low < self.high
+        low = (self.lattice.low - self.images).clamp_(min=-settings.epsilon, max=0) * allowed
+        high = (self.lattice.high - self.images).clamp_(min=0, max=settings.epsilon) * allowed
+        return replace(self, settings=settings, low=low, high=high)
+
     def start(self, seeds: Sequence[int]) -> Tensor:
         """Where the settings say that an attack starts: at the images, or at each sample's own random perturbation, which is whole."""
         if not self.settings.random_start:

@@ -25,10 +25,18 @@ SOURCES = {
     "arXiv:2003.01690.",
     "square": "Andriushchenko, Croce, Flammarion, Hein: Square Attack: A Query-efficient Black-box Adversarial Attack via Random Search. "
     "ECCV 2020. arXiv:1912.00049.",
+    "sea": "Croce, Singh, Hein: Robust Semantic Segmentation: Strong Adversarial Attacks and Fast Training of Robust Models. 2023. "
+    "arXiv:2306.12941.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
-BUILT_ON = {"smia-listing": ("smia",), "smia-ti": ("smia", "tifgsm"), "smia-mi-ti": ("smia", "mifgsm", "tifgsm"), "ensemble": ("apgd",)}
-"""Attacks that have no work of their own."""
+BUILT_ON = {
+    "smia-listing": ("smia",),
+    "smia-ti": ("smia", "tifgsm"),
+    "smia-mi-ti": ("smia", "mifgsm", "tifgsm"),
+    "sea": ("sea", "apgd"),
+    "ensemble": ("apgd",),
+}
+"""Attacks that have no work of their own, or lean on another."""
 SOFTWARE = (
     "Cardoso et al.: MONAI: An open-source framework for deep learning in healthcare. 2022. arXiv:2211.02701.",
     "Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity. "
@@ -72,6 +80,8 @@ def _settings(settings: AttackSettings, unit: str, task: str) -> str:
         return f"of each sample the worst answer among {members}" + (f", each started from {settings.start}" if settings.start else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, "
     text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"
+    if kind == "sea":
+        text += " on each of four losses"
     if settings.random_start:
         text += ", random start" if settings.restarts == 1 else f", {settings.restarts} random starts"
     if settings.start:

@@ -3,9 +3,9 @@
 Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017 (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM
 Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), DI-FGSM Xie et al. 2019 (1803.06978), NI-FGSM Lin et al. 2020
 (1908.06281), SMIA Qi et al. 2021 (2103.05232); for masks alone SegPGD Gu et al. 2022 (2207.12391), CosPGD Agnihotri et al. 2024
-(2302.02213). `apgd` (Croce and Hein 2020, 2003.01690) and `square` (Andriushchenko et al. 2020, 1912.00049) are algorithms of their own.
-`smia` lets the gradient flow through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it
-too, as MI-FGSM does.
+(2302.02213). `apgd` (Croce and Hein 2020, 2003.01690) and `square` (Andriushchenko et al. 2020, 1912.00049) are algorithms of their own;
+`sea` (Croce, Singh, Hein 2023, 2306.12941), for masks, composes the first. `smia` lets the gradient flow through both
+branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it too, as MI-FGSM does.
 
 `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the example
 before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
@@ -32,7 +32,7 @@ from medadv.spec.goal import GoalSetting
 
 AttackName = Literal[
     "fgsm", "bim", "pgd", "mifgsm", "tifgsm", "difgsm", "nifgsm", "segpgd", "cospgd", "smia", "smia-ti", "smia-mi-ti", "smia-listing",
-    "apgd", "square", "ensemble",
+    "apgd", "square", "sea", "ensemble",
 ]
 LossName = Literal["ce", "dice_ce", "dlr", "margin", "segpgd", "cospgd", "masked_ce", "js", "masked_spherical"]
 OF_MASKS = ("segpgd", "cospgd", "masked_ce", "js", "masked_spherical")
@@ -58,6 +58,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "smia-listing": {"random_start": False, "weight": 0.5, "smooth": "last_step", "target": "hard", "stop_gradient": True},
     "apgd": {"steps": 100, "random_start": True, "keep": "best"},
     "square": {"steps": 5000, "random_start": True, "loss": "margin", "keep": "best"},
+    "sea": {"steps": 100, "random_start": True, "keep": "best"},
     "ensemble": {},
 }
 UNUSED: dict[str, dict[str, str]] = {
@@ -66,6 +67,15 @@ UNUSED: dict[str, dict[str, str]] = {
         "gradient_sigma": "apgd follows the gradient as it is",
         "nesterov": "apgd has momentum of its own",
         "diversity": "apgd compares what its iterates are answered where they are",
+    },
+    "sea": {
+        "momentum": "sea is made of apgd, which has its own, 0.75",
+        "gradient_sigma": "sea follows the gradient as it is",
+        "nesterov": "sea is made of apgd, which has momentum of its own",
+        "diversity": "sea compares what its iterates are answered where they are",
+        "loss": "sea has four of its own",
+        "keep": "sea keeps the worst answer",
+        "target_classes": "sea attacks masks, which are driven towards a class by their goal",
     },
     "square": {
         "weight": "square follows no gradient, of a stabilization term or else",
@@ -123,7 +133,7 @@ class AttackSettings(Settings):
         description="step size, stored units; left out: half of epsilon for `smia`, `smia-ti` and `smia-mi-ti`, twice epsilon for "
         "`apgd` (before it is halved) and `square` (height of its squares, before they are cut to the ball), else a quarter; at least 1",
     )
-    steps: int = Field(10, ge=1, le=10_000, description="of `square`: queries after the first")
+    steps: int = Field(10, ge=1, le=10_000, description="of `square`: queries after the first; of `sea`: on each of its losses")
     random_start: bool = False
     momentum: float = Field(0.0, ge=0, description="decay of the accumulated gradient; 0 is no momentum")
     gradient_sigma: float | None = Field(None, gt=0, description="Gaussian over the gradient in voxels (translation invariance)")
@@ -171,7 +181,7 @@ class AttackSettings(Settings):
     @property
     def for_masks(self) -> bool:
         """Whether only segmentation has the loss that is raised."""
-        return self.loss in OF_MASKS
+        return self.attack == "sea" or self.loss in OF_MASKS
 
     def at(self, epsilon: float, **changes: Any) -> "AttackSettings":
         """The same attack in another ball, from a start of its own. The step grows with a larger ball, so that it is crossed in as many;
@@ -229,8 +239,8 @@ class AttackSettings(Settings):
             )
         if self.target == "hard" and not self.stop_gradient:
             raise ValueError("target: hard has no gradient to follow; set stop_gradient: true beside it")
-        if self.smooth == "last_step" and self.attack == "apgd":
-            raise ValueError("smooth: last_step smooths a step of fixed length, and apgd has none: take perturbation or image")
+        if self.smooth == "last_step" and self.attack in ("apgd", "sea"):
+            raise ValueError(f"smooth: last_step smooths a step of fixed length, and {self.attack} has none: take perturbation or image")
         if self.smooth == "last_step" and not self.stop_gradient:
             raise ValueError("smooth: last_step smooths a step already taken, which has no gradient; set stop_gradient: true beside it")
         return self

@@ -63,7 +63,8 @@ class RunSpec(Settings):
                 raise ValueError(f"attacks.{name}.goal: {why}")
             for each in attack.each if self.data.task != "segmentation" else ():
                 if each.for_masks:
-                    what, instead = (each.attack, "pgd") if NAMED[each.attack].get("loss") == each.loss else (f"loss={each.loss}", "ce")
+                    by_name = each.attack == "sea" or NAMED[each.attack].get("loss") == each.loss
+                    what, instead = (each.attack, "pgd") if by_name else (f"loss={each.loss}", "ce")
                     raise ValueError(f"attacks.{name}: {what} is for masks, and data.task is {self.data.task}; take {instead}")
             if 0 < attack.epsilon < 1:
                 raise ValueError(
