@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.attacks.attack_cases import LEVEL8, images, labels, segmenter, settings
+from tests.attacks.attack_cases import LEVEL8, classifier, images, labels, segmenter, settings
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medadv.attacks.engine import perturb
-from medadv.spec.attack import OF_MASKS
+from medadv.spec.attack import OF_MASKS, AttackSettings
+from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks import divergence, pixel_losses
+from medadv.victims.tasks.detection import Detector
+from medadv.victims.tasks.detection_monai import MonaiDetector
 from medadv.victims.tasks.segmentation import IGNORE, Segmenter
+from medadv_transforms.normalize import Window
 
 GRIDS = [(6, 7), (5, 4, 3)]
 Formula = Callable[[Tensor, Tensor, float], Tensor]
@@ -200,6 +204,17 @@ def test_a_goal_that_is_gone_towards_counts_what_is_not_there_yet(name: str) -> 
     other.sum().backward()
     torch.testing.assert_close(value, other, rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(found.grad, expected.grad, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("attack", [{"attack": "sea", "epsilon": 4, "steps": 1}, {"attack": "pgd", "epsilon": 4, "loss": "js"}], ids=str)
+def test_who_answers_no_masks_has_none_of_these_losses(attack: dict[str, object]) -> None:
+    made = AttackSettings.model_validate(attack)
+    with pytest.raises(ValueError, match="masks alone have it"):
+        perturb(classifier(), images(2, 3, 8, 8), labels(2, 4), made, lattice=LEVEL8, seeds=[1, 2])
+    module = Normalized(Window(0, 255), nn.Identity())
+    for detector in (Detector(module, 2, 0.5), MonaiDetector(module, 2, 0.5)):
+        with pytest.raises(ValueError, match="a detector has its own"):
+            detector.deviation(None, [], settings("pgd", loss="js"))
 
 
 def test_cospgd_is_what_it_says_of_itself() -> None:

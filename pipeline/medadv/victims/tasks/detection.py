@@ -18,7 +18,7 @@ from medadv.scoring.attackable import box_to_lose
 from medadv.scoring.boxes import MATCH_IOU, confident, found, image_score
 from medadv.scoring.goals import boxes_attackable, boxes_reached, boxes_rule
 from medadv.scoring.success import SuccessRule
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import OF_MASKS, AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.steps import InputSteps
@@ -197,7 +197,7 @@ class Detector(ModelParts):
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image, so that no image's loss depends on its neighbours."""
-        refuse_losses(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
+        refuse_losses(settings, ("dlr", "margin", *OF_MASKS), "a detector has its own: leave loss out")
         targets = [self.moved(target, outputs.stored) for target in targets]
         if isinstance(outputs, Ready):
             return torch.stack([self._losses(image, target) for image, target in zip(outputs.images, targets, strict=True)])

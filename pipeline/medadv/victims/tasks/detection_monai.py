@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medadv.attacks.untouched import untouched
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Boxes, Label, Prediction
-from medadv.spec.attack import AttackSettings
+from medadv.spec.attack import OF_MASKS, AttackSettings
 from medadv.spec.goal import Goal
 from medadv.victims.inputs.around import networks
 from medadv.victims.inputs.sliding_maps import SlidingMaps
@@ -108,7 +108,7 @@ class MonaiDetector(Detector):
     @directed
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Sum of the detector's own training losses, image by image."""
-        refuse_losses(settings, ("dlr", "margin"), "a detector has its own: leave loss out")
+        refuse_losses(settings, ("dlr", "margin", *OF_MASKS), "a detector has its own: leave loss out")
         network, losses = self.network, []
         for index, target in enumerate(self.moved(target, outputs.stored) for target in targets):
             head = self._named(outputs, slice(index, index + 1))
