@@ -25,7 +25,8 @@ def attack_settings(draw: st.DrawFn) -> dict[str, Any]:
         "epsilon": draw(st.one_of(st.integers(0, 300), st.floats(1, 40))),
         "step": draw(st.one_of(st.integers(1, 60), st.floats(0.1, 20))),
         "steps": 1 if name == "fgsm" else draw(st.integers(1, 3)),
-        "momentum": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        # Without momentum there is none to look ahead along.
+        "momentum": draw(st.sampled_from([0.5, 1.0] if name == "nifgsm" else [0.0, 0.5, 1.0])),
         "gradient_sigma": draw(st.sampled_from([None, 1.0])),
         "gradient_kernel_size": 3,
         "sigma": draw(st.floats(0.3, 3)),
