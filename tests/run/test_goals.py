@@ -1,32 +1,36 @@
 """Goals through whole runs: a victim that goes by brightness alone, so that it is known which samples can be driven where."""
 
 import json
-import shutil
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
 from safetensors.torch import save_file
-from tests.conftest import InlinePool, quiet
-from tests.corpus.corpus_fuzz import fuzz
+from tests.conftest import quiet
 from tests.run.bright_boxes import detector
-from torch import Tensor, nn
+from tests.run.goal_cases import (
+    CLASS_NAMES,
+    MASKS_EXPECTED,
+    MASKS_REACHED,
+    SIDE,
+    checked,
+    corpus_of_masks,
+    names_of,
+    picture,
+    save_levels,
+    stored,
+    write_spec,
+)
 
 from medadv.common.errors import SpecError
-from medadv.common.hashing import hash_array
 from medadv.compare.compare import compare
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import Manifest, read_manifest
+from medadv.corpus.manifest import read_manifest
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.rescore import rescore
-from medadv.evidence.verify import find_damage, verify
+from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.report.page import write_report
 from medadv.run.run import run
@@ -34,117 +38,11 @@ from medadv.spec.reading import load_spec
 
 pytestmark = pytest.mark.usefixtures("inline")
 
-SIDE = 32
-EPSILON = 30
-NORMALIZE = {"mean": [0.0] * 3, "std": [1.0] * 3}
-CLASS_NAMES = ["low", "mid", "high"]
-
-
-class Levels(nn.Module):
-    """Three classes: below 100, up to 150, and above; of each voxel, or of the whole image."""
-
-    def __init__(self, of_image: bool) -> None:
-        super().__init__()
-        self.of_image = of_image
-
-    def forward(self, x: Tensor) -> Tensor:
-        level = 255 * x.mean(1, keepdim=True)
-        if self.of_image:
-            level = level.flatten(1).mean(1, keepdim=True)
-        return torch.cat([0 * level, level - 100, 2 * level - 250], 1) / 10
-
-
-def save_levels(path: Path, of_image: bool) -> None:
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(Levels(of_image).eval(), (torch.rand(2, 3, SIDE, SIDE),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
-
-
-def write_spec(folder: Path, task: str, data: dict[str, Any], victim: dict[str, Any], goals: dict[str, Any], **attack: Any) -> Path:
-    settings = {"attack": "pgd", "epsilon": EPSILON, "step": 6, "steps": 12, **attack}
-    spec = {
-        "name": f"goals-{task}",
-        "data": {"modality": "endoscopy", "task": task, **data},
-        "preprocess": {"size": [SIDE, SIDE]},
-        "victim": {"normalize": NORMALIZE, **victim},
-        "attacks": {name: {**settings, "goal": goal} for name, goal in goals.items()},
-        "execution": {"batch_size": 2, "shard_size": 4, "workers": 1},
-        "sanity_samples": 2,
-        "output": "corpus",
-    }
-    path = folder / "spec.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False))
-    return path
-
-
-def picture(path: Path, levels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.stack([levels.astype(np.uint8)] * 3, -1)).save(path)
-
-
-PHANTOMS = {"lesion": (80, 125, 1), "nothing": (81, 81, 0), "cyst": (82, 170, 2), "dark": (60, 124, 1)}
-"""Level of the tissue, of what is in it, and its class."""
-MASK_GOALS = {"away": "untruth", "vanish": "vanish", "invent": "fabricate", "turn": {"class": "cyst"}}
-MASKS_EXPECTED = {
-    # Attackable, reached: a cyst is 70 levels too bright to vanish, dark tissue is 40 levels from a lesion.
-    "vanish": ("lesion", "cyst", "dark"),
-    "invent": ("lesion", "nothing", "cyst", "dark"),
-    "turn": ("lesion", "dark"),
-}
-MASKS_REACHED = {"vanish": ("lesion", "dark"), "invent": ("lesion", "nothing", "cyst"), "turn": ("lesion", "dark")}
-
-
-def write_masks(folder: Path) -> Path:
-    for name, (tissue, level, value) in PHANTOMS.items():
-        image, mask = np.full((SIDE, SIDE), tissue), np.zeros((SIDE, SIDE), np.uint8)
-        image[8:20, 10:24], mask[8:20, 10:24] = level, value
-        picture(folder / "data" / "images" / f"{name}.png", image)
-        (folder / "data" / "masks").mkdir(exist_ok=True)
-        Image.fromarray(mask).save(folder / "data" / "masks" / f"{name}.png")
-    save_levels(folder / "levels.pt2", of_image=False)
-    data = {
-        "layout": "folders",
-        "path": "data",
-        "image": "images/{id}.png",
-        "label": "masks/{id}.png",
-        "label_map": {"lesion": [1], "cyst": [2]},
-    }
-    return write_spec(folder, "segmentation", data, {"network": "levels.pt2"}, MASK_GOALS)
-
 
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished corpus of masks; read only."""
-    folder = tmp_path_factory.mktemp("masks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medadv.run.cluster.connect", lambda *_, **__: nullcontext(InlinePool()))
-        return run(write_masks(folder), Options(), quiet).corpus
-
-
-def stored(corpus: Path, key: str) -> dict[str, np.ndarray]:
-    """A per-sample array of every attack that has it, samples in the order of the shards."""
-    found: dict[str, list[np.ndarray]] = {}
-    for path in sorted((corpus / "shards").glob("*.h5")):
-        with h5py.File(path) as file:
-            for name, group in file["attacks"].items():
-                if key in group:
-                    found.setdefault(name, []).append(group[key][...])
-    return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
-def checked(corpus: Path) -> Manifest:
-    assert verify(corpus) == []
-    assert rescore(corpus, [], False, quiet) == []
-    assert reproduce(corpus, None, data=corpus.parent / "data").equal
-    return read_manifest(Workspace(corpus))
-
-
-def names_of(corpus: Path, arrays: dict[str, np.ndarray]) -> dict[str, list[str]]:
-    """Phantoms for which an array says 1; they are told by the level in their middle."""
-    with h5py.File(corpus / "shards" / "shard-00000.h5") as file:
-        centres = file["image"][:, 0, 12, 12].tolist()
-    known = {level: name for name, (_, level, _) in PHANTOMS.items()}
-    return {attack: sorted(known[c] for c, value in zip(centres, values, strict=True) if value) for attack, values in arrays.items()}
+    return corpus_of_masks(tmp_path_factory.mktemp("masks"))
 
 
 def test_masks_vanish_turn_and_are_invented_where_brightness_allows_it(masks: Path) -> None:
@@ -233,86 +131,6 @@ def test_compare_counts_goals(masks: Path, tmp_path: Path) -> None:
     assert counted["vanish"] == (3, 2 / 3)
     assert counted["invent"] == (4, 3 / 4)
     assert counted["turn"] == (2, 1.0)
-
-
-def forge(corpus: Path, attack: str, result: str, place: int, value: int, *, array: bool = True) -> None:
-    """A result of one sample in shard and receipt, with every hash made anew; `array` leaves the shard's array as it is."""
-    path, receipt_path = corpus / "shards" / "shard-00000.h5", corpus / "shards" / "shard-00000.json"
-    receipt = json.loads(receipt_path.read_bytes())
-    receipt["records"][place]["attacks"][attack][result] = value
-    if array:
-        with h5py.File(path, "r+") as file:
-            values = file[f"attacks/{attack}/{result}"]
-            changed = values[...]
-            changed[place] = value
-            values[...] = changed
-        receipt["arrays"][f"attacks/{attack}/{result}"] = hash_array(changed)
-    receipt_path.write_text(json.dumps(receipt))
-    fuzz.reseal(corpus)
-
-
-def recount(corpus: Path) -> None:
-    """The manifest's figures as they follow from what was forged."""
-    path = corpus / "manifest.json"
-    manifest = json.loads(path.read_bytes())
-    able, success = stored(corpus, "attackable"), stored(corpus, "success")
-    for name, values in able.items():
-        rows = values == 1
-        manifest["metrics"][name] |= {"attackable": int(rows.sum()), "success": float(success[name][rows].mean()) if rows.any() else None}
-    manifest["sanity"] = None
-    path.write_text(json.dumps(manifest))
-    fuzz.reseal(corpus)
-
-
-def row_of(corpus: Path, level: int) -> int:
-    with h5py.File(corpus / "shards" / "shard-00000.h5") as file:
-        return int(file["image"][:, 0, 12, 12].tolist().index(level))
-
-
-FORGED: list[tuple[str, Callable[[Path], None], str, bool]] = [
-    ("a failure that is not counted", lambda c: forge(c, "vanish", "attackable", row_of(c, 170), 0), "attackable is 3, from", False),
-    ("a success that had nothing to do", lambda c: forge(c, "vanish", "attackable", row_of(c, 125), 0), "had nothing to do", False),
-    ("only the receipt", lambda c: forge(c, "turn", "attackable", row_of(c, 170), 1, array=False), "the receipt says 1", False),
-    ("with the manifest's count", lambda c: (forge(c, "vanish", "attackable", row_of(c, 170), 0), recount(c))[0], "", True),
-    ("a success with the manifest's count", lambda c: (forge(c, "vanish", "success", row_of(c, 170), 1), recount(c))[0], "", True),
-]
-
-
-@pytest.mark.parametrize(("what", "make", "said", "deep"), FORGED, ids=[row[0] for row in FORGED])
-def test_forged_results_are_found(masks: Path, tmp_path: Path, what: str, make: Callable[[Path], None], said: str, deep: bool) -> None:
-    """By `verify` where anything contradicts it, by `verify --deep` in any case."""
-    corpus = Path(shutil.copytree(masks, tmp_path / "corpus"))
-    make(corpus)
-    plainly = [str(finding) for finding in find_damage(corpus)]
-    assert any(said in finding for finding in plainly) if said else not plainly, plainly
-    if deep:
-        assert any("the victim answers otherwise" in str(finding) for finding in rescore(corpus, [], False, quiet))
-
-
-@pytest.mark.parametrize("attack", ["vanish", "away"])
-def test_an_array_that_is_missing_or_too_many_is_found(masks: Path, tmp_path: Path, attack: str) -> None:
-    """Without it success would be counted over other samples, and with one that no goal asks for too."""
-    corpus = Path(shutil.copytree(masks, tmp_path / "corpus"))
-    path, receipt_path = corpus / "shards" / "shard-00000.h5", corpus / "shards" / "shard-00000.json"
-    receipt = json.loads(receipt_path.read_bytes())
-    key = f"attacks/{attack}/attackable"
-    with h5py.File(path, "r+") as file:
-        if attack == "vanish":
-            del file[key]
-            del receipt["arrays"][key]
-        else:
-            values = np.ones(len(file["image"]), np.uint8)
-            file.create_dataset(key, data=values, chunks=values.shape, fletcher32=True)
-            receipt["arrays"][key] = hash_array(values)
-    for record in receipt["records"]:
-        if attack == "vanish":
-            del record["attacks"][attack]["attackable"]
-        else:
-            record["attacks"][attack]["attackable"] = 1
-    receipt_path.write_text(json.dumps(receipt))
-    fuzz.reseal(corpus)
-    said = "missing" if attack == "vanish" else "belongs to attacks with a goal"
-    assert any(said in str(finding) and key in str(finding) for finding in find_damage(corpus))
 
 
 def test_classes_become_the_one_named(tmp_path: Path) -> None:

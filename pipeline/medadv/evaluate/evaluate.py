@@ -35,7 +35,7 @@ class Evaluated:
         """That a requirement is not met weighs more than that inputs were quarantined."""
         return ExitCode.REQUIREMENT if self.unmet else self.result.exit_code
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Any:
         """The machine-readable result."""
         return {
             **self.result.as_dict(),

@@ -22,7 +22,7 @@ class ClassGoal(Settings):
     )
 
     @model_serializer(mode="wrap")
-    def _without_what_means_nothing_new(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_means_nothing_new(self, dump: SerializerFunctionWrapHandler) -> Any:
         # Whoever dumps it: a frozen setting says `class`, as a spec does.
         return {"class": self.name} if self.index is None else {"class": self.name, "index": self.index}
 
