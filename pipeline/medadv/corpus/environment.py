@@ -9,7 +9,7 @@ import torch
 
 from medadv.corpus.manifest import EnvironmentFacts, ToolFacts
 
-PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "pydicom", "nibabel", "pillow", "dask", "distributed", "pylibjpeg")
+PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "pydicom", "nibabel", "pillow", "dask", "distributed", "imagecodecs", "pylibjpeg")
 
 
 def environment() -> EnvironmentFacts:
