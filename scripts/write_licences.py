@@ -81,7 +81,7 @@ INSIDE = {
     ("torchvision", "libcudart"): (NVIDIA, "NVIDIA's CUDA toolkit agreement"),
     ("torchvision", "libnvjpeg"): (NVIDIA, "NVIDIA's CUDA toolkit agreement"),
 }
-"""(package, shared library) -> licence and where it stands: what wheels carry that is not as permissive as they are."""
+"""(package, shared library) -> licence and where it is said: what wheels carry that is less permissive than they are."""
 
 WATCHED = re.compile(
     r"(lib(?:gfortran|gomp|quadmath|gcc_s|stdc\+\+|atomic|cudart|nvjpeg|nvcuvid|mpfr|gmp|readline|jbig|x264|x265|heif|de265|avcodec|avformat"
@@ -163,7 +163,9 @@ def of_report(report: Path) -> list[Declared]:
 
 
 def carried(name: str, found: Distribution) -> set[tuple[str, str]]:
-    """(package, library) of all watched libraries among a package's files."""
+    """(package, library) of all watched libraries among the files of a package; none where it is NVIDIA's anyway."""
+    if of_distribution(name, found).proprietary:
+        return set()
     return {(name, match[1]) for file in found.files or [] if (match := WATCHED.match(file.name))}
 
 
