@@ -6,11 +6,14 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import types
+import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import hatchling.build
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -135,3 +138,16 @@ def test_the_citation_names_the_software_and_the_attacks_paper() -> None:
     assert paper["title"] == "Stabilized Medical Image Attacks"
     assert paper["year"] == 2021
     assert [author["family-names"] for author in paper["authors"]] == ["Qi", "Gong", "Song", "Ma", "Zheng"]
+
+
+def test_licence_and_citation_travel_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with zipfile.ZipFile(tmp_path / hatchling.build.build_wheel(str(tmp_path))) as wheel:
+        names = wheel.namelist()
+        metadata = wheel.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
+        (text,) = [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
+        assert wheel.read(text) == (ROOT / "LICENSE").read_bytes()
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert "\nLicense-File: LICENSE\n" in metadata
+    with tarfile.open(tmp_path / hatchling.build.build_sdist(str(tmp_path))) as source:
+        assert {"LICENSE", "CITATION.cff", "pyproject.toml"} <= {name.partition("/")[2] for name in source.getnames()}
