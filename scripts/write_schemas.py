@@ -37,7 +37,7 @@ PARTS: dict[str, type[Settings]] = {
 
 def schemas() -> dict[str, str]:
     """File name in manifests/schema/ -> content."""
-    return {f"{name}.schema.json": json.dumps(json_schema(name), indent=1, sort_keys=True) + "\n" for name in SCHEMAS}
+    return {published.file(name): json.dumps(json_schema(name), indent=1, sort_keys=True) + "\n" for name, published in SCHEMAS.items()}
 
 
 def reasons() -> str:

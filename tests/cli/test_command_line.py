@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_help_imports_nothing_heavy_and_puts_no_colours_into_pipes() -> None:
     assert answer.stderr.split("LOADED")[1].split() == []
     assert "\x1b" not in answer.stdout + answer.stderr
     assert all(re.search(rf"^\s+{verb}\b", answer.stdout, re.MULTILINE) for verb in VERBS)
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    answer = medadv("--version")
+    assert (answer.returncode, answer.stdout) == (0, f"medadv {version('medadv')}\n")
+    assert answer.stderr.split("LOADED")[1].split() == []
+    # It comes before the verb, and nothing else is done.
+    answer = medadv("--version", "run", "nothing.yaml")
+    assert (answer.returncode, answer.stdout) == (0, f"medadv {version('medadv')}\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)

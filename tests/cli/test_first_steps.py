@@ -21,7 +21,9 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     assert handles(4096, 4096).state == "ok"
     assert threads(4, {"OMP_NUM_THREADS": "8"}, 0).state == "trouble"
     assert threads(4, {"OMP_NUM_THREADS": "1"}, 0).state == "ok"
-    assert "pyjpegls" in decoders(lambda name: None if name == "pyjpegls" else "1").text
+    for decoder in ("pyjpegls", "imagecodecs"):
+        assert decoder in decoders(lambda name, gone=decoder: None if name == gone else "1").text
+    assert decoders(lambda name: None if name == "pylibjpeg-libjpeg" else "1").state == "ok"
     assert [check.state for check in libraries(lambda name: None if name == "monai" else "1")] == ["ok", "trouble"]
     assert disk(tmp_path)[-1].text.endswith("MB/s written")
     assert not list(tmp_path.iterdir())

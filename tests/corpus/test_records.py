@@ -3,12 +3,15 @@
 import importlib.util
 import json
 import logging
+import re
 import types
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from medadv.corpus.schema import SCHEMAS
+from medadv.plan.meaning import MEANING_VERSION
 from medadv_transforms.errors import REASONS
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
@@ -40,9 +43,25 @@ def test_every_reason_code_is_explained(code: str) -> None:
 
 
 def schema(name: str) -> jsonschema.Draft202012Validator:
-    content = json.loads((MANIFESTS / "schema" / f"{name}.schema.json").read_text())
+    content = json.loads((MANIFESTS / "schema" / SCHEMAS[name].file(name)).read_text())
     jsonschema.Draft202012Validator.check_schema(content)
     return jsonschema.Draft202012Validator(content)
+
+
+def test_schemas_have_the_version_of_what_they_describe(tiny_corpus: Path) -> None:
+    manifest = json.loads((tiny_corpus / "manifest.json").read_text())
+    for name in ("manifest", "receipt"):
+        content = schema(name).schema
+        assert content["properties"]["format_version"]["const"] == manifest["format_version"]
+        assert content["$id"] == f"medadv/{name}-{manifest['format_version']}.schema.json"
+    for path in (MANIFESTS / "schema").iterdir():
+        assert re.fullmatch(r"[a-z-]+-\d+\.schema\.json", path.name)
+        assert json.loads(path.read_text())["$id"] == f"medadv/{path.name}"
+
+
+def test_the_readme_says_what_came_with_the_meaning_version_of_today() -> None:
+    text = (MANIFESTS / "README.md").read_text().split("## Growing, and meaning versions")[1].split("\n## ")[0]
+    assert max(int(number) for number in re.findall(r"[Vv]ersion\s+(\d+)", text)) == MEANING_VERSION
 
 
 def test_real_records_fit_the_published_schemas(tiny_corpus: Path) -> None:

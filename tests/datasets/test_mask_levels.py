@@ -21,6 +21,7 @@ from medadv.datasets.source import Source
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.verify import verify
 from medadv.plan.frozen import generations, whole
+from medadv.plan.meaning import MEANING_VERSION
 from medadv.prepare.describe import describe
 from medadv.prepare.request import Options
 from medadv.run.run import Result, run
@@ -173,10 +174,10 @@ def test_a_corpus_of_an_older_meaning_stays_as_it_is(tmp_path: Path) -> None:
     said = Said()
     again = run(spec, Options(), said)
     assert (again.exit_code, again.new_shards, again.manifest) == (0, 0, result.manifest)
-    assert any("meaning version 4, now 5" in words for words in said)
+    assert any(f"meaning version 4, now {MEANING_VERSION}" in words for words in said)
     assert verify(result.corpus) == []
     assert reproduce(result.corpus, None).equal
-    sentence = "meaning version 4, and this medadv has 5.*Make another corpus with --out"
+    sentence = f"meaning version 4, and this medadv has {MEANING_VERSION}.*Make another corpus with --out"
     # Another setting, other weights, a new picture, a missing shard: each asks for more than it holds.
     with pytest.raises(SpecError, match=sentence):
         run(spec, Options(overrides=["attacks.a.epsilon=5"]), quiet)

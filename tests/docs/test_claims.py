@@ -9,7 +9,7 @@ from tests.docs.documents import DOCUMENTS, ROOT, blocks, commands, read
 
 from medadv.cli.app import app
 
-GLOBAL = {"--help", "--install-completion", "--show-completion"}
+GLOBAL = {"--help", "--install-completion", "--show-completion", "--version"}
 VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 MEDADV = re.compile(r"\bmedadv ([a-z]+)((?: +(?!medadv\b)[^`|;\n]*)?)")
 FILE = re.compile(r"`((?:pipeline|transforms|tests|manifests|scripts|medadv)/[\w./-]+)`")

@@ -11,6 +11,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 
 from .errors import InputError
+from .jpeg import decode_jpeg
 from .quiet import quiet
 from .rle import decode_rle
 from .structure import check_structure
@@ -54,7 +55,7 @@ class PixelSource:
             self.syntax = NATIVE_BY_ENCODING.get(dataset.original_encoding, "")
         if self.syntax not in SUPPORTED:
             raise InputError("unsupported-transfer-syntax")
-        # CharLS (pyjpegls) notices damage that libjpeg decodes to noise.
+        # Named, so that no other plugin that is installed has a say; CharLS (pyjpegls) notices damage that others decode to noise.
         self.plugin = "pyjpegls" if self.syntax in JPEG_LS else "pylibjpeg"
         self.dataset = dataset
         self.rows, self.columns = int(dataset.Rows), int(dataset.Columns)
@@ -96,7 +97,12 @@ class PixelSource:
                 return decode_rle(stream, self.rows, self.columns, self.dtype)
             self._check_stream(stream)
             try:
-                values, _ = get_decoder(self.syntax).as_array(self.dataset, index=index, raw=True, decoding_plugin=self.plugin)
+                if self.syntax in JPEG:
+                    values = decode_jpeg(stream, self.dtype)
+                else:
+                    values, _ = get_decoder(self.syntax).as_array(self.dataset, index=index, raw=True, decoding_plugin=self.plugin)
+            except InputError:
+                raise
             except Exception:
                 raise InputError("decode-failed", "the compressed pixel data does not decode") from None
         if values.shape != (self.rows, self.columns) or values.dtype.kind not in "iu":

@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -43,6 +45,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        try:
+            print(f"medadv {version('medadv')}")
+        except PackageNotFoundError:
+            print("medadv of a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_verb(
+    asked: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and leave")] = False,
+) -> None:
+    """Options that come before a verb; the help is the app's own."""
+
+
 for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, evaluate, victim, report, doctor, init, demo):
     app.command()(_verb)
 

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "dask", "distribut
 DECODERS = {
     "pylibjpeg": "compressed DICOM",
     "pylibjpeg-openjpeg": "JPEG 2000 in DICOM",
-    "pylibjpeg-libjpeg": "JPEG in DICOM",
+    "imagecodecs": "JPEG in DICOM",
     "pyjpegls": "JPEG-LS in DICOM",
 }
 HANDLES = 1024

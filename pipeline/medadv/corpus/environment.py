@@ -9,7 +9,8 @@ import torch
 
 from medadv.corpus.manifest import EnvironmentFacts, ToolFacts
 
-PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "pydicom", "nibabel", "pillow", "dask", "distributed", "pylibjpeg")
+DECODERS = ("imagecodecs", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg")
+PACKAGES = ("torch", "torchvision", "monai", "numpy", "h5py", "pydicom", "nibabel", "pillow", "dask", "distributed", *DECODERS)
 
 
 def environment() -> EnvironmentFacts:
