@@ -1,6 +1,6 @@
 """One perturbation for many images: by hand on linear victims, in the bounds of each image, without reading anything back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ class Linear:
 
     weights: Tensor
     offsets: Tensor
-    module: nn.Module = nn.Identity()
+    module: nn.Module = field(default_factory=nn.Identity)
 
     def forward(self, batch: Tensor) -> Tensor:
         return (batch * self.weights).flatten(1).sum(1) + self.offsets

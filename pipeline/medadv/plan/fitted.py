@@ -48,18 +48,28 @@ def fits_of(plans: Sequence[FrozenPlan]) -> dict[str, Fitted]:
         home = next((plan.folder for plan in reversed(plans) if fit_file(plan.folder, name).exists()), None)
         if home is None:
             raise IntegrityError(f"{fit_file(plans[0].folder, name)} is missing; put it back from a copy")
-        path = fit_file(home, name)
-        try:
-            found[name] = Fitted(home, PlannedShard.of_line(path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-            raise IntegrityError(f"{path} is damaged; put it back from a copy") from None
+        found[name] = _read(home, name)
     return found
 
 
-def drop_earlier(plans: Sequence[FrozenPlan]) -> None:
-    """Remove what an earlier generation fitted where a later one stands for it."""
-    for name, kept in fits_of(plans).items():
-        for plan in plans:
-            if plan.folder != kept.folder:
-                remove(fit_file(plan.folder, name))
-                remove(perturbation_file(plan.folder, name))
+def outlived(plans: Sequence[FrozenPlan]) -> dict[str, list[Fitted]]:
+    """By attack, what earlier generations fitted that a later one stands for."""
+    kept = fits_of(plans)
+    return {
+        name: [_read(plan.folder, name) for plan in plans if plan.folder != home.folder and fit_file(plan.folder, name).exists()]
+        for name, home in kept.items()
+    }
+
+
+def drop(folder: Path, attack: str) -> None:
+    """Remove what a plan fitted; the samples last, so that a killed removal is done again."""
+    remove(perturbation_file(folder, attack))
+    remove(fit_file(folder, attack))
+
+
+def _read(folder: Path, attack: str) -> Fitted:
+    path = fit_file(folder, attack)
+    try:
+        return Fitted(folder, PlannedShard.of_line(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        raise IntegrityError(f"{path} is damaged; put it back from a copy") from None

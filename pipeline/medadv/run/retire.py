@@ -10,7 +10,7 @@ from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.private import forgotten_groups
 from medadv.corpus.universal import publish_shared
 from medadv.datasets.file_hashes import FileHashes
-from medadv.plan.fitted import drop_earlier, fits_of
+from medadv.plan.fitted import drop, fits_of, outlived
 from medadv.plan.frozen import FrozenPlan, live_lines, retired
 from medadv.plan.model import PlannedShard
 from medadv.run.lock import Hold
@@ -25,7 +25,10 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
     if not gone:
         return
     publish_shared(workspace, plans)
-    drop_earlier(plans)
+    for attack, homes in outlived(plans).items():
+        for home in homes:
+            _drop_files(workspace, Path(plans[-1].root), [home.samples], plans)
+            drop(home.folder, attack)
     names = {shard_name(index) for index in gone}
     for name in sorted(names):
         # The receipt first: a file without one does not count.
