@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from tests.conftest import CLASSIFIER, quiet, save_victim, tiny_spec
-from tests.run.test_tasks import UNET, chest, segmentation_spec
+from tests.run.test_tasks import UNET, chest, polyps, segmentation_spec
 from tests.run.universal_cases import ATTACK, ATTACKED, FITTED, made_in, shared, write_case, write_data
 
 from medadv.attacks import universal
@@ -167,6 +167,30 @@ def test_masks_of_slices_and_of_volumes(axes: int, tmp_path: Path) -> None:
     assert verify(result.corpus) == []
     assert reproduce(result.corpus, None).equal
     assert shared(result.corpus).shape == ((1, 32, 32) if axes == 2 else (1, 32, 32, 8))
+
+
+def test_boxes(tmp_path: Path) -> None:
+    path = polyps(tmp_path)
+    boxes = json.loads((tmp_path / "data" / "boxes.json").read_text())
+    for number, image in enumerate(boxes["images"]):
+        image["split"] = "train" if number < 2 else "test"
+    boxes["annotations"].append({**boxes["annotations"][0], "id": 2, "image_id": 2})
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    spec = yaml.safe_load(path.read_text())
+    spec["data"]["split"], spec["attacks"] = {"use": "test"}, {"one": ATTACK}
+    path.write_text(yaml.safe_dump(spec))
+    result = run(path, Options(), quiet)
+    assert verify(result.corpus) == []
+    assert reproduce(result.corpus, None).equal
+    assert result.manifest.universal["one"].samples == 2
+    assert shared(result.corpus).any()
+
+
+def test_what_auto_stands_for_is_found_by_what_costs_the_same(tmp_path: Path) -> None:
+    result = run(write_case(tmp_path, execution__batch_size="auto", execution__precision="auto", execution__shard_size=8), Options(), quiet)
+    assert verify(result.corpus) == []
+    assert result.manifest.execution.batch_size == 8
+    assert reproduce(result.corpus, None).equal
 
 
 def test_the_report_says_what_it_is_and_whom_it_follows(made: Path, tmp_path: Path) -> None:

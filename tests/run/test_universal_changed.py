@@ -87,8 +87,6 @@ def test_another_perturbation_is_found_whatever_the_manifest_covers(corpus: Path
     [
         (lambda file: file.create_dataset("more", data=[1]), "holds more, or something else"),
         (lambda file: file.attrs.create("unit", "metres"), "attribute unit"),
-        (lambda file: file.attrs.create("epsilon", 9.0), "attribute epsilon is 9.0, not 8.0"),
-        (lambda file: file.attrs.create("parameters", "{}"), "settings of one differ"),
         (lambda file: file.__setitem__("link", h5py.SoftLink("/perturbation")), "is a link that leads elsewhere"),
         (lambda file: (file.__delitem__("perturbation"), file.create_dataset("perturbation", data=[1.0])), "has shape"),
         (lambda file: (file.__delitem__("perturbation"), file.create_dataset("perturbation", data=np.zeros((3, 32, 32)))), "is float64"),
@@ -97,6 +95,23 @@ def test_another_perturbation_is_found_whatever_the_manifest_covers(corpus: Path
 def test_what_is_no_perturbation_is_not_read(spoil: Callable[[Any], Any], said: str, corpus: Path) -> None:
     with h5py.File(corpus / "attacks" / "one.h5", "r+") as file:
         spoil(file)
+    resigned(corpus)
+    assert said in found(corpus)
+    with pytest.raises(IntegrityError):
+        reproduce(corpus, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("epsilon", 9.0, "attribute epsilon is 9.0, not 8.0"),
+        ("parameters", "{}", "settings of one differ"),
+        ("fitted_samples", 7, "attribute fitted_samples is 7, not 6"),
+    ],
+)
+def test_what_it_says_of_itself_is_held_against_the_manifest(key: str, value: Any, said: str, corpus: Path) -> None:
+    with h5py.File(corpus / "attacks" / "one.h5", "r+") as file:
+        file.attrs[key] = value
     resigned(corpus)
     assert said in found(corpus)
 
@@ -158,6 +173,27 @@ def test_a_forget_that_is_killed_while_it_fits_is_told_of_and_goes_on(corpus: Pa
     assert any("is not done" in line for line in said)
     forget(corpus, group, Options(), quiet)
     assert (shared(corpus) != before).any()
+    assert verify(corpus) == []
+
+
+def test_a_forget_that_is_killed_after_it_has_fitted_leaves_nothing_that_counts(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next generation lies in the folder in which it was killed."""
+    workspace = Workspace(corpus)
+    home, before = fits_of(generations(workspace.plans))["one"], shared(corpus)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medadv.run.forget.freeze", die)
+        with pytest.raises(Killed):
+            forget(corpus, home.samples.samples[0].group, Options(), quiet)
+    assert (workspace.plan(1) / "fitted-one.h5").exists()
+    write_data(corpus.parent, 16)
+    result = run(corpus.parent / "spec.yaml", Options(), quiet)
+    assert result.manifest.samples == ATTACKED + 4
+    assert fits_of(generations(workspace.plans))["one"].folder == home.folder
+    np.testing.assert_array_equal(shared(corpus), before)
     assert verify(corpus) == []
 
 

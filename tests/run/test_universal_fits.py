@@ -108,6 +108,18 @@ def test_parts_and_frozen_plans_share_what_was_fitted(tmp_path: Path, made: Path
     assert [entry.samples for entry in result.manifest.shards] == [4, 2]
 
 
+def test_two_workers_give_what_one_does(tmp_path: Path, made: Path) -> None:
+    """Processes of their own, which read what was fitted from the corpus."""
+    pgd = {"attack": "pgd", "epsilon": 8, "step": 2, "steps": 2}
+    spec = write_case(tmp_path, {"one": ATTACK, "each": pgd}, execution__workers=2)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-m", "medadv", "run", str(spec)], env=environment, check=True, stderr=subprocess.DEVNULL)
+    manifest, one = (read_manifest(Workspace(root)) for root in (tmp_path / "corpus", made))
+    assert manifest.content_root == one.content_root
+    assert manifest.universal == one.universal
+    assert manifest.files["attacks/one.h5"] == one.files["attacks/one.h5"]
+
+
 @pytest.mark.parametrize("drop", [False, True])
 def test_a_group_in_both_splits_is_refused_or_dropped(drop: bool, tmp_path: Path) -> None:
     spec = write_case(tmp_path, data__group_conflict="drop" if drop else "error")

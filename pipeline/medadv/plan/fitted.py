@@ -41,6 +41,12 @@ def write_fitted(folder: Path, attack: str, samples: PlannedShard) -> None:
     write_file(fit_file(folder, attack), samples.line() + b"\n")
 
 
+def clear(folder: Path) -> None:
+    """Nothing is fitted in the folder of a plan that is not frozen yet: who was killed there may have left something."""
+    for path in folder.glob("fitted-*"):
+        remove(path)
+
+
 def fits_of(plans: Sequence[FrozenPlan]) -> dict[str, Fitted]:
     """By attack, what the latest plan that fitted it was fitted to. IntegrityError where that cannot be read."""
     found: dict[str, Fitted] = {}

@@ -18,7 +18,7 @@ from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.datasets.reader import Reader
 from medadv.plan.cut import sizes
-from medadv.plan.fitted import perturbation_file, write_fitted
+from medadv.plan.fitted import clear, perturbation_file, write_fitted
 from medadv.plan.model import PlannedSample, PlannedShard
 from medadv.plan.plan_settings import PlanSettings, UniversalFacts
 from medadv.prepare.fitting import EVERYBODY
@@ -58,6 +58,7 @@ def fitted_settings(
         StoppedError: a signal came; what was fitted is kept.  RunError: nothing can be read, or the machine failed.
         IntegrityError: the victim's weights changed meanwhile.
     """
+    clear(folder)
     if not fits:
         return settings
     execution = settings.execution
