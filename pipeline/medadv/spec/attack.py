@@ -143,7 +143,7 @@ class AttackSettings(Settings):
         10,
         ge=1,
         le=10_000,
-        description="of `square`: queries after the first; of `sea`: on each of its losses; of `universal`: passes over what is fitted, with "
+        description="of `square`: queries after the first; of `sea`: on each of its losses; of `universal`: passes over what is fitted, "
         "a step a batch",
     )
     random_start: bool = False
