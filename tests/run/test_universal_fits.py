@@ -58,7 +58,8 @@ def test_a_killed_planning_goes_on_with_the_same_bits(made: Path, tmp_path: Path
     """Killed for good, in a process of its own, between two states that were kept."""
     spec = write_case(tmp_path)
     code = (
-        "import os, signal, sys; from pathlib import Path; import medadv.attacks.universal as universal, medadv.batches.fitting as fitting\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "import medadv.attacks.universal as universal, medadv.batches.fitting as fitting\n"
         "from medadv.run.run import run; from medadv.prepare.request import Options; from medadv.common.progress import SILENT\n"
         "step, count, save, saved = universal.step, iter(range(5)), fitting._save, iter(range(3)); fitting.SAVE_EVERY_S = 0\n"
         "universal.step = lambda *a: step(*a) if next(count, None) is not None else os.kill(os.getpid(), signal.SIGKILL)\n"

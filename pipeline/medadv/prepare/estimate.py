@@ -29,7 +29,7 @@ def seconds_to_make(
     request: VictimRequest,
     root: Path,
     workers: int,
-    fits: Mapping[str, int],
+    fits: Mapping[str, int] | None = None,
 ) -> float | None:
     """Seconds until `shards` are made by so many workers of this machine, start-up not counted; None if nothing of the first can be read.
 
@@ -62,7 +62,7 @@ def seconds_to_make(
             few = settings.model_copy(update={"steps": count})
             if settings.fit is not None:
                 one = _timed(partial(trial.attack, victim, name, few)) / few.steps + loading
-                fitting += settings.steps * math.ceil(fits.get(name, 0) / len(loaded)) * one
+                fitting += settings.steps * math.ceil((fits or {}).get(name, 0) / len(loaded)) * one
                 seconds += scoring
                 continue
             seconds += sum(passes(settings)) / sum(passes(few)) * _timed(partial(trial.attack, victim, name, few)) + scoring
