@@ -14,8 +14,8 @@ from medadv_transforms.units import LATTICES
 
 LEVEL8 = LATTICES["level8"]
 HU = LATTICES["hu"]
-ALONE = sorted(set(NAMED) - {"ensemble"})
-"""Attacks that move images; an ensemble chooses among the ends of others."""
+ALONE = sorted(set(NAMED) - {"ensemble", "universal"})
+"""Attacks that move images; an ensemble chooses among the ends of others, and what is universal is fitted to many."""
 
 
 def settings(attack: str, epsilon: float = 4, **changes: Any) -> AttackSettings:

@@ -13,6 +13,9 @@ def passes(settings: AttackSettings) -> tuple[int, int]:
     if settings.members:
         forward, backward = (sum(kind) for kind in zip(*(passes(member) for member in settings.members), strict=True))
         return forward + len(settings.members) + 1 + (settings.start is not None), backward
+    if settings.fit is not None:
+        # What it took to fit it was paid once for all samples.
+        return 0, 0
     # The clean answer tells which classes to drive towards.
     aims = 1 if settings.target_classes else 0
     if settings.attack == "square":
@@ -32,3 +35,8 @@ def _looks(settings: AttackSettings) -> int:
     if settings.keep == "best":
         return 1 + sum(not answered_at(settings, number) for number in range(settings.steps))
     return 1 if settings.restarts > 1 else 0
+
+
+def fitting_passes(settings: AttackSettings) -> tuple[int, int]:
+    """Forward and backward passes per fitted sample that a universal perturbation takes before anything is attacked."""
+    return passes(settings.alone)

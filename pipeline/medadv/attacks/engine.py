@@ -111,6 +111,8 @@ def _climb(problem: Problem, start: Tensor, seeds: Sequence[int], best: Best | N
 def _check(images: Tensor, seeds: Sequence[int], lattice: Lattice, settings: AttackSettings, spacing_mm: Sequence[float] | None) -> None:
     if settings.members:
         raise ValueError("an ensemble chooses among the ends of its members: give each of settings.members by itself")
+    if settings.fit is not None:
+        raise ValueError("a universal perturbation is fitted to many images while a run is planned; take another attack for a batch")
     if not images.is_floating_point():
         raise ValueError(f"images are {images.dtype}; the engine takes floating point in stored units")
     if len(seeds) != len(images):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from medadv.attacks.engine import Watch, perturb
 from medadv.attacks.feasible import start_seed
+from medadv.attacks.universal import laid_on
 from medadv.batches.batch import Batch, on_device, rows_by_batch
 from medadv.batches.ensemble import NOBODY, UNTRIED, Worst, worst_of
 from medadv.batches.judging import labels_of, predict
@@ -108,6 +109,10 @@ def attack_samples(
     for rows in rows_by_batch((item.place[0], item.sample.spacing_mm if in_mm else None) for item in loaded):
         ids = [loaded[row].planned.id for row in rows]
         batch = Batch.of([loaded[row].sample for row in rows], [labels[row] for row in rows], ids).on(device)
+        if settings.fit is not None:
+            one = torch.from_numpy(recipe.shared[name]).to(device)
+            delta[rows] = laid_on(one, batch.images, settings, batch.lattice, batch.region).cpu().numpy()
+            continue
         start = None if settings.start is None else on_device(starts[settings.start][rows], device)
         attacked = attacked_batch(victim, batch, settings, start_seeds(recipe.seed, ids, name), start=start)
         delta[rows] = attacked.delta.cpu().numpy()

@@ -1,6 +1,6 @@
 """What does a worker hold for a plan? Victim, reader and recipe, loaded once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from medadv.common.errors import IntegrityError, RunError
 from medadv.common.hashing import FileIdentity, file_identity
 from medadv.common.machine import set_threads
 from medadv.corpus.folder import Workspace
+from medadv.corpus.universal import shared
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.plan.frozen import thaw
@@ -37,7 +38,7 @@ class Equipment:
 def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool) -> Equipment:
     """Victim, reader and recipe of a plan. Volumes have shapes of their own: the victim stays, and is only tried on each."""
     plan = Workspace(root).plan(generation)
-    equipment = _loaded(plan, file_identity(plan / "plan.json"), trust_code)
+    equipment = _loaded(root, plan, file_identity(plan / "plan.json"), trust_code)
     if shape not in equipment.shapes:
         victim, device = equipment.victim, torch.device(equipment.recipe.device)
         if victim.task != "detection":  # detectors scale images of every shape
@@ -47,7 +48,7 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
+def _loaded(root: Path, folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
     """head: which file the plan's head is, since workers outlive a corpus that is deleted and made anew with other settings."""
     plan = thaw(folder)
     spec = plan.spec
@@ -63,4 +64,5 @@ def _loaded(folder: Path, head: FileIdentity, trust_code: bool) -> Equipment:
     known = [member.weights_sha256 for member in planned.members or ()]
     if victim.identity.weights_sha256 != planned.weights_sha256 or list(victim.identity.members) != known:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
-    return Equipment(recipe_of(plan, spec), reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))
+    recipe = replace(recipe_of(plan, spec), shared=shared(Workspace(root), plan.settings.universal))
+    return Equipment(recipe, reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))

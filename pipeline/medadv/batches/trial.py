@@ -29,8 +29,8 @@ class Trial:
     seed: int
 
     def attack(self, victim: Victim, name: str, settings: AttackSettings) -> Tensor:
-        """Perturbation of the batch."""
-        return attack_batch(victim, self.batch, settings, start_seeds(self.seed, self.batch.ids, name))
+        """Perturbation of the batch; instead of what would be fitted to many others, what costs the same."""
+        return attack_batch(victim, self.batch, settings.alone, start_seeds(self.seed, self.batch.ids, name))
 
     def step_seconds(self, victim: Victim) -> float:
         """Median time of one step of the attack whose steps cost most, the first round left out."""

@@ -14,6 +14,7 @@ from medadv.common.files import all_or_nothing, writable_folder
 from medadv.common.machine import set_threads
 from medadv.common.progress import Progress
 from medadv.compare.curves import curve
+from medadv.compare.shared import shared_of
 from medadv.compare.table import Bench, Row, table
 from medadv.compare.write import write_csv, write_json, write_png
 from medadv.datasets.file_hashes import FileHashes
@@ -72,11 +73,12 @@ def compare(
     if spec.second_victim is not None:
         second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored
     batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
-    bench = Bench(victim, second, batches, spec.execution.seed)
+    common = shared_of(spec, attacks, base, limit, victim, device, progress)
+    bench = Bench(victim, second, batches, spec.execution.seed, {name: made for name, (made, _) in common.items()})
     progress(spec.name, 0, len(attacks) + 1, "")
     rows = table(bench, attacks, lambda name, done, total: progress(spec.name, done, total, name))
     few = Bench(victim, None, _first(batches, CURVE_SAMPLES), spec.execution.seed)
-    curves = [curve(few, name, settings) for name, settings in attacks.items() if not settings.members and not settings.start]
+    curves = [curve(few, name, settings) for name, settings in attacks.items() if settings.each == (settings.alone,) and not settings.start]
     metric = rows[0].scores["as_is"].name
     about = {
         "spec": spec.name,
@@ -87,6 +89,7 @@ def compare(
         "attackable": int(bench.attackable().sum()),
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
+        **({"fitted_samples": {name: count for name, (_, count) in common.items()}} if common else {}),
     }
     names = [f"{spec.name}.{ending}" for ending in ("csv", "json", "png")]
     with all_or_nothing(folder) as made:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medadv.attacks.cost import passes
 from medadv.attacks.engine import Watch
+from medadv.attacks.universal import laid_on
 from medadv.batches.attacking import attack_batch, start_seeds
 from medadv.batches.batch import Batch
 from medadv.batches.judging import attackable, successes
@@ -48,12 +49,21 @@ class Row:
 class Bench:
     """A victim, perhaps a second one, and the samples that every attack is measured on."""
 
-    def __init__(self, victim: Victim, second: TaskModel | None, batches: Sequence[Batch], seed: int = 0) -> None:
+    def __init__(
+        self,
+        victim: Victim,
+        second: TaskModel | None,
+        batches: Sequence[Batch],
+        seed: int = 0,
+        shared: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """shared: by universal attack, the perturbation (C, *spatial) that every sample is given."""
         self.victim, self.second, self.batches, self.seed = victim, second, list(batches), seed
         self.lattice = self.batches[0].lattice
         self.labels = [label for batch in self.batches for label in batch.labels]
         self.conditions = degradations(self.lattice)
         self.clean = self.answers(self._unchanged(), "as_is")
+        self.shared = shared or {}
         self.made: dict[str, list[Tensor]] = {}
         """Perturbations of attacks that others start from."""
 
@@ -78,6 +88,8 @@ class Bench:
         start: Tensor | None = None,
     ) -> Tensor:
         """Perturbation of one batch."""
+        if settings.fit is not None:
+            return laid_on(self.shared[name], batch.images, settings, batch.lattice, batch.region)
         return attack_batch(self.victim, batch, settings, start_seeds(self.seed, batch.ids, name, restart), watch, start)
 
     def answers(self, deltas: Sequence[Tensor], condition: str) -> list[Prediction]:
@@ -134,9 +146,9 @@ class Bench:
     def _starts(self, name: str, settings: AttackSettings, deltas: Sequence[Tensor]) -> dict[str, Interval | None]:
         """Two random starts of every attack, also of one that has none by itself: else it would look stable for want of a test.
 
-        None of ensembles, and of attacks that start where another one ended.
+        None of ensembles, of attacks that start where another one ended, and of what all samples share.
         """
-        if settings.members or settings.start:
+        if settings.members or settings.start or settings.fit:
             return {"cosine": None, "variance": None}
         started = settings.model_copy(update={"random_start": True})
         first = deltas if settings.random_start else self.attack(name, started, 0)

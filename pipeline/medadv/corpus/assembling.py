@@ -77,6 +77,8 @@ def build_manifest(
         else:
             # A shard that lost every sample has no file of its own, but its receipt counts.
             files[f"shards/{name}.json"] = hash_file(workspace.receipt(name))
+    universal = plans[-1].settings.universal
+    files |= {path.relative_to(workspace.root).as_posix(): hash_file(path) for path in map(workspace.universal, universal)}
     write_file(workspace.quarantine, b"".join(quarantine_line(record) + b"\n" for record in quarantined))
     paths = [workspace.root / shard.path for shard in shards]
     small = [read_small(path) for path in paths]
@@ -96,6 +98,7 @@ def build_manifest(
         preprocess=settings.preprocess,
         victim=settings.victim,
         attacks=settings.attacks,
+        **({"universal": universal} if universal else {}),
         execution=settings.execution,
         tuning=list(plans[0].tuning),
         metrics=metrics,

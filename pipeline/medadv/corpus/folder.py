@@ -27,6 +27,20 @@ class Workspace:
         return self.root / "shards"
 
     @property
+    def attacks(self) -> Path:
+        """Perturbations that all samples of an attack share."""
+        return self.root / "attacks"
+
+    def universal(self, attack: str) -> Path:
+        """HDF5 file of such a perturbation."""
+        return self.attacks / f"{attack}.h5"
+
+    @property
+    def fits(self) -> Path:
+        """Fits of such perturbations that were begun: they outlive a planning that is stopped or killed."""
+        return self.private / "fits"
+
+    @property
     def manifest(self) -> Path:
         """The corpus's record."""
         return self.root / MANIFEST

@@ -12,7 +12,7 @@ from medadv.common.hashing import hash_bytes
 from medadv.common.record import Closed, Count, Open, RecordError, Sha256, parse, plain
 from medadv.corpus.folder import Workspace
 from medadv.corpus.receipt import Receipt, Repeat, load_receipt
-from medadv.plan.plan_settings import DataFacts, ExecutionFacts, FrozenAttacks, TuningRecord, VictimFacts
+from medadv.plan.plan_settings import DataFacts, ExecutionFacts, FrozenAttacks, TuningRecord, UniversalFacts, VictimFacts
 from medadv.spec.base import Name
 from medadv.spec.data import PreprocessSettings
 from medadv.spec.normalize import hu_window
@@ -180,6 +180,7 @@ class Manifest(Open):
     preprocess: PreprocessSettings
     victim: VictimFacts
     attacks: FrozenAttacks
+    universal: dict[Name, UniversalFacts] = Field(default_factory=dict, description="of universal perturbations, by the attack's name")
     execution: ExecutionFacts
     tuning: list[TuningRecord] = Field(default_factory=list)
     metrics: dict[str, Metrics]

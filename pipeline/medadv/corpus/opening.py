@@ -9,7 +9,7 @@ from medadv.common.errors import IntegrityError, first_line
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, ShardEntry, read_manifest
 from medadv.store.examine import examined
-from medadv.store.hold import Promise
+from medadv.store.hold import UNIVERSAL, Promise
 
 UNREADABLE: tuple[type[Exception], ...] = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError)
 UNREADABLE += (OverflowError, AssertionError, MemoryError)
@@ -29,7 +29,7 @@ def open_corpus(
     Args:
         root: the corpus; may itself be reached through a link.
         links: follow files and folders of the corpus that are symbolic links, and tell where they lead.
-        check: look at every shard that is there, each in a process of its own, before anything of it is read.
+        check: look at every shard, and what samples share, that is there, each in a process of its own, before anything of it is read.
         tell: called with a line for each link.
 
     Raises:
@@ -39,9 +39,10 @@ def open_corpus(
     manifest = read_manifest(Workspace(root))
     _refuse(root, published(manifest), links, tell)
     if check:
-        for entry, verdict in zip(manifest.shards, examined(promises(root, manifest)), strict=True):
+        files = [*promises(root, manifest), *((Workspace(root).universal(name), UNIVERSAL) for name in manifest.universal)]
+        for (path, _), verdict in zip(files, examined(files), strict=True):
             if verdict is not None:
-                raise IntegrityError(f"{root / entry.path}: {verdict}; see `medadv verify`")
+                raise IntegrityError(f"{path}: {verdict}; see `medadv verify`")
     return manifest
 
 

@@ -39,7 +39,12 @@ def taken_back(workspace: Workspace) -> Iterator[None]:
 def _own_files(workspace: Workspace) -> set[Path]:
     """Everything that a run writes; a folder that is given as the corpus may hold other things."""
     named = (workspace.manifest, workspace.manifest_hash, workspace.quarantine, workspace.croissant)
-    return {*workspace.private.rglob("*"), *workspace.shards.glob("shard-*"), *(path for path in named if path.exists())}
+    found = {*workspace.private.rglob("*"), *workspace.shards.glob("shard-*"), *(path for path in named if path.exists())}
+    # A fit may have taken hours, and goes on where it was stopped.
+    return {path for path in found if workspace.fits not in (path, *path.parents)} | {
+        *workspace.attacks.glob("*.h5"),
+        *([workspace.attacks] if workspace.attacks.is_dir() else []),
+    }
 
 
 def ensure_key(workspace: Workspace) -> bytes:
@@ -51,7 +56,8 @@ def ensure_key(workspace: Workspace) -> bytes:
 
 def sweep(workspace: Workspace) -> None:
     """Remove what killed processes left behind. Safe under the lock: nobody else writes here."""
-    for folder, pattern in ((workspace.root, ".tmp-*"), (workspace.shards, ".tmp-*"), (workspace.private, "**/.tmp-*")):
+    strays = ((workspace.root, ".tmp-*"), (workspace.shards, ".tmp-*"), (workspace.attacks, ".tmp-*"), (workspace.private, "**/.tmp-*"))
+    for folder, pattern in strays:
         for stray in folder.glob(pattern):
             stray.unlink(missing_ok=True)
 

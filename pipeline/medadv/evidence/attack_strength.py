@@ -57,7 +57,9 @@ def sanity(
     budget = MAX_VALUES // max(1, math.prod(batch.images.shape[1:]))
     if not budget or not attacks:
         return _left_out("a single sample is larger than their budget")
-    name, settings = next(iter(attacks.items()))
+    # What all samples share has no ladders: another epsilon would have to be fitted again.
+    single = {key: chosen for key, chosen in attacks.items() if chosen.fit is None}
+    name, settings = next(iter((single or attacks).items()))
     rows = _vulnerable(victim.scored, batch.part(slice(budget)), batch_size, settings.goal)[: min(limit, MAX_SAMPLES)]
     if not rows:
         right = settings.goal == "untruth"
@@ -65,6 +67,8 @@ def sanity(
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
     bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
     stored = list(attacks)
+    if not single:
+        return _shared(bench, {key: attacks[key] for key in made}, made, second)
     if settings.members:
         name, settings = ladder_name(name, settings), settings.members[0]
         attacks = {**attacks, name: settings}
@@ -99,6 +103,26 @@ def sanity(
         zero_gradients=bench.zero_gradients(settings),
         **({} if (clamped := bench.clamped()) is None else {"clamped": clamped}),
         worst_case=WorstCase(success=bench.worst([(found[key], attacks[key].goal) for key in stored]), attacks=stored),
+    )
+    return report.model_copy(update={"warnings": warnings_of(report)})
+
+
+def _shared(bench: AttackBench, attacks: Mapping[str, AttackSettings], made: Mapping[str, Array], second: TaskModel | None) -> SanityReport:
+    """Where there is nothing but universal perturbations: the first beside noise and transfer."""
+    if not attacks:
+        return _left_out("universal perturbations are looked at as they are stored, and none is")
+    name, settings = next(iter(attacks.items()))
+    found = {key: bench.known(made[key]) for key in attacks}
+    white = bench.success(found[name], settings.goal)
+    report = SanityReport(
+        samples=len(bench.batch),
+        sample_ids=list(bench.batch.ids),
+        warnings=[],
+        attack=name,
+        noise=Against(success=bench.success(bench.noise(settings.epsilon), settings.goal), white_box=white),
+        transfer=None if second is None else Against(success=bench.success(found[name], settings.goal, second), white_box=white),
+        **({} if (clamped := bench.clamped()) is None else {"clamped": clamped}),
+        worst_case=WorstCase(success=bench.worst([(delta, attacks[key].goal) for key, delta in found.items()]), attacks=list(found)),
     )
     return report.model_copy(update={"warnings": warnings_of(report)})
 

@@ -20,6 +20,7 @@ from medadv.corpus.receipt import Receipt, content_root
 from medadv.datasets.labels import Array
 from medadv.evidence.content import check_content
 from medadv.evidence.finding import Finding
+from medadv.evidence.universal import shared_arrays
 from medadv.store.examine import BYTES_A_SECOND
 from medadv.store.extents import damaged_pieces
 from medadv.store.hold import ShardError
@@ -61,7 +62,7 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
     elif receipt is not None:
         try:
             with open_shard(path) as file:
-                wrong, small = check_content(name, file, receipt, manifest)
+                wrong, small = check_content(name, file, receipt, manifest, shared_arrays(root, manifest))
                 findings += wrong
         except ShardError as error:
             findings.append(Finding(name, str(error).removeprefix(f"{path}: ")))

@@ -1,6 +1,6 @@
 """Hold an open shard against its receipt: array hashes, bounds on the lattice, results, attributes. Memory holds one piece of a sample."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.receipt import Receipt, SampleRecord
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
+from medadv.evidence.universal import given
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
 from medadv.store.layout import ATTACKABLE, FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
@@ -19,16 +20,20 @@ from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
 
-def check_content(name: str, file: Any, receipt: Receipt, manifest: Manifest) -> tuple[list[Finding], dict[str, Array]]:
+def check_content(
+    name: str, file: Any, receipt: Receipt, manifest: Manifest, shared: Mapping[str, Array]
+) -> tuple[list[Finding], dict[str, Array]]:
     """Everything wrong with what a shard decodes to, and its arrays that are not image-sized, which what follows needs no second time.
 
-    name: for the findings; file: the open shard.
+    name: for the findings; file: the open shard.  shared: by attack, the perturbation (C, *spatial) that every sample is given.
     """
     small: dict[str, Array] = {}
-    return list(_content(name, file, receipt, manifest, small)), small
+    return list(_content(name, file, receipt, manifest, shared, small)), small
 
 
-def _content(name: str, file: Any, receipt: Receipt, manifest: Manifest, small: dict[str, Array]) -> Iterator[Finding]:
+def _content(
+    name: str, file: Any, receipt: Receipt, manifest: Manifest, shared: Mapping[str, Array], small: dict[str, Array]
+) -> Iterator[Finding]:
     """small: filled with what was read, each array once."""
     try:
         arrays = {key: item for key, item in datasets(file).items() if key not in OUTSIDE_CONTENT}
@@ -49,7 +54,7 @@ def _content(name: str, file: Any, receipt: Receipt, manifest: Manifest, small: 
         if "sample_id" in small and [bytes(value).decode() for value in small["sample_id"]] != ids:
             yield Finding(name, "sample ids differ from the receipt's records", array="sample_id")
         yield from _results(name, small, receipt, manifest)
-        yield from _pixels(name, arrays, receipt, manifest, on_grid)
+        yield from _pixels(name, arrays, receipt, manifest, shared, on_grid)
     except UNREADABLE as error:
         yield Finding(name, f"cannot be read ({type(error).__name__})")
 
@@ -123,7 +128,9 @@ def _results(name: str, arrays: dict[str, Array], receipt: Receipt, manifest: Ma
                     yield Finding(name, f"is {value}, the receipt says {said}", record.id, key)
 
 
-def _pixels(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Manifest, on_grid: list[str]) -> Iterator[Finding]:
+def _pixels(
+    name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Manifest, shared: Mapping[str, Array], on_grid: list[str]
+) -> Iterator[Finding]:
     """Image-sized arrays, piece by piece and side by side, so that each is decoded once."""
     wholes = {key: ArrayHash(arrays[key].dtype, arrays[key].shape) for key in on_grid}
     perturbations = {f"attacks/{attack}/perturbation": (attack, s.epsilon) for attack, s in manifest.attacks.items()}
@@ -135,6 +142,8 @@ def _pixels(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Ma
     for index, record in enumerate(receipt.records):
         parts = {key: ArrayHash(arrays[key].dtype, arrays[key].shape[1:]) for key in on_grid}
         bounds = {key: Bounds(epsilon) for key, (_, epsilon) in perturbations.items()}
+        region = _region(arrays, index) if shared else None
+        share = given(shared, arrays["image"].shape[1:], region, LATTICES[manifest.data.unit])
         for group in _aligned(arrays, on_grid):
             for blocks in _together(arrays, group, index, parts):
                 for key, block in blocks.items():
@@ -142,6 +151,8 @@ def _pixels(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Ma
                     wholes[key].add(block)
                     if key in bounds and "image" in blocks:
                         bounds[key].add(blocks["image"], block, LATTICES[manifest.data.unit])
+                    if key in share and "image" in blocks:
+                        share[key].add(blocks["image"], block)
         broken = [key for key in on_grid if key not in parts]
         unreadable.update(broken)
         for key in broken:
@@ -152,9 +163,19 @@ def _pixels(name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Ma
         for key, (attack, _) in perturbations.items():
             if key in parts and "image" in parts:
                 yield from bounds[key].findings(name, record, attack, key)
+                if key in share and not share[key].same:
+                    yield Finding(name, f"is not what all samples of {attack} share, inside the sample's bounds", record.id, key)
     for key in on_grid:
         if key not in unreadable and wholes[key].result() != receipt.arrays[key]:
             yield Finding(name, "differs from its receipt", array=key)
+
+
+def _region(arrays: dict[str, Stored], index: int) -> Array | None:
+    """Where a sample may be perturbed, None for everywhere, or where that cannot be read, which is told elsewhere."""
+    try:
+        return np.asarray(arrays["region"][index]) if "region" in arrays else None
+    except OSError:
+        return None
 
 
 def _aligned(arrays: dict[str, Stored], on_grid: list[str]) -> Iterator[list[str]]:

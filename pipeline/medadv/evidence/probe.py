@@ -28,7 +28,7 @@ def probe(question: Question) -> list[Finding]:
     try:
         # This process is the one that may hang or crash.
         with open_shard(question.path, check=False) as file:
-            return check_content(question.name, file, question.receipt, question.manifest)[0]
+            return check_content(question.name, file, question.receipt, question.manifest, {})[0]
     except ShardError as error:
         return [Finding(question.name, str(error).removeprefix(f"{question.path}: "))]
 

@@ -1,6 +1,6 @@
 """Regenerate a sample's planned batch and compare it with what is stored, bit for bit."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.corpus.opening import VALUES, open_corpus, reading
 from medadv.corpus.receipt import Receipt
-from medadv.datasets.labels import Label
+from medadv.corpus.universal import shared
+from medadv.datasets.labels import Array, Label
 from medadv.datasets.sample import Sample
 from medadv.datasets.source import Source
 from medadv.evidence.again import Origin, origin_of, read_again
@@ -99,6 +100,8 @@ def reproduce(
     workspace = Workspace(root)
     manifest = open_corpus(root, links=links, tell=tell)
     require_codec(manifest.execution.codec)
+    # Read from the corpus, not fitted again: its samples are in no corpus.
+    common = shared(workspace, manifest.universal)
     results: list[Reproduced] = []
     inputs: list[str] = []
     origins: dict[int, Origin] = {}
@@ -117,7 +120,7 @@ def reproduce(
                         origins[receipt.generation] = origin_of(workspace, receipt.generation, data)
                     loaded, changed = read_again(origins[receipt.generation], receipt.shard, loaded, labels, victim.scored)
                     inputs += changed
-                results += _compare(file, receipt, rows, loaded, labels, manifest, victim)
+                results += _compare(file, receipt, rows, loaded, labels, manifest, victim, common)
     if sample is not None:
         results, inputs = [r for r in results if r.sample == sample], [i for i in inputs if i == sample]
     return Reproduction("stored clean images" if data is None else "sources", results, inputs, differences(manifest))
@@ -163,6 +166,7 @@ def _compare(
     labels: Sequence[Label],
     manifest: Manifest,
     victim: Victim,
+    common: Mapping[str, Array],
 ) -> list[Reproduced]:
     recipe = Recipe(
         plan=receipt.plan,
@@ -172,6 +176,7 @@ def _compare(
         seed=manifest.execution.seed,
         device=device_of(manifest),
         first_shard=-1,
+        shared=common,
     )
     results = []
     for name, settings in manifest.attacks.items():

@@ -15,6 +15,7 @@ from medadv.evidence.check_manifest import check_croissant, check_files, check_q
 from medadv.evidence.check_numbers import check_numbers
 from medadv.evidence.check_shard import ShardReport, checked, lost
 from medadv.evidence.finding import Finding
+from medadv.evidence.universal import check_shared
 from medadv.store.codecs import require_codec
 
 AHEAD = 4
@@ -61,6 +62,7 @@ def find_damage(
         require_codec(manifest.execution.codec)
     findings += check_files(root, manifest, growing)
     findings += check_quarantine(root, manifest)
+    findings += check_shared(root, manifest)
     entries = manifest.shards
     reports: dict[int, ShardReport] = {}
     for number, report in _reports(root, manifest, _processes(workers, entries)):

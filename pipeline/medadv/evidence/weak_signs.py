@@ -30,7 +30,7 @@ def warnings_of(found: SanityReport) -> list[str]:
         texts.append("More steps succeed less often: the step may be too long for the ball.")
     if len(steps) > 1 and steps[-1] > steps[-2] + slack:
         texts.append("Twice the steps succeed clearly more often: the attack has not converged; take more steps.")
-    if not found.epsilon_zero_is_identity:
+    if found.epsilon_zero_is_identity is False:
         texts.append("Epsilon 0 changed images: this is a defect.")
     if (huge := found.huge_epsilon) and huge.success < NEARLY_ALL:
         texts.append(f"Even epsilon {huge.epsilon:g} fails on some samples: gradients may be masked.")

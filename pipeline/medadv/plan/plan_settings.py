@@ -87,6 +87,15 @@ class TuningRecord(Closed):
     verdict: str
 
 
+class UniversalFacts(Closed):
+    """The one perturbation of an attack, fitted before its plan was frozen. Passes are of the victim, per fitted sample."""
+
+    perturbation_sha256: Sha256 = Field(description="of the array in attacks/NAME.h5, as arrays are hashed in receipts")
+    samples: Count = Field(description="that it was fitted to; none of them is attacked")
+    forward_passes: Count
+    backward_passes: Count
+
+
 class ExecutionFacts(Open):
     """Settings that decide bits."""
 
@@ -118,3 +127,4 @@ class PlanSettings(Open):
     victim: VictimFacts
     attacks: FrozenAttacks
     execution: ExecutionFacts
+    universal: dict[Name, UniversalFacts] = Field(default_factory=dict, description="by the name of the attack; only where there is one")

@@ -1,8 +1,10 @@
 """What are a plan's shards made by? Attacks, seed, device and reader, as it froze them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from medadv.datasets.labels import Array
 from medadv.datasets.reader import Reader
 from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
@@ -23,6 +25,8 @@ class Recipe:
     first_shard: int
     """Index of the plan's first shard, one batch of which is run twice."""
     codec: str = "gzip"
+    shared: Mapping[str, Array] = field(default_factory=dict)
+    """By attack, the perturbation (C, *spatial) that all samples share: read from the corpus by who makes shards."""
 
 
 def planned_execution(plan: FrozenPlan) -> ExecutionSettings:

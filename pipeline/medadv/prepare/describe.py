@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medadv.attacks.cost import passes
+from medadv.attacks.cost import fitting_passes, passes
 from medadv.common.machine import default_workers
 from medadv.common.progress import Progress
 from medadv.common.stop import Stop
@@ -33,7 +33,10 @@ def describe(
     execution, to_make = prepared.settings.execution, missing + prepared.new
     workers = default_workers(spec.execution.threads, execution.device) if spec.execution.workers == "auto" else spec.execution.workers
     made = spec.model_copy(update={"attacks": prepared.settings.attacks})
-    seconds = seconds_to_make(made, execution, to_make, prepared.request, prepared.survey.root, workers) if to_make else 0.0
+    fits = {name: len(samples) for name, samples in prepared.fits.items()}
+    seconds = seconds_to_make(made, execution, to_make, prepared.request, prepared.survey.root, workers, fits) if to_make else 0.0
+    # Once for all samples: passes of every fitted sample, before the plan is frozen.
+    fitting = [(count, *fitting_passes(spec.attacks[name])) for name, count in fits.items()]
     return {
         "corpus": str(workspace.root),
         "samples": len(prepared.survey.found),
@@ -44,6 +47,15 @@ def describe(
         "bytes_before_compression": values * sum(np.dtype(kind).itemsize for kind in stored),
         "forward_passes_per_sample": forward,
         "backward_passes_per_sample": backward,
+        **(
+            {
+                "fitted_samples": sum(count for count, _, _ in fitting),
+                "fitting_forward_passes": sum(count * forward for count, forward, _ in fitting),
+                "fitting_backward_passes": sum(count * backward for count, _, backward in fitting),
+            }
+            if fitting
+            else {}
+        ),
         "workers": workers,
         "notes": prepared.notes,
         "estimated_seconds": None if seconds is None else float(f"{seconds:.2g}"),  # a guess deserves two digits

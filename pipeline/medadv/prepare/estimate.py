@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,18 @@ from medadv.victims.speed import Profile
 
 
 def seconds_to_make(
-    spec: RunSpec, execution: ExecutionFacts, shards: Sequence[PlannedShard], request: VictimRequest, root: Path, workers: int
+    spec: RunSpec,
+    execution: ExecutionFacts,
+    shards: Sequence[PlannedShard],
+    request: VictimRequest,
+    root: Path,
+    workers: int,
+    fits: Mapping[str, int] | None = None,
 ) -> float | None:
     """Seconds until `shards` are made by so many workers of this machine, start-up not counted; None if nothing of the first can be read.
 
-    execution: the plan's settings, as far as they are known.  request: for the victim.  root: folder of the data.
+    execution: the plan's settings, as far as they are known.  request: for the victim.  root: folder of the data.  fits: by attack,
+    how many samples its universal perturbation is fitted to before, by one process.
     """
     first = shards[0]
     device = torch.device(execution.device)
@@ -40,24 +47,30 @@ def seconds_to_make(
         loaded = next((batch.loaded for batch in batches(first, reader, victim.scored) if batch.loaded), [])
         if not loaded:
             return None
-        seconds = time.perf_counter() - began
+        seconds = loading = time.perf_counter() - began
         # Labels that are the victim's own answers take a first pass, which warms up, as does this one.
         batch = batch_of(loaded, victim.scored, device)
         victim.scored.predict(batch.images)
         trial = Trial(batch, spec.attacks, spec.execution.seed)
         scoring = _timed(lambda: victim.scored.predict(batch.images))
         seconds += scoring
+        fitting = 0.0
         for name, settings in [(name, each) for name, attack in spec.attacks.items() for each in attack.each]:
             # The first step of `last_step` smooths nothing and costs less than the others, and what comes before and after the steps
             # (starts, last looks) would count for more than it is, so that passes are compared, not steps.
             count = min(settings.steps, 2 if settings.smooth == "last_step" else 1)
             few = settings.model_copy(update={"steps": count})
+            if settings.fit is not None:
+                one = _timed(partial(trial.attack, victim, name, few)) / few.steps + loading
+                fitting += settings.steps * math.ceil((fits or {}).get(name, 0) / len(loaded)) * one
+                seconds += scoring
+                continue
             seconds += sum(passes(settings)) / sum(passes(few)) * _timed(partial(trial.attack, victim, name, few)) + scoring
     finally:
         torch.set_num_threads(threads)
     # Images of other sizes take time by their size; no worker helps another with its shard.
     batches_worth = sum(len(shard.samples) * math.prod(shard.shape) for shard in shards) / (len(loaded) * math.prod(first.shape))
-    return seconds * batches_worth / min(workers, len(shards))
+    return fitting + seconds * batches_worth / min(workers, len(shards))
 
 
 def _timed(action: Callable[[], Any]) -> float:

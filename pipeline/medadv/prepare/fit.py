@@ -71,13 +71,18 @@ def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: 
             replace(request, settings=spec.second_victim).load(torch.device("cpu"), seen.found[0].shape.shape)
         except SpecError as error:
             raise SpecError(f"second_victim: {error}") from None
+    check_labels(spec, victim, seen)
+    return victim
+
+
+def check_labels(spec: RunSpec, victim: Victim, seen: Survey) -> None:
+    """Raise SpecError where a class in the data is none of the victim's."""
     if spec.data.task == "classification" and not spec.data.unlabelled:
         for item in seen.found:
             try:
                 victim.scored.as_label(item.sample.source.label)
             except ValueError as error:
                 raise SpecError(f"data.label: {error}") from None
-    return victim
 
 
 def highest_class(victim: Victim) -> int:

@@ -20,11 +20,13 @@ from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
 from medadv.plan.cut import cut
+from medadv.plan.fitted import fits_of
 from medadv.plan.frozen import FrozenPlan, differences, generations, next_shard, refuse_change, refuse_other_meaning, retired, whole
-from medadv.plan.model import PlannedShard, image_lists
+from medadv.plan.model import PlannedSample, PlannedShard, image_lists
 from medadv.plan.plan_settings import ExecutionFacts, PlanSettings, TuningRecord
 from medadv.prepare import auto as resolve
 from medadv.prepare.fit import check_kernels, check_victim, highest_class, refuse_paths
+from medadv.prepare.fitting import check_shapes, fit_samples, without_fitted
 from medadv.prepare.goal_classes import with_indices
 from medadv.prepare.losses import fitted
 from medadv.prepare.plausible import check_outputs
@@ -57,6 +59,8 @@ class Prepared:
     tuning: list[TuningRecord]
     """The execution profiles that were tried for a first plan."""
     request: VictimRequest
+    fits: dict[str, list[PlannedSample]]
+    """By attack, the samples that a first plan fits its universal perturbation to."""
     notes: list[str]
     """What was shown while it was prepared: what was passed over, and warnings."""
 
@@ -115,7 +119,7 @@ def prepare(
     key = workspace.key.read_bytes() if workspace.key.exists() else secrets.token_bytes(KEY_BYTES)
     show = progress if stop is None else Passing(progress, first=partial(stop.check, "nothing was changed"))
     try:
-        seen = survey(spec, base, hashes, key, show, forgotten_groups(workspace))
+        seen = survey(spec, base, hashes, key, show, forgotten := forgotten_groups(workspace))
     except NothingFoundError:
         if plans and any(plan.samples for plan in plans):
             raise vanished from None
@@ -150,9 +154,13 @@ def prepare(
         note(text)
     settings = settings.model_copy(update={"attacks": attacks})
     resolved = spec.model_copy(update={"attacks": attacks})
+    fits: dict[str, list[PlannedSample]] = {}
     if plans:
         settings = _executed(settings, resolve.as_planned(spec, settings.execution, plans[0].settings.execution))
-        refuse_change(plain(plans[0].settings), plain(settings), workspace.root)
+        # What was fitted is no setting that a spec could change.
+        refuse_change({**plain(plans[0].settings), "universal": None}, {**plain(settings), "universal": None}, workspace.root)
+        if plans[-1].settings.universal:
+            settings = settings.model_copy(update={"universal": plans[-1].settings.universal})
         # The column is no public setting, but other labels are another corpus.
         label = plans[0].spec.data.label
         refuse_change({"data": {"label": label}}, {"data": {"label": spec.data.label}}, workspace.root)
@@ -163,9 +171,16 @@ def prepare(
         raise vanished
     gone = {name: "changed" if there[id(s.source.images)] else "removed" for name, s in samples.items() if name not in found}
     gone |= {name: "given another label" for name, s in samples.items() if found.get(name, s.label_sha256) != s.label_sha256}
-    fresh = [(item.shape.shape, item.sample) for item in seen.found if item.sample.id not in samples]
+    additional = [item for item in seen.found if item.sample.id not in samples]
+    if plans and settings.universal and additional:
+        homes = fits_of(plans)
+        additional = without_fitted(additional, {group for home in homes.values() for group in home.groups}, spec.data)
+        check_shapes({*(item.shape.shape for item in additional), *(home.samples.shape for home in homes.values())})
+        note(f"new samples are given {', '.join(homes)} as fitted when the corpus was begun; nothing is fitted again")
+    fresh = [(item.shape.shape, item.sample) for item in additional]
     tuning: list[TuningRecord] = []
     if not plans:
+        fits = fit_samples(resolved, base, hashes, key, show, forgotten, seen, victim, mask_255, note)
         reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
         for warning in check_outputs(victim, cut(fresh, spec.execution.model_copy(update={"batch_size": spec.execution.batch})), reader):
             note(f"warning: {warning}")
@@ -176,7 +191,7 @@ def prepare(
             execution = settings.execution.model_copy(update={"profile": exact.facts()})
         settings = _executed(settings, execution)
     new = cut(fresh, spec.execution.model_copy(update={"batch_size": settings.execution.batch_size}), first_index=next_shard(plans))
-    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning, request, notes)
+    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning, request, fits, notes)
 
 
 def _executed(settings: PlanSettings, execution: ExecutionFacts) -> PlanSettings:

@@ -27,6 +27,7 @@ SOURCES = {
     "ECCV 2020. arXiv:1912.00049.",
     "sea": "Croce, Singh, Hein: Robust Semantic Segmentation: Strong Adversarial Attacks and Fast Training of Robust Models. 2023. "
     "arXiv:2306.12941.",
+    "universal": "Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein: Universal Adversarial Training. AAAI 2020. arXiv:1811.11304.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
 BUILT_ON = {
@@ -82,6 +83,11 @@ def _settings(settings: AttackSettings, unit: str, task: str) -> str:
     text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"
     if kind == "sea":
         text += " on each of four losses"
+    if settings.fit is not None:
+        text = (
+            f"one perturbation for all samples, epsilon {settings.epsilon:g} {unit}, fitted to the split '{settings.fit.split}' in "
+            f"{settings.steps} passes with a step of {settings.step:g} a batch, losses bounded at {settings.loss_bound:g}"
+        )
     if settings.random_start:
         text += ", random start" if settings.restarts == 1 else f", {settings.restarts} random starts"
     if settings.start:

@@ -1,5 +1,6 @@
 """Remove a patient from a corpus: the shards concerned go at once and are made anew without them, as a new generation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from medadv.common.errors import RunError, SpecError
@@ -10,25 +11,32 @@ from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.corpus.opening import open_corpus
 from medadv.plan.cut import cut
+from medadv.plan.fitted import fits_of
 from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard, refuse_other_meaning
-from medadv.plan.model import PlannedSample, image_lists
-from medadv.plan.recipe import planned_execution
+from medadv.plan.model import PlannedSample, PlannedShard, image_lists
+from medadv.plan.plan_settings import PlanSettings
+from medadv.plan.recipe import planned_execution, reader_of
 from medadv.prepare.request import Options
 from medadv.run.finish import finish, recorded
+from medadv.run.fitting import as_planned, drop_states, fitted_settings
 from medadv.run.retire import remove_retired
 from medadv.run.run import Result
 from medadv.run.shards import look_through, make_missing
-from medadv.run.working import working
+from medadv.run.working import Work, working
+from medadv.victims.loading import VictimRequest
 
 
 def forget(corpus: Path, group: str, options: Options, progress: Progress, stop: Stop | None = None) -> Result:
     """Delete what a corpus holds of a group, and make the other samples of its shards again.
 
+    A group that a universal perturbation was fitted to is in every sample that was given it: it is fitted anew, and all is made again.
+
     group: `group_id` as the shards have it. A later run passes the group's inputs over.
 
     Raises:
-        SpecError: no corpus, or no such group in it.
+        SpecError: no corpus, no such group in it, or nothing but it was fitted to.
         RunError: the inputs of the other samples are not there, so that they could not be made again; nothing was removed.
+        StoppedError: a signal came while something was fitted anew; nothing was removed yet.
     """
     stop = stop or Stop()
     workspace = Workspace(corpus.resolve())
@@ -39,20 +47,28 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
         open_corpus(workspace.root)
     with working(workspace, options, progress, stop, forgets=group) as work:
         plans = generations(workspace.plans)
-        concerned = [(plan, shard) for plan, shard in live_lines(plans) if any(s.group == group for s in shard.samples)]
+        fits = {name: home.samples for name, home in fits_of(plans).items() if group in home.groups}
+        concerned = [(plan, shard) for plan, shard in live_lines(plans) if fits or any(s.group == group for s in shard.samples)]
         if not concerned and group not in private.forgotten_groups(workspace):
             raise SpecError(f"{corpus} holds no group {group!r}; give group_id as it stands in the shards")
         rest = [(shard.shape, sample) for _, shard in concerned for sample in shard.samples if sample.group != group]
         if rest:
             refuse_other_meaning(plans, workspace.root)
-        _refuse_loss(plans, [sample for _, sample in rest])
+        others = {name: [sample for sample in shard.samples if sample.group != group] for name, shard in fits.items()}
+        if empty := [name for name, left in others.items() if not left]:
+            raise SpecError(f"{empty[0]} was fitted to nothing but this group: make another corpus, and delete this one")
+        _refuse_loss(plans, [*(sample for _, sample in rest), *(sample for left in others.values() for sample in left)])
         private.remember_forgotten(workspace, group)
         if concerned:
-            plans.append(_replacement(workspace, plans, [shard.index for _, shard in concerned], rest))
+            if fits:
+                work.progress.message(f"{', '.join(fits)} was fitted to it too: fitted anew without it, and every shard is made again")
+            settings = _fitted_anew(work, plans, {name: (fits[name].shape, left) for name, left in others.items()})
+            plans.append(_replacement(workspace, plans, settings, [shard.index for _, shard in concerned], rest))
             gone = [s for _, shard in concerned for s in shard.samples if s.group == group]
             work.progress.message(f"{len(gone)} samples in {len(concerned)} shards are removed")
             work.log("forgotten", samples=len(gone), shards=len(concerned))
         remove_retired(workspace, plans)
+        drop_states(workspace)
         problems = recorded(workspace)
         missing, _ = look_through(workspace, plans)
         # Before the slow part: what is on disk and what the manifest says agree again, and the patient is gone from both.
@@ -75,15 +91,31 @@ def _refuse_loss(plans: list[FrozenPlan], others: list[PlannedSample]) -> None:
         )
 
 
+def _fitted_anew(work: Work, plans: list[FrozenPlan], fits: Mapping[str, tuple[tuple[int, ...], list[PlannedSample]]]) -> PlanSettings:
+    """Settings of the generation that is to stand for the others, with what is fitted without the group. fits: shape and samples."""
+    latest = plans[-1]
+    spec, settings = latest.spec, latest.settings
+    request = VictimRequest(spec.victim, spec.data.task, Path(latest.base), work.options.trust_code, settings.data.x_first)
+    planned: dict[str, PlannedShard] = {name: as_planned(left, shape, planned_execution(latest)) for name, (shape, left) in fits.items()}
+    folder = work.workspace.plan(len(plans))
+    return fitted_settings(
+        work.workspace, folder, settings, planned, request, reader_of(latest, spec), work.progress, work.stop, work.progress.message
+    )
+
+
 def _replacement(
-    workspace: Workspace, plans: list[FrozenPlan], concerned: list[int], rest: list[tuple[tuple[int, ...], PlannedSample]]
+    workspace: Workspace,
+    plans: list[FrozenPlan],
+    settings: PlanSettings,
+    concerned: list[int],
+    rest: list[tuple[tuple[int, ...], PlannedSample]],
 ) -> FrozenPlan:
     """Freeze the generation that stands for the shards concerned."""
     latest = plans[-1]
     return freeze(
         workspace.plan(len(plans)),
         len(plans),
-        latest.settings,
+        settings,
         cut(rest, planned_execution(latest), first_index=next_shard(plans)),
         latest.spec,
         Path(latest.base),

@@ -82,7 +82,8 @@ def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Sto
     with working(workspace, options, progress, stop) as work:
         private.ensure_key(workspace)
         tell_not_forgotten(workspace, work.hold, generations(workspace.plans), work.log, progress)
-        extended(prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told), work.log)
+        prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
+        extended(prepared, work.log, progress, stop)
 
 
 def run_part(spec_path: Path, part: str, options: Options, progress: Progress, stop: Stop) -> PartResult:
@@ -113,7 +114,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                     private.ensure_key(workspace)
                     prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
                     stop.check("nothing was changed")
-                    plans, notes = extended(prepared, log), prepared.notes
+                    plans, notes = extended(prepared, log, progress, stop), prepared.notes
                 hold = stack.enter_context(held(workspace.parts / f"{index}-of-{count}.lock", "part"))
             stack.enter_context(writing_in(hold.folder))
             stack.enter_context(_obeying(hold, stop, options.grace_s))

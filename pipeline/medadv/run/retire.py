@@ -8,7 +8,9 @@ from medadv.common.log import Log
 from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.private import forgotten_groups
+from medadv.corpus.universal import publish_shared
 from medadv.datasets.file_hashes import FileHashes
+from medadv.plan.fitted import drop, fits_of, outlived
 from medadv.plan.frozen import FrozenPlan, live_lines, retired
 from medadv.plan.model import PlannedShard
 from medadv.run.lock import Hold
@@ -22,6 +24,11 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
     gone = retired(plans)
     if not gone:
         return
+    publish_shared(workspace, plans)
+    for attack, homes in outlived(plans).items():
+        for home in homes:
+            _drop_files(workspace, Path(plans[-1].root), [home.samples], plans)
+            drop(home.folder, attack)
     names = {shard_name(index) for index in gone}
     for name in sorted(names):
         # The receipt first: a file without one does not count.
@@ -46,7 +53,8 @@ def not_forgotten(workspace: Workspace, hold: Hold, plans: Sequence[FrozenPlan])
     meant = {*forgotten_groups(workspace), *([before] if before else [])}
     if not meant:
         return []
-    return sorted(meant & {sample.group for _, shard in live_lines(plans) for sample in shard.samples})
+    held = {sample.group for _, shard in live_lines(plans) for sample in shard.samples}
+    return sorted(meant & held.union(*(home.groups for home in fits_of(plans).values())))
 
 
 def tell_not_forgotten(workspace: Workspace, hold: Hold, plans: Sequence[FrozenPlan], log: Log, progress: Progress) -> None:
@@ -60,6 +68,7 @@ def tell_not_forgotten(workspace: Workspace, hold: Hold, plans: Sequence[FrozenP
 def _drop_files(workspace: Workspace, root: Path, gone: Sequence[PlannedShard], plans: Sequence[FrozenPlan]) -> None:
     """Take the files that no live shard is made from out of the cache of hashes."""
     used = {name for _, shard in live_lines(plans) for name in shard.files}
+    used |= {name for home in fits_of(plans).values() for name in home.samples.files}
     named = {name for shard in gone for name in shard.files}
     hashes = FileHashes(workspace.file_cache)
     hashes.forget(root / name for name in named - used)

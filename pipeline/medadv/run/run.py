@@ -82,7 +82,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
             return _as_it_is(work, spec, spec_path.resolve().parent, earlier_plans)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
         stop.check("nothing was changed")
-        plans = extended(prepared, work.log)
+        plans = extended(prepared, work.log, progress, stop)
         problems, paths = prepared.problems(key)
         missing, left_out = look_through(workspace, plans)
         if gone := prepared.gone:

@@ -251,7 +251,8 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
     """Attack the first batch of a plan's first shard once more: only equal bits allow the word `bitwise`."""
     if shard.index != recipe.first_shard:
         return None
-    name, settings = next(iter(recipe.attacks.items()))
+    # One that is computed, where there is one: what all samples share is read.
+    name, settings = next(((n, s) for n, s in recipe.attacks.items() if s.fit is None), next(iter(recipe.attacks.items())))
     batch = planned_batches(loaded)[0]
     items, labels = [loaded[i] for i in batch], [answer_at(content.arrays, "label", i) for i in batch]
     starts = {other: content.arrays[f"attacks/{other}/perturbation"][batch] for other in recipe.attacks}

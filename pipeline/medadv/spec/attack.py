@@ -3,9 +3,10 @@
 Sources: FGSM Goodfellow et al. 2015 (arXiv 1412.6572), BIM Kurakin et al. 2017 (1607.02533), PGD Madry et al. 2018 (1706.06083), MI-FGSM
 Dong et al. 2018 (1710.06081), TI-FGSM Dong et al. 2019 (1904.02884), DI-FGSM Xie et al. 2019 (1803.06978), NI-FGSM Lin et al. 2020
 (1908.06281), SMIA Qi et al. 2021 (2103.05232); for masks alone SegPGD Gu et al. 2022 (2207.12391), CosPGD Agnihotri et al. 2024
-(2302.02213). `apgd` (Croce and Hein 2020, 2003.01690) and `square` (Andriushchenko et al. 2020, 1912.00049) are algorithms of their own;
-`sea` (Croce, Singh, Hein 2023, 2306.12941), for masks, composes the first. `smia` lets the gradient flow through both
-branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it too, as MI-FGSM does.
+(2302.02213). `apgd` (Croce and Hein 2020, 2003.01690), `square` (Andriushchenko et al. 2020, 1912.00049) and `universal` (Shafahi et al.
+2020, 1811.11304) are algorithms of their own; `sea` (Croce, Singh, Hein 2023, 2306.12941), for masks, composes the first. `smia` lets the
+gradient flow through both branches; `smia-ti` also smooths the gradient, as TI-FGSM does, and `smia-mi-ti` accumulates it too, as MI-FGSM
+does.
 
 `smia-listing` follows the authors' public listing (github.com/imogenqi/SMA, SMIA.py). There, each step's sign is also smoothed; the example
 before the step, moved by the smoothed step, is classified; that answer is the hard target of the next step, whose loss is
@@ -29,10 +30,11 @@ from pydantic import Field, model_validator
 from medadv.common.errors import SpecError
 from medadv.spec.base import Name, Settings
 from medadv.spec.goal import GoalSetting
+from medadv.spec.universal import LOSS_BOUND, PART, UNIVERSAL, FitSettings, misfit
 
 AttackName = Literal[
     "fgsm", "bim", "pgd", "mifgsm", "tifgsm", "difgsm", "nifgsm", "segpgd", "cospgd", "smia", "smia-ti", "smia-mi-ti", "smia-listing",
-    "apgd", "square", "sea", "ensemble",
+    "apgd", "square", "sea", "universal", "ensemble",
 ]
 LossName = Literal["ce", "dice_ce", "dlr", "margin", "segpgd", "cospgd", "masked_ce", "js", "masked_spherical"]
 OF_MASKS = ("segpgd", "cospgd", "masked_ce", "js", "masked_spherical")
@@ -59,6 +61,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "apgd": {"steps": 100, "random_start": True, "keep": "best"},
     "square": {"steps": 5000, "random_start": True, "loss": "margin", "keep": "best"},
     "sea": {"steps": 100, "random_start": True, "keep": "best"},
+    "universal": {"loss_bound": LOSS_BOUND},
     "ensemble": {},
 }
 UNUSED: dict[str, dict[str, str]] = {
@@ -123,7 +126,9 @@ def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
 class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov"})
+    ADDED: ClassVar[frozenset[str]] = frozenset(
+        {"keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov", "fit", "loss_bound"}
+    )
 
     attack: AttackName
     epsilon: float = Field(ge=0, le=4095, description="L-infinity bound, stored units")
@@ -131,9 +136,16 @@ class AttackSettings(Settings):
         gt=0,
         le=4095,
         description="step size, stored units; left out: half of epsilon for `smia`, `smia-ti` and `smia-mi-ti`, twice epsilon for "
-        "`apgd` (before it is halved) and `square` (height of its squares, before they are cut to the ball), else a quarter; at least 1",
+        "`apgd` (before it is halved) and `square` (height of its squares, before they are cut to the ball), a tenth for "
+        "`universal`, else a quarter; at least 1",
     )
-    steps: int = Field(10, ge=1, le=10_000, description="of `square`: queries after the first; of `sea`: on each of its losses")
+    steps: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="of `square`: queries after the first; of `sea`: on each of its losses; of `universal`: passes over what is fitted, "
+        "a step a batch",
+    )
     random_start: bool = False
     momentum: float = Field(0.0, ge=0, description="decay of the accumulated gradient; 0 is no momentum")
     gradient_sigma: float | None = Field(None, gt=0, description="Gaussian over the gradient in voxels (translation invariance)")
@@ -172,6 +184,14 @@ class AttackSettings(Settings):
         description="what the attack is for: any answer but the truth, `vanish` or `fabricate` (foreground or boxes go, or come where "
         "there are none), or `{class: NAME}`, a class's name or index: the answer, all foreground or all true boxes become that class",
     )
+
+    fit: FitSettings | None = Field(None, description="universal: samples that the one perturbation for all is fitted to")
+    loss_bound: float | None = Field(None, gt=0, description="universal: a sample whose loss is larger says nothing of the step")
+
+    @property
+    def alone(self) -> "AttackSettings":
+        """What does to one image what this does: itself, or for a universal perturbation PGD by the same settings."""
+        return self if self.fit is None else self.model_copy(update={"attack": "pgd", "fit": None, "loss_bound": None})
 
     @property
     def each(self) -> tuple["AttackSettings", ...]:
@@ -218,6 +238,8 @@ class AttackSettings(Settings):
             if size % 2 == 0:
                 raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
         self._check_members()
+        if why := misfit(dict(self), {name: field.default for name, field in type(self).model_fields.items()}):
+            raise ValueError(why)
         for name, why in UNUSED.get(self.attack, {}).items():
             implied = NAMED[self.attack].get(name, type(self).model_fields[name].default)
             if getattr(self, name) != implied:
@@ -253,6 +275,8 @@ class AttackSettings(Settings):
         for number, member in enumerate(self.members or ()):
             if member.epsilon != self.epsilon:
                 raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")
+            if member.fit:
+                raise ValueError(f"members[{number}]: a universal perturbation is fitted while planning, and is no member of an ensemble")
             if member.members or member.start:
                 raise ValueError(f"members[{number}]: an ensemble's members have no members, and its start is theirs")
 
@@ -261,5 +285,7 @@ def _usual_step(attack: str, epsilon: float, steps: Any) -> float:
     """Length of a step where nobody says any: a part of the ball. A single step goes all the way."""
     if attack in UNUSED:
         return 2 * epsilon
+    if attack == UNIVERSAL:
+        return round(epsilon / PART)
     # The stabilized attack pays twice for each step, so that it takes half as many, of twice the length.
     return epsilon if steps == 1 else round(epsilon / (2 if NAMED[attack].items() >= STABILIZED.items() else 4))

@@ -59,6 +59,8 @@ class RunSpec(Settings):
                 )
             if not rules.in_space and any(each.sigma_unit == "mm" for each in attack.each):
                 raise ValueError(f"attacks.{name}: sigma_unit=mm needs a voxel spacing, which photographs have none of; take voxel")
+            if attack.fit is not None and (wrong := self._unfit(attack.fit.split)):
+                raise ValueError(f"attacks.{name}.fit.split={attack.fit.split!r}: {wrong}")
             if why := meaningless(attack.goal, self.data.task, self.victim.head):
                 raise ValueError(f"attacks.{name}.goal: {why}")
             for each in attack.each if self.data.task != "segmentation" else ():
@@ -72,3 +74,12 @@ class RunSpec(Settings):
                     f"epsilon counts whole {rules.unit}, so 4/255 is written 4"
                 )
         return self
+
+    def _unfit(self, split: str) -> str | None:
+        """Why a split cannot be the one that a universal perturbation is fitted to."""
+        attacked = self.data.split
+        if attacked is None:
+            return "data.split does not say which samples are attacked, and which are left to fit to; give data.split.use"
+        if split == attacked.use:
+            return "its samples are attacked, and what is fitted must be others"
+        return f"data.split.ignore says that {split!r} is no split" if split in attacked.ignore else None

@@ -57,6 +57,12 @@ class Promise:
     """Sorted."""
     unit: str
     task: str
+    universal: bool = False
+    """Whether the file is no shard, but the one perturbation of an attack."""
+
+
+UNIVERSAL = Promise(0, (), "", "", universal=True)
+PERTURBATION = "perturbation"
 
 
 def hold(file: Any, promise: Promise | None = None) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def hold(file: Any, promise: Promise | None = None) -> dict[str, Any]:
     nothing small in the file becomes large in memory; ids and names fit their patterns.
     """
     try:
-        return _hold(file, promise)
+        return _universal(file) if promise is not None and promise.universal else _hold(file, promise)
     except ShardError:
         raise
     except Exception as error:  # whatever a damaged file makes h5py raise
@@ -100,6 +106,26 @@ def _hold(file: Any, promise: Promise | None) -> dict[str, Any]:
             raise ShardError("samples, attacks or unit are not those of the manifest")
         if file.attrs.get("task", promise.task) != promise.task or (promise.task == "detection") != ("label/boxes" in arrays):
             raise ShardError("its task is not that of the manifest")
+    return arrays
+
+
+def _universal(file: Any) -> dict[str, Any]:
+    """One array of whole numbers, (C, *spatial), and attributes that say what it is."""
+    arrays = dict(_walk(file.id, "", set()))
+    _attributes("", file.id)
+    if list(file) != [PERTURBATION] or list(arrays) != [PERTURBATION]:
+        raise ShardError(f"it holds more, or something else, than one {PERTURBATION}")
+    item = arrays[PERTURBATION]
+    _plain(PERTURBATION, item)
+    shape = item.shape
+    if len(shape) not in (3, 4) or not 0 < shape[0] <= CHANNELS or not 0 < math.prod(shape[1:]) <= MAX_VOXELS:
+        raise ShardError(f"{PERTURBATION} has shape {list(shape)}, not (C, *spatial)")
+    if item.dtype not in (np.int8, np.int16):
+        raise ShardError(f"{PERTURBATION} is {item.dtype}, not int8 or int16")
+    for key in ("format", "unit"):
+        value = file.attrs.get(key)
+        if not isinstance(value, str) or not ATTRIBUTES[key](value):
+            raise ShardError(f"attribute {key} is {_shown(str(value))}")
     return arrays
 
 
