@@ -14,6 +14,8 @@ from medadv_transforms.units import LATTICES
 
 LEVEL8 = LATTICES["level8"]
 HU = LATTICES["hu"]
+MASKS_ALONE = {"segpgd", "cospgd", "sea"}
+"""Attacks on masks and nothing else."""
 ALONE = sorted(set(NAMED) - {"ensemble", "universal"})
 """Attacks that move images; an ensemble chooses among the ends of others, and what is universal is fitted to many."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from attack_cases import ALONE, classifier, images, labels, segmenter, settings
+from attack_cases import ALONE, MASKS_ALONE, classifier, images, labels, segmenter, settings
 from device_guard import attack_on_meta
 from torch import Tensor, nn
 
@@ -98,14 +98,11 @@ VICTIMS = [
     *(f"windows {kind} gaussian" for kind in GRIDDED),
     "detection 3D",
 ]
-
-
-FOR_MASKS = ("segpgd", "cospgd", "sea")
 PAIRS = [
     (name, attack)
     for name in VICTIMS
     for attack in ALONE
-    if attack not in FOR_MASKS or name.startswith(("segmentation", "windows"))
+    if attack not in MASKS_ALONE or name.startswith(("segmentation", "windows"))
 ]
 
 
@@ -115,7 +112,7 @@ def test_every_attack_on_every_victim(name: str, attack: str, monkeypatch: pytes
     if name.startswith("detection"):
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     # Fewer steps of sea would all be in the last of its balls.
-    made = chosen(attack, **({"steps": 4} if attack in FOR_MASKS else {} if attack == "square" else {"loss": "dice_ce"}))
+    made = chosen(attack, **({"steps": 4} if attack in MASKS_ALONE else {} if attack == "square" else {"loss": "dice_ce"}))
     assert attack_on_meta(*case(name), made, monkeypatch) > FEWEST * made.steps
 
 

@@ -6,16 +6,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.attacks.attack_cases import ALONE, LEVEL8, classifier, images, labels, segmenter, settings
+from tests.attacks.attack_cases import ALONE, LEVEL8, MASKS_ALONE, classifier, images, labels, segmenter, settings
 from torch import Tensor, nn
 
 from medadv.attacks.engine import perturb
+from medadv.victims.inputs.normalized import Normalized
+from medadv.victims.tasks.segmentation import Segmenter
+from medadv.victims.victim import TaskModel
+
+
+def unsteady(attack: str) -> tuple[TaskModel, Tensor, Tensor]:
+    """A victim that an attack is for, with batch-norm and dropout, and two samples."""
+    victim, batch = classifier(), images(2, 3, 16, 16)
+    if attack not in MASKS_ALONE:
+        return victim, batch, labels(2, 4)
+    torch.manual_seed(0)
+    parts = (nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
+    return Segmenter(Normalized(victim.module.normalize, nn.Sequential(*parts).double()), "softmax", 3, 2), batch, labels(2, 3, 16, 16)
 
 
 @pytest.mark.parametrize("attack", ALONE)
 @pytest.mark.parametrize("training", [True, False])
 def test_no_trace_on_the_victim(attack: str, training: bool) -> None:
-    victim, batch, truth = classifier(), images(2, 3, 16, 16), labels(2, 4)
+    victim, batch, truth = unsteady(attack)
     victim.module.train(training)
     odd = next(part for part in victim.module.modules() if isinstance(part, nn.BatchNorm2d))
     odd.train(not training)  # modes differ within one model, as after freezing batch-norm

@@ -27,7 +27,8 @@ def cut(samples: Iterable[tuple[tuple[int, ...], PlannedSample]], execution: Exe
 def sizes(shape: tuple[int, ...], execution: ExecutionSettings) -> tuple[int, int]:
     """Batch and shard size for samples of a shape: as set, or fewer where samples are so large that a shard would outgrow memory."""
     fitting = max(1, MAX_SHARD_VALUES // math.prod(shape))
-    batch = min(execution.batch, fitting)
+    # What is found for `auto` may be more than a shard is to hold.
+    batch = min(execution.batch, execution.shard_size, fitting)
     return batch, min(execution.shard_size, fitting) // batch * batch
 
 
