@@ -18,7 +18,7 @@ from medadv.spec.execution import ExecutionSettings
         ({"batch_size": 4, "shard_size": 8}, (1, 2 * MAX_SHARD_VALUES), (1, 1)),
     ],
 )
-def test_a_shard_holds_whole_batches_and_at_least_one(settings: dict[str, object], shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+def test_a_shard_holds_whole_batches(settings: dict[str, object], shape: tuple[int, ...], expected: tuple[int, int]) -> None:
     execution = ExecutionSettings.model_validate(settings)
     assert sizes(shape, execution) == expected
     samples = [(shape, PlannedSample(f"{index:02d}", "", "", Source((f"{index}.png",), None))) for index in range(9)]
