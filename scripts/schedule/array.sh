@@ -41,14 +41,15 @@ case ${1:-} in
   part)
     run "$2" --part "$SLURM_ARRAY_TASK_ID/$3" --grace 45
     case $code in
-      143) scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" ;;
+      # 138: SIGUSR1 came before medadv took signals.
+      138 | 143) scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" ;;
       3) exit 0 ;;                                                        # the merge tells of quarantined inputs
       *) exit "$code" ;;
     esac
     ;;
   merge)
     run "$2" --grace 45
-    [ "$code" -eq 143 ] && exec scontrol requeue "$SLURM_JOB_ID"
+    [ "$code" -eq 138 ] || [ "$code" -eq 143 ] && exec scontrol requeue "$SLURM_JOB_ID"
     exit "$code"
     ;;
   *)

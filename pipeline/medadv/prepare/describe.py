@@ -18,7 +18,6 @@ from medadv.prepare.request import Options, asked, locate
 from medadv.store.layout import perturbation_dtype
 from medadv_transforms.units import LATTICES
 
-
 Facts = dict[str, str | int | float | list[str] | None]
 """What `medadv plan` prints, in its order."""
 
