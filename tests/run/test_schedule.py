@@ -162,7 +162,10 @@ def test_a_job_array_of_two_parts_and_its_merge(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("takes_signals", ["trap 'exit 143' USR1", "# killed while it starts"])
 @pytest.mark.parametrize(("step", "again"), [("part", "requeue 7_3\n"), ("merge", "requeue 8\n")])
-def test_a_preempted_job_is_handed_the_signal_and_queued_again(tmp_path: Path, takes_signals: str, step: str, again: str) -> None:
+@pytest.mark.parametrize("name", ["USR1", "TERM"])
+def test_a_drained_job_is_queued_again_and_a_cancelled_one_is_not(
+    tmp_path: Path, takes_signals: str, step: str, again: str, name: str
+) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     # A stand-in that drains as medadv does: it says when it runs, and ends with 143 on SIGUSR1.
@@ -170,12 +173,17 @@ def test_a_preempted_job_is_handed_the_signal_and_queued_again(tmp_path: Path, t
     script(tools / "scontrol", f'echo "$@" >"{tmp_path}/requeued"')
     numbers = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "8"}
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", **numbers}
-    command = 'script=$1; "$script" "$3" spec.yaml 4 & while [ ! -e "$2" ]; do sleep 0.1; done; kill -USR1 $!; wait $!'
+    command = 'script=$1; "$script" "$3" spec.yaml 4 & while [ ! -e "$2" ]; do sleep 0.1; done; kill -$4 $!; wait $!'
     done = subprocess.run(
-        ["bash", "-c", command, "bash", SCHEDULE / "array.sh", tmp_path / "running", step], env=environment, timeout=60, check=False
+        ["bash", "-c", command, "bash", SCHEDULE / "array.sh", tmp_path / "running", step, name], env=environment, timeout=60, check=False
     )
-    assert done.returncode == 0
-    assert (tmp_path / "requeued").read_text() == again
+    requeued = tmp_path / "requeued"
+    if name == "USR1":
+        assert (done.returncode, requeued.read_text()) == (0, again)
+    else:
+        # SLURM cancels a job by SIGTERM.
+        assert done.returncode in {138, 143}
+        assert not requeued.exists()
 
 
 @pytest.mark.parametrize(
