@@ -3,8 +3,8 @@
 #
 #     scripts/schedule/array.sh submit SPEC N      # freeze the plan, N parts, then the merge
 #
-# Parts are told 60 s ahead of their time limit or of a preemption (SIGUSR1), finish what they can, and are queued again; a part that
-# was killed without a word is simply submitted again. The merge is `medadv run`: it makes what the parts left, and the manifest.
+# Parts are told 60 s ahead of their time limit or of a preemption (SIGUSR1), finish what they can, and are queued again; one that is
+# cancelled is not, and what was killed without a word is simply submitted again. The merge is `medadv run`: it makes what the parts left, and the manifest.
 #SBATCH --job-name=medadv
 #SBATCH --time=04:00:00
 #SBATCH --cpus-per-task=1
@@ -17,11 +17,16 @@ medadv=${MEDADV:-medadv}
 # Memory is kept between the steps of an attack, see README.md.
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
 
+# Whether a job that was stopped is to go on: told to drain, yes (138: before medadv took signals); cancelled, no, or nobody could cancel it.
+told=
+again() { [ "$told" = USR1 ] && { [ "$code" -eq 138 ] || [ "$code" -eq 143 ]; }; }
+
 # The shell must hand the signal on: bash waits for its child before it runs a trap, unless it waits with `wait`.
 run() {
   "$medadv" run "$@" &
   child=$!
-  trap 'kill -USR1 "$child" 2>/dev/null' USR1 TERM
+  trap 'told=USR1; kill -USR1 "$child" 2>/dev/null' USR1
+  trap 'told=TERM; kill -USR1 "$child" 2>/dev/null' TERM
   wait "$child"
   code=$?
   if [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; then
@@ -40,15 +45,13 @@ case ${1:-} in
     ;;
   part)
     run "$2" --part "$SLURM_ARRAY_TASK_ID/$3" --grace 45
-    case $code in
-      143) scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" ;;
-      3) exit 0 ;;                                                        # the merge tells of quarantined inputs
-      *) exit "$code" ;;
-    esac
+    again && exec scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+    [ "$code" -eq 3 ] && exit 0 # the merge tells of quarantined inputs
+    exit "$code"
     ;;
   merge)
     run "$2" --grace 45
-    [ "$code" -eq 143 ] && exec scontrol requeue "$SLURM_JOB_ID"
+    again && exec scontrol requeue "$SLURM_JOB_ID"
     exit "$code"
     ;;
   *)

@@ -48,6 +48,16 @@ def security_of(cert: str, key: str) -> Security:
     return Security(tls_ca_file=cert, require_encryption=True, **roles)
 
 
+def seconds_of(walltime: str) -> int:
+    """Seconds of a time as SLURM takes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S. SpecError: it is none of these."""
+    days, dash, clock = walltime.rpartition("-")
+    parts = clock.split(":")
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    if len(parts) > len(units) or not all(part.isascii() and part.isdigit() for part in (*parts, *([days] if dash else []))):
+        raise SpecError(f"--walltime {walltime}: write a time as SLURM takes it, such as 04:00:00 or 1-12 (a day and twelve hours)")
+    return int(days or 0) * 86400 + sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
+
+
 def main() -> int:
     """Start workers as jobs, run, and return the run's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -68,6 +78,7 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace, cert: str, key: str) -> int:
     """Workers as jobs for as long as the run takes."""
+    seconds = seconds_of(arguments.walltime)
     # Neither the scheduler nor a worker has pages for a browser.
     with (
         dask.config.set({"distributed.scheduler.http.routes": []}),
@@ -81,8 +92,9 @@ def work(arguments: argparse.Namespace, cert: str, key: str) -> int:
             security=security_of(cert, key),
             protocol="tls://",
             scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            # Workers end before SLURM ends them, so that no shard is begun that cannot be finished.
-            worker_extra_args=["--no-dashboard", "--lifetime", "225m", "--lifetime-stagger", "10m"],
+            # Workers end before SLURM ends them (of four hours after 225 minutes, give or take ten), so that no shard is begun that
+            # cannot be finished.
+            worker_extra_args=["--no-dashboard", "--lifetime", f"{seconds * 15 // 16}s", "--lifetime-stagger", f"{seconds // 24}s"],
             # Memory is kept between the steps of an attack, and Dask watches less, see README.md.
             job_script_prologue=[
                 "export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776",

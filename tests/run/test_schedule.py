@@ -1,4 +1,4 @@
-"""The shell parts of scripts/schedule, run: exit codes with a stand-in for medadv, the job array with real parts."""
+"""scripts/schedule, run: exit codes with a stand-in for medadv, the job array with real parts, how long Dask workers live as jobs."""
 
 import json
 import os
@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
@@ -157,16 +160,52 @@ def test_a_job_array_of_two_parts_and_its_merge(tmp_path: Path) -> None:
     assert "0 new shards" not in done.stderr
 
 
-def test_a_preempted_part_is_handed_the_signal_and_queued_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("takes_signals", ["trap 'exit 143' USR1", "# killed while it starts"])
+@pytest.mark.parametrize(("step", "again"), [("part", "requeue 7_3\n"), ("merge", "requeue 8\n")])
+@pytest.mark.parametrize("name", ["USR1", "TERM"])
+def test_a_drained_job_is_queued_again_and_a_cancelled_one_is_not(
+    tmp_path: Path, takes_signals: str, step: str, again: str, name: str
+) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     # A stand-in that drains as medadv does: it says when it runs, and ends with 143 on SIGUSR1.
-    script(tools / "medadv", f"trap 'exit 143' USR1; touch '{tmp_path}/running'; while :; do sleep 0.1; done")
+    script(tools / "medadv", f"{takes_signals}\ntouch '{tmp_path}/running'; while :; do sleep 0.1; done")
     script(tools / "scontrol", f'echo "$@" >"{tmp_path}/requeued"')
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
-    command = 'script=$1; "$script" part spec.yaml 4 & while [ ! -e "$2" ]; do sleep 0.1; done; kill -USR1 $!; wait $!'
+    numbers = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "8"}
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", **numbers}
+    command = 'script=$1; "$script" "$3" spec.yaml 4 & while [ ! -e "$2" ]; do sleep 0.1; done; kill -$4 $!; wait $!'
     done = subprocess.run(
-        ["bash", "-c", command, "bash", SCHEDULE / "array.sh", tmp_path / "running"], env=environment, timeout=60, check=False
+        ["bash", "-c", command, "bash", SCHEDULE / "array.sh", tmp_path / "running", step, name], env=environment, timeout=60, check=False
     )
-    assert done.returncode == 0
-    assert (tmp_path / "requeued").read_text() == "requeue 7_3\n"
+    requeued = tmp_path / "requeued"
+    if name == "USR1":
+        assert (done.returncode, requeued.read_text()) == (0, again)
+    else:
+        # SLURM cancels a job by SIGTERM.
+        assert done.returncode in {138, 143}
+        assert not requeued.exists()
+
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds"),
+    [("90", 5400), ("10:30", 630), ("04:00:00", 14400), ("1-12", 129600), ("1-12:30", 131400), ("2-00:00:05", 172805)],
+)
+def test_workers_end_before_slurm_ends_them_whatever_time_they_have(
+    walltime: str, seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobqueue: ModuleType
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(jobqueue, "SLURMCluster", lambda **given: asked.extend(given["worker_extra_args"]) or nullcontext(MagicMock()))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    monkeypatch.setattr(sys, "argv", ["jobqueue.py", str(tmp_path / "spec.yaml"), "--walltime", walltime])
+    assert jobqueue.main() == 0
+    lifetime, stagger = (int(asked[asked.index(option) + 1].removesuffix("s")) for option in ("--lifetime", "--lifetime-stagger"))
+    assert 0.9 * seconds < lifetime < lifetime + stagger < seconds
+
+
+@pytest.mark.parametrize("walltime", ["", "4h", "1:2:3:4", "-1", "a-1", "1-", "1:2:3:4-1", "²"])
+def test_a_time_that_slurm_does_not_take_is_refused(
+    walltime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], jobqueue: ModuleType
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobqueue.py", str(tmp_path / "spec.yaml"), f"--walltime={walltime}"])
+    assert jobqueue.main() == 2
+    assert capsys.readouterr().err.startswith(f"jobqueue: --walltime {walltime}: write a time")

@@ -1,7 +1,6 @@
 """A run is nobody else's: what listens for it answers those alone who have its keys, and an open scheduler is used only when told to."""
 
 import http.client
-import importlib.util
 import json
 import socket
 import ssl
@@ -28,8 +27,6 @@ from medadv.prepare.request import Address, Options
 from medadv.run import cluster, keys
 from medadv.run.pages import GuardedScheduler, UnseenScheduler
 from medadv.run.run import run
-
-JOBQUEUE = Path(__file__).resolve().parents[2] / "scripts" / "schedule" / "jobqueue.py"
 
 
 def context(folder: Path, shown: keys.Keys | None) -> ssl.SSLContext:
@@ -192,15 +189,8 @@ class Jobs(SpecCluster):
         pass
 
 
-def test_a_cluster_of_slurm_jobs_is_closed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in = ModuleType("dask_jobqueue")
-    stand_in.SLURMCluster = Jobs  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", stand_in)
-    loader = importlib.util.spec_from_file_location("jobqueue", JOBQUEUE)
-    assert loader is not None
-    assert loader.loader is not None
-    script = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(script)
+def test_a_cluster_of_slurm_jobs_is_closed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobqueue: ModuleType) -> None:
+    monkeypatch.setattr(jobqueue, "SLURMCluster", Jobs)
     seen: list[Any] = []
 
     def medadv(command: list[str], **_: Any) -> Any:
@@ -217,7 +207,7 @@ def test_a_cluster_of_slurm_jobs_is_closed_too(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(subprocess, "run", medadv)
     monkeypatch.setattr(sys, "argv", ["jobqueue.py", str(tmp_path / "spec.yaml")])
-    assert script.main() == 7
+    assert jobqueue.main() == 7
     assert seen == [0o700, 0o700, 0o600, 0o600, [False, False, False, True]]
     assert list(tmp_path.glob(".medadv-keys-*")) == []
 

@@ -23,15 +23,17 @@ def plan(
     Example: medadv plan polyps.yaml --set preprocess.size=[256,256] --json
     """
     with stoppable() as stop:
-        from medadv.prepare.describe import describe
+        from medadv.prepare.describe import describe, facts_of
         from medadv.prepare.request import Options
         from medadv.run.part import freeze_plan
 
         options = Options(out, override or [], trust_code=trust_code)
         with reporter() as show:
             if freeze:
-                freeze_plan(spec, options, show, stop)
-            facts = describe(spec, options, show, stop)
+                facts = facts_of(freeze_plan(spec, options, show, stop))
+                facts["frozen_samples"], facts["frozen_shards"] = facts["new_samples"], facts["new_shards"]
+            else:
+                facts = describe(spec, options, show, stop)
     if as_json:
         print(json.dumps(facts))
     else:

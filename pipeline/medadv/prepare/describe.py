@@ -13,19 +13,25 @@ from medadv.corpus.folder import shard_name
 from medadv.corpus.receipt import committed
 from medadv.plan.frozen import live_lines
 from medadv.prepare.estimate import seconds_to_make
-from medadv.prepare.prepare import prepare
+from medadv.prepare.prepare import Prepared, prepare
 from medadv.prepare.request import Options, asked, locate
 from medadv.store.layout import perturbation_dtype
 from medadv_transforms.units import LATTICES
 
+Facts = dict[str, str | int | float | list[str] | None]
+"""What `medadv plan` prints, in its order."""
 
-def describe(
-    spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None
-) -> dict[str, str | int | float | list[str] | None]:
+
+def describe(spec_path: Path, options: Options, progress: Progress, stop: Stop | None = None) -> Facts:
     """What `run` would do with a spec: counts, bytes before compression, time on this machine, and what is there already."""
-    (spec, told), base = asked(spec_path, options), spec_path.resolve().parent
+    spec, told = asked(spec_path, options)
     workspace = locate(spec, spec_path, options.out)
-    prepared = prepare(spec, base, workspace, options, progress, stop, measure=False, told=told)
+    return facts_of(prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, measure=False, told=told))
+
+
+def facts_of(prepared: Prepared) -> Facts:
+    """The same of what was prepared already; what is new was so when it was prepared, whether it has been frozen since or not."""
+    spec, workspace = prepared.spec, prepared.workspace
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
     stored = [LATTICES[prepared.settings.data.unit].dtype, *(perturbation_dtype(a.epsilon) for a in spec.attacks.values())]
     forward, backward = map(sum, zip(*(passes(a) for a in prepared.settings.attacks.values()), strict=True))

@@ -18,7 +18,7 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.receipt import committed
 from medadv.plan.frozen import FrozenPlan, differences, generations, live_lines, refuse_other_meaning, whole
-from medadv.prepare.prepare import prepare
+from medadv.prepare.prepare import Prepared, prepare
 from medadv.prepare.request import Options, asked, locate
 from medadv.run.deaths import suspect, without
 from medadv.run.drive import HALT_S, TICK_S
@@ -75,8 +75,8 @@ class PartResult:
         }
 
 
-def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Stop) -> None:
-    """Write down the plan of what is new, and make nothing: parts and runs work on it."""
+def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Stop) -> Prepared:
+    """Write down the plan of what is new, and make nothing: parts and runs work on it. Gives what it was planned from."""
     spec, told = asked(spec_path, options)
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
@@ -84,6 +84,7 @@ def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Sto
         tell_not_forgotten(workspace, work.hold, generations(workspace.plans), work.log, progress)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
         extended(prepared, work.log, progress, stop)
+    return prepared
 
 
 def run_part(spec_path: Path, part: str, options: Options, progress: Progress, stop: Stop) -> PartResult:
