@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ def _hold(file: Any, promise: Promise | None) -> dict[str, Any]:
     return arrays
 
 
-def _universal(file: Any) -> Mapping[str, Any]:
+def _universal(file: Any) -> Any:
     """One array of whole numbers, (C, *spatial), and attributes that say what it is."""
     arrays = dict(_walk(file.id, "", set()))
     _attributes("", file.id)
