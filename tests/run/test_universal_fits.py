@@ -22,6 +22,7 @@ from medadv.common.stop import Stop
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.evidence.verify import verify
+from medadv.prepare.describe import facts_of
 from medadv.prepare.request import Options
 from medadv.run.part import freeze_plan, run_part
 from medadv.run.run import run
@@ -94,7 +95,8 @@ def test_a_state_of_another_fit_or_a_damaged_one_is_passed_over(made: Path, tmp_
 
 def test_parts_and_frozen_plans_share_what_was_fitted(tmp_path: Path, made: Path) -> None:
     spec = write_case(tmp_path)
-    freeze_plan(spec, Options(), quiet, Stop())
+    # What was fitted is not to be fitted once more.
+    assert "fitted_samples" not in facts_of(freeze_plan(spec, Options(), quiet, Stop()))
     corpus = tmp_path / "corpus"
     np.testing.assert_array_equal(shared(corpus), shared(made))
     before = (corpus / "attacks" / "one.h5").read_bytes()

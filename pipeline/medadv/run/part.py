@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medadv.common.errors import ExitCode, LockedError, RunError, SpecError
@@ -76,7 +76,7 @@ class PartResult:
 
 
 def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Stop) -> Prepared:
-    """Write down the plan of what is new, and make nothing: parts and runs work on it. Gives what it was planned from."""
+    """Write down the plan of what is new, and make nothing: parts and runs work on it. Gives what it was made from, fitted."""
     spec, told = asked(spec_path, options)
     workspace = locate(spec, spec_path, options.out)
     with working(workspace, options, progress, stop) as work:
@@ -84,7 +84,7 @@ def freeze_plan(spec_path: Path, options: Options, progress: Progress, stop: Sto
         tell_not_forgotten(workspace, work.hold, generations(workspace.plans), work.log, progress)
         prepared = prepare(spec, spec_path.resolve().parent, workspace, options, progress, stop, told=told)
         extended(prepared, work.log, progress, stop)
-    return prepared
+    return replace(prepared, fits={})
 
 
 def run_part(spec_path: Path, part: str, options: Options, progress: Progress, stop: Stop) -> PartResult:
