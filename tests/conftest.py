@@ -22,6 +22,31 @@ SIZE = 32
 NO_PLAN = "0" * 64
 CLASSIFIER = {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "init_features": 8, "growth_rate": 4, "block_config": [2, 2]}
 
+LONGEST = (
+    "run/test_cluster.py",
+    "run/test_schedule.py",
+    "training/test_augmentation.py",
+    "training/test_check_flips.py",
+    "docs/test_documents.py",
+    "run/test_security.py",
+    "run/test_stopping.py",
+    "run/test_deaths.py",
+    "evidence/test_damaged_bytes.py",
+    "corpus/test_fuzz_corpus.py",
+    "evidence/test_beside_a_run.py",
+    "demo/test_training.py",
+    "evaluate/test_evaluate.py",
+    "run/test_universal_changed.py",
+    "run/test_universal_fits.py",
+)
+"""Files of few tests that take long. Begun last, one of them keeps a process busy for minutes after all others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others in their order."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.is_relative_to(here) and item.path.relative_to(here).as_posix() not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

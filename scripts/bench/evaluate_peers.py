@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from medadv.attacks.feasible import feasible_box, to_integers
 from medadv.attacks.untouched import untouched
 from medadv.batches.batch import Batch, rows_by_batch
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.datasets.labels import Boxes, Prediction
@@ -159,6 +161,11 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, action="append", default=[], help="where the maker's .medadv is not at hand")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
+    try:
+        if arguments.out:
+            writable_file(arguments.out)
+    except SpecError as error:
+        parser.error(str(error))
     corpus = arguments.evaluation / "corpus"
     manifest = read_manifest(Workspace(corpus))
     task, epsilon = manifest.data.task, arguments.epsilon

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import medadv
+from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
 from medadv.victims.sources.registry import build_network
 from medadv_transforms import Normalize, read_colour
@@ -148,7 +149,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    out = writable_folder(arguments.out)
+    try:
+        out = writable_folder(arguments.out)
+    except SpecError as error:
+        parser.error(str(error))
     for kind, (column, classes, against_attacks) in VICTIMS.items():
         if arguments.only not in (None, kind):
             continue

@@ -16,6 +16,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CASES: dict[str, tuple[list[str], str | None, str]] = {
     "bench/attack.py": (["small", "--out"], None, "build"),
     "bench/attacks.py": (["lung", "--out"], None, "benches"),
+    "bench/evaluate_peers.py": (["evaluation", "pgd", "--epsilon", "1", "--out"], "figures.json", "read_manifest"),
+    "bench/robust_victims.py": (["--data", ".", "--out"], None, "photographs"),
     "train_victims.py": (["--data", ".", "--out"], None, "train"),
     "adversarial_training.py": (["spec.yaml", "--train", "corpus", "--out"], "figures.json", "load_spec"),
     "contact_sheet.py": (["corpus", "--out"], "sheet.png", "row"),
