@@ -23,7 +23,7 @@ from medadv.run.keys import write_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAOS = ROOT / "scripts" / "bench" / "chaos.py"
-KILLS = 10
+KILLS = 5
 
 
 @pytest.fixture
