@@ -19,8 +19,8 @@ from medadv.spec.attack import AttackSettings
 pytestmark = pytest.mark.usefixtures("inline")
 
 ATTACKS: dict[str, dict[str, Any]] = {
-    "apgd": {"attack": "apgd", "epsilon": 8, "steps": 5},
-    "square": {"attack": "square", "epsilon": 8, "steps": 12},
+    "apgd": {"attack": "apgd", "epsilon": 8, "steps": 3},
+    "square": {"attack": "square", "epsilon": 8, "steps": 6},
 }
 
 
@@ -49,7 +49,7 @@ def test_each_task(task: str, tmp_path: Path) -> None:
     manifest = checked(run(path, Options(), quiet))
     assert [manifest.attacks[name].keep for name in ATTACKS] == ["best", "best"]
     told = describe(path, Options(), quiet)
-    assert (told["forward_passes_per_sample"], told["backward_passes_per_sample"]) == (5 + 5 + 12 + 1, 5)
+    assert (told["forward_passes_per_sample"], told["backward_passes_per_sample"]) == (3 + 3 + 6 + 1, 3)
 
 
 def test_what_two_classes_do_not_have_is_replaced_and_said_so(tmp_path: Path) -> None:
