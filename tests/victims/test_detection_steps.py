@@ -9,6 +9,7 @@ from tests.victims.test_detection import BUILDERS, SIZE, SMIA, victim_of
 from torch import Tensor
 
 from medadv.attacks.engine import perturb
+from medadv.common.errors import SpecError
 from medadv.datasets.labels import Boxes
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.normalized import Normalized
@@ -75,3 +76,9 @@ def test_without_steps_targets_are_as_before() -> None:
     assert victim.steps is None
     (target,) = victim.targets([TRUTH], torch.device("cpu"))
     assert victim.moved(target, STORED) is target
+
+
+def test_a_crop_that_differs_from_image_to_image_is_refused() -> None:
+    """Boxes could not follow it; it ended in a traceback."""
+    with pytest.raises(SpecError, match="boxes cannot follow it"):
+        behind("fcos", {"scale": [0, 255, -2, 2]}, {"crop": "nonzero"})

@@ -17,6 +17,7 @@ from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
 from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.victim import VictimSettings
+from medadv.victims.inputs.geometry import Crop
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import deployed, normalization, refuse_windows, refuse_windows_of
 from medadv.victims.sources.factory import from_factory
@@ -148,6 +149,8 @@ def detector_of(module: Normalized, score_threshold: float, *, x_first: bool) ->
     x_first: whether image tensors are (C, x, y[, z]) as CT is. Stored boxes have x first in any case; torchvision's boxes belong to (y, x)
     tensors, MONAI's follow the tensor.
     """
+    if any(isinstance(part, Crop) for part in module.normalize.modules()):
+        raise SpecError("victim.normalize: crop differs from image to image, and boxes cannot follow it; leave it out for task detection")
     if isinstance(module.network, RetinaNetDetector):
         return MonaiDetector(module, module.network.num_classes + 1, score_threshold, reverse=not x_first)
     return Detector(module, _detector_classes(module.network), score_threshold, reverse=x_first)

@@ -3,6 +3,7 @@
 Boxes here count axes as the tensor does: (m, 2 * dims), all lower bounds before all upper ones.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-class Move(nn.Module):
+class Move(nn.Module, ABC):
     """A step that moves voxels.
 
     forward: (n, C, *spatial) to the network's grid.  back: an answer (n, K, *grid) to the grid of `before`, the images as they were.
@@ -21,18 +22,18 @@ class Move(nn.Module):
     lengths of which the network sees `window`, None where all of the image is needed.
     """
 
-    def forward(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor: ...
 
+    @abstractmethod
     def back(self, answers: Tensor, before: Tensor, outside: Tensor) -> Tensor:
         """outside: (K,), the answer where the network saw nothing."""
-        raise NotImplementedError
 
-    def there(self, boxes: Tensor, spatial: Sequence[int]) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def there(self, boxes: Tensor, spatial: Sequence[int]) -> Tensor: ...
 
-    def home(self, boxes: Tensor, spatial: Sequence[int]) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def home(self, boxes: Tensor, spatial: Sequence[int]) -> Tensor: ...
 
     def grid(self, spatial: Sequence[int]) -> tuple[int, ...]:
         return tuple(spatial)
@@ -154,6 +155,12 @@ class Crop(Move):
 
     def forward(self, images: Tensor) -> Tensor:
         return images[(slice(None), slice(None), *self._box(images))]
+
+    def there(self, boxes: Tensor, spatial: Sequence[int]) -> Tensor:
+        """Raises ValueError: where to depends on the image, which is not here. A victim that answers boxes is refused before."""
+        raise ValueError("boxes cannot follow a crop that differs from image to image")
+
+    home = there
 
     def back(self, answers: Tensor, before: Tensor, outside: Tensor) -> Tensor:
         form = (1, -1) + (1,) * (before.ndim - 2)
