@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from attacks import CHECKOUT, SPECS, STEP_SHARE, victim_of_card
-from medadv.batches.attacking import attack_batch
+from medadv.batches.attacking import attacked_batch
 from medadv.batches.batch import Batch
 from medadv.batches.judging import scores
 from medadv.compare.compare import as_batches, read_samples
@@ -37,7 +37,7 @@ def attacked(victim: Victim, batch: Batch, attack: str, epsilon: float, steps: i
     """Perturbation of a batch."""
     step = max(1.0, epsilon * STEP_SHARE)
     settings = AttackSettings.model_validate({"attack": attack, "epsilon": epsilon, "step": step, "steps": steps})
-    return attack_batch(victim, batch, settings, list(range(len(batch))))
+    return attacked_batch(victim, batch, settings, list(range(len(batch)))).delta
 
 
 def mean_score(victim: Victim, batches: Sequence[Batch], attack: str, arguments: argparse.Namespace) -> float:

@@ -164,7 +164,7 @@ def test_what_is_required_is_held_against_the_lower_end(classes: Evaluated) -> N
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("dice>0.5", "write METRIC>=VALUE"), ("dice>=high", "write METRIC>=VALUE"), ("dice>=0.5", "no metric dice of accuracy"),
+    [("dice>0.5", "write METRIC>=VALUE"), ("dice>=high", "write METRIC>=VALUE"), ("dice>=0.5", "no metric dice of auc, accuracy"),
      ("accuracy@2>=0.5", "not measured at epsilon 2, only at 0, 4, 8"), ("accuracy>=0.5.1", "write METRIC>=VALUE")],
 )  # fmt: skip
 def test_what_cannot_be_required_is_said_before_anything_is_made(text: str, said: str, tmp_path: Path) -> None:

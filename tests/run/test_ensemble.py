@@ -14,7 +14,7 @@ from tests.run.test_tasks import UNET, checked, chest, segmentation_spec
 from torch import Tensor
 
 from medadv.attacks.cost import passes
-from medadv.batches.attacking import attack_batch, attacked_batch
+from medadv.batches.attacking import attacked_batch
 from medadv.batches.batch import Batch
 from medadv.batches.ensemble import NOBODY, START, UNTRIED
 from medadv.common.errors import SpecError
@@ -58,14 +58,14 @@ def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> 
     assert found is not None
     clean = wrong(victim, batch, torch.zeros_like(found.delta))
     assert clean.tolist() == [False] * 7 + [True]
-    first = attack_batch(victim, batch.chosen(range(7)), settings.each[0], [seed_of("member", s, 0) for s in SEEDS[:7]])
+    first = attacked_batch(victim, batch.chosen(range(7)), settings.each[0], [seed_of("member", s, 0) for s in SEEDS[:7]]).delta
     by_first = wrong(victim, batch.chosen(range(7)), first)
     assert 0 < by_first.sum() < 7
     assert found.made_by[:7][by_first].tolist() == [0] * int(by_first.sum())
     assert torch.equal(found.delta[:7][torch.from_numpy(by_first)], first[torch.from_numpy(by_first)])
     left = np.flatnonzero(~by_first).tolist()
     # The others go on without them, in a smaller batch.
-    second = attack_batch(victim, batch.chosen(left), settings.each[1], [seed_of("member", SEEDS[row], 1) for row in left])
+    second = attacked_batch(victim, batch.chosen(left), settings.each[1], [seed_of("member", SEEDS[row], 1) for row in left]).delta
     broken = wrong(victim, batch.chosen(left), second)
     assert broken.any()
     for place, row in enumerate(left):
@@ -81,7 +81,7 @@ def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> 
 
 def test_a_start_that_is_broken_already_is_kept_and_nothing_else_is_tried() -> None:
     victim, batch = case()
-    start = attack_batch(victim, batch, AttackSettings.model_validate({"epsilon": 4, **STRONG}), SEEDS[:8])
+    start = attacked_batch(victim, batch, AttackSettings.model_validate({"epsilon": 4, **STRONG}), SEEDS[:8]).delta
     broken = wrong(victim, batch, start)
     found = attacked_batch(victim, batch, ensemble(6, WEAK, start="other"), SEEDS[:8], start=start).worst
     assert found is not None

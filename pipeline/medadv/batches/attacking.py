@@ -30,21 +30,6 @@ class Attacked:
     worst: Worst | None = None
 
 
-def attack_batch(
-    victim: Victim,
-    batch: Batch,
-    settings: AttackSettings,
-    seeds: Sequence[int],
-    watch: Watch | None = None,
-    start: Tensor | None = None,
-) -> Tensor:
-    """Perturbation (n, C, *spatial) int16 of a batch that is on the victim's device; seeds: one a sample, for its random start.
-
-    start: (n, C, *spatial), in place of the first start.
-    """
-    return attacked_batch(victim, batch, settings, seeds, watch, start).delta
-
-
 def attacked_batch(
     victim: Victim,
     batch: Batch,
@@ -53,7 +38,10 @@ def attacked_batch(
     watch: Watch | None = None,
     start: Tensor | None = None,
 ) -> Attacked:
-    """The same, and of an ensemble who made it."""
+    """Attack a batch that is on the victim's device.
+
+    seeds: one a sample, for its random start.  start: (n, C, *spatial), in place of the first start.
+    """
     if settings.members:
 
         def member(part: Batch, own: AttackSettings, drawn: Sequence[int], begin: Tensor | None) -> Tensor:

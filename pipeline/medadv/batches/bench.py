@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medadv.attacks.feasible import feasible_box, random_start
 from medadv.attacks.untouched import untouched
-from medadv.batches.attacking import attack_batch
+from medadv.batches.attacking import attacked_batch
 from medadv.batches.batch import Batch
 from medadv.batches.judging import successes
 from medadv.datasets.labels import Array, Prediction
@@ -42,7 +42,7 @@ class AttackBench:
         self.done += 1
         starts = range(0, len(self.batch), self.batch_size)
         parts = zip(self.batch.cut(self.batch_size), (self.seeds[start : start + self.batch_size] for start in starts), strict=True)
-        return torch.cat([attack_batch(self.victim, part, settings, seeds) for part, seeds in parts])
+        return torch.cat([attacked_batch(self.victim, part, settings, seeds).delta for part, seeds in parts])
 
     def noise(self, epsilon: float) -> Tensor:
         """Full-size random signs: the largest noise that the ball holds."""

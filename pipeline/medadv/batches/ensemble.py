@@ -23,7 +23,7 @@ UNTRIED = -1.0
 """Score of a sample that a member was not let loose on. Not NaN, which equals nothing, not even what is read back."""
 
 Attack = Callable[[Batch, AttackSettings, Sequence[int], Tensor | None], Tensor]
-"""Perturbations of a batch from settings, seeds and a start, as `attack_batch` gives them."""
+"""Perturbations of a batch from settings, seeds and a start, as the engine gives them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medadv.batches.attacking import attack_batch, start_seeds
+from medadv.batches.attacking import attacked_batch, start_seeds
 from medadv.batches.batch import Batch
 from medadv.batches.judging import scores, successes
 from medadv.spec.attack import AttackSettings
@@ -30,7 +30,7 @@ class Trial:
 
     def attack(self, victim: Victim, name: str, settings: AttackSettings) -> Tensor:
         """Perturbation of the batch; instead of what would be fitted to many others, what costs the same."""
-        return attack_batch(victim, self.batch, settings.alone, start_seeds(self.seed, self.batch.ids, name))
+        return attacked_batch(victim, self.batch, settings.alone, start_seeds(self.seed, self.batch.ids, name)).delta
 
     def step_seconds(self, victim: Victim) -> float:
         """Median time of one step of the attack whose steps cost most, the first round left out."""

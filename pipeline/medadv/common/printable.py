@@ -1,4 +1,6 @@
-"""What may be shown of a text whose writer is not known, in a terminal and in a spreadsheet?"""
+"""How is text shown, in a terminal and in a spreadsheet, also where its writer is not known?"""
+
+from collections.abc import Sequence
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet take a cell for a formula."""
@@ -18,3 +20,9 @@ def cell(text: str) -> str:
     except ValueError:
         return f"'{text}" if text.startswith(FORMULA) else text
     return text
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of a table for a terminal, every column as wide as its widest cell."""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -12,7 +12,7 @@ from torch import Tensor
 from medadv.attacks.cost import passes
 from medadv.attacks.engine import Watch
 from medadv.attacks.universal import laid_on
-from medadv.batches.attacking import attack_batch, start_seeds
+from medadv.batches.attacking import attacked_batch, start_seeds
 from medadv.batches.batch import Batch
 from medadv.batches.judging import attackable, successes
 from medadv.compare.degrade import degradations
@@ -90,7 +90,7 @@ class Bench:
         """Perturbation of one batch."""
         if settings.fit is not None:
             return laid_on(self.shared[name], batch.images, settings, batch.lattice, batch.region)
-        return attack_batch(self.victim, batch, settings, start_seeds(self.seed, batch.ids, name, restart), watch, start)
+        return attacked_batch(self.victim, batch, settings, start_seeds(self.seed, batch.ids, name, restart), watch, start).delta
 
     def answers(self, deltas: Sequence[Tensor], condition: str) -> list[Prediction]:
         """What a victim says to the perturbed samples under one condition."""

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medadv.common.printable import cell
+from medadv.common.printable import aligned, cell
 from medadv.compare.curves import Curve
 from medadv.compare.table import Row
 
@@ -89,5 +89,4 @@ def as_text(rows: Sequence[Row]) -> str:
         values = {**row.metrics, **row.sizes}
         figures = ["" if name not in values else "n/a" if (value := values[name]) is None else f"{value.value:.3f}" for name in names]
         lines.append([row.attack, *map(str, row.passes), *figures, "" if row.attackable is None else str(row.attackable)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return aligned(lines)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from medadv.common.errors import SpecError
 from medadv.evaluate.record import Evaluation
+from medadv.scoring.metrics import HEADLINE
 from medadv.spec.run_spec import RunSpec
 
 PATTERN = re.compile(r"\s*(?P<metric>[a-z0-9_]+)\s*(@\s*(?P<epsilon>[0-9.]+)\s*)?>=\s*(?P<least>[0-9.]+)\s*")
@@ -32,13 +33,9 @@ class Requirement:
             raise SpecError(f"--require {text!r}: write METRIC>=VALUE or METRIC@EPSILON>=VALUE, such as 'dice>=0.60'") from None
 
 
-METRICS = {"classification": ("accuracy", "auc"), "segmentation": ("dice",), "detection": ("ap50",)}
-"""What an evaluation of a task can be asked for."""
-
-
 def check(requirements: Sequence[Requirement], spec: RunSpec) -> None:
     """Raise SpecError where an evaluation's corpus cannot answer what is required, before it is made."""
-    metrics = METRICS[spec.data.task]
+    metrics = HEADLINE[spec.data.task]
     epsilons = sorted({0.0, *(attack.epsilon for attack in spec.attacks.values())})
     for asked in requirements:
         if asked.metric not in metrics:

@@ -13,6 +13,7 @@ from medadv.batches.batch import on_device, rows_by_batch
 from medadv.common.errors import SpecError
 from medadv.common.files import all_or_nothing
 from medadv.common.machine import set_threads
+from medadv.common.printable import aligned
 from medadv.common.progress import Progress
 from medadv.common.record import Closed, Sha256
 from medadv.common.stop import Stop
@@ -21,6 +22,7 @@ from medadv.corpus.opening import open_corpus, reading
 from medadv.datasets.labels import Label, Prediction
 from medadv.evaluate.measure import clinical_of, read_shape
 from medadv.evaluate.readings import Case, ClinicalReport, Figure
+from medadv.evaluate.write import csv_text
 from medadv.prepare.settings import resolve_device
 from medadv.report.columns import Columns
 from medadv.report.estimates import statistics
@@ -161,15 +163,14 @@ class _Seen:
 
 def write_leaderboard(folder: Path, board: Leaderboard) -> list[Path]:
     """JSON and CSV. Returns them."""
-    lines = ["spec,own,attack,metric,value,low,high"]
+    rows: list[tuple[str | float | None, ...]] = [("spec", "own", "attack", "metric", "value", "low", "high")]
     for model in board.models:
         for attack, metrics in (("clean", model.clean), *((each.attack, each.metrics) for each in model.attacks)):
             for name, figure in metrics.items():
-                ends = ["" if end is None else repr(end) for end in (figure.value, figure.low, figure.high)]
-                lines.append(",".join([model.spec, "yes" if model.own else "no", attack, name, *ends]))
+                rows.append((model.spec, "yes" if model.own else "no", attack, name, figure.value, figure.low, figure.high))
     with all_or_nothing(folder) as made:
         (made / "leaderboard.json").write_text(json.dumps(board.model_dump(mode="json"), indent=1) + "\n")
-        (made / "leaderboard.csv").write_text("\n".join(lines) + "\n")
+        (made / "leaderboard.csv").write_text(csv_text(rows))
     return [folder / "leaderboard.json", folder / "leaderboard.csv"]
 
 
@@ -180,8 +181,7 @@ def as_text(board: Leaderboard) -> str:
     for model in board.models:
         figures = [model.clean[model.metric], *(each.metrics[model.metric] for each in model.attacks)]
         lines.append([model.spec, "its own" if model.own else "transferred", model.metric, *map(_told, figures)])
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return aligned(lines)
 
 
 def _told(figure: Figure) -> str:

@@ -1,10 +1,11 @@
 """The evaluation as JSON, CSV, PNG and one page."""
 
 import base64
+import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import jinja2
@@ -16,10 +17,10 @@ from medadv.common.printable import cell
 from medadv.evaluate.readings import Figure
 from medadv.evaluate.record import Evaluation
 from medadv.report.estimates import NAMES
+from medadv.report.page import UNITS
 from medadv.report.words import RESPONSIBLE
 
 STEM = "evaluation"
-UNITS = {"hu": "HU", "level8": "grey levels"}
 SIZE, DPI = (6.4, 4.0), 120
 COLUMNS = ("part", "epsilon", "class", "figure", "unit", "value", "low", "high")
 
@@ -41,19 +42,14 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> list[Path]:
 
 def as_csv(evaluation: Evaluation) -> str:
     """One line a figure."""
-    lines = [",".join(COLUMNS)]
-    for row in _rows(evaluation):
-        lines.append(",".join(_quoted(value) for value in row))
-    return "\n".join(lines) + "\n"
+    return csv_text([COLUMNS, *_rows(evaluation)])
 
 
-def _quoted(value: str | float | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return repr(value)
-    text = cell(value)
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
+def csv_text(rows: Iterable[Sequence[str | float | None]]) -> str:
+    """A CSV file's content; what is not defined is an empty cell."""
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([cell(value) if isinstance(value, str) else value for value in row] for row in rows)
+    return text.getvalue()
 
 
 def _rows(evaluation: Evaluation) -> Iterator[tuple[str | float | None, ...]]:
