@@ -1,5 +1,6 @@
 """What of a model is heavy, and how does it run on another module? Shared by all tasks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -16,7 +17,7 @@ PLAIN = AttackSettings(attack="bim", epsilon=1, step=1)
 """Settings of the loss by which iterates are compared: cross-entropy, whatever an attack ascends."""
 
 
-class ModelParts:
+class ModelParts(ABC):
     """The part of a model's surface that no task says differently; a base of frozen dataclasses with a `module`."""
 
     module: nn.Module
@@ -29,25 +30,25 @@ class ModelParts:
         """The networks, one a member, without normalisation, windows and what else lies around them."""
         return networks(self._network())
 
+    @abstractmethod
     def forward(self, images: Tensor) -> Any:
         """Differentiable outputs."""
-        raise NotImplementedError
 
     def meet(self, outputs: Any, targets: Any, placings: Placings) -> tuple[Any, Any]:
         """As they are: an answer to the whole image has no place in it."""
         return outputs, targets
 
+    @abstractmethod
     def wrongness(self, outputs: Any, targets: Any) -> Tensor:
         """How wrong each answer is by the truth, (n,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def deviation(self, outputs: Any, targets: Any, settings: AttackSettings, progress: float = 0.0) -> Tensor:
         """Loss deviation of each sample, (n,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nearness(self, outputs: Any, targets: Any, goal: Goal) -> Tensor:
         """How near each answer is to a goal other than `untruth`, (n,)."""
-        raise NotImplementedError
 
     def standing(self, outputs: Any, targets: Any, settings: AttackSettings) -> tuple[Tensor, Tensor]:
         """Wrongness, or nearness to the goal, and the plain loss that tells equals apart."""
