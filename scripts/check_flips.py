@@ -13,7 +13,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,10 @@ def train(dataset: CorpusDataset, dims: int, steps: int, seed: int) -> Any:
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     loss, done = DiceCELoss(to_onehot_y=True, softmax=True), 0
-    for epoch in count():
-        dataset.set_epoch(epoch)
-        for batch in DataLoader(dataset, BATCH, shuffle=True, drop_last=True, collate_fn=collate):
+    # Read once: Flipd draws nothing, so that an item is the same in every epoch.
+    items: Any = [dataset[index] for index in range(len(dataset))]
+    while True:
+        for batch in DataLoader(items, BATCH, shuffle=True, drop_last=True, collate_fn=collate):
             optimiser.zero_grad()
             loss(network(batch["image"] / 128 - 1), batch["label"]).backward()
             optimiser.step()

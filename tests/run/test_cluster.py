@@ -36,6 +36,7 @@ def processes() -> Iterator[list["subprocess.Popen[str]"]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
     tmp_path: Path, tiny_corpus: Path, processes: list["subprocess.Popen[str]"]
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_sample_that_kills_its_worker_is_quarantined_alone(tmp_path: Path) -> 
     assert verify(tmp_path / "corpus") == []
 
 
+@pytest.mark.slow
 def test_killed_runs_and_workers_leave_the_corpus_of_an_undisturbed_run(tmp_path: Path) -> None:
     """The short form of scripts/bench/chaos.py."""
     done = subprocess.run(

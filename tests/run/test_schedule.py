@@ -120,6 +120,7 @@ def test_systemd_accepts_service_and_timer(tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "medadv@" in line] == []
 
 
+@pytest.mark.slow
 def test_a_job_array_of_two_parts_and_its_merge(tmp_path: Path) -> None:
     """sbatch stands for itself by running each task at once; one part is preempted first and asks to be queued again."""
     draw_pictures(tmp_path / "data", 8)

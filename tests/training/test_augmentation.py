@@ -107,15 +107,14 @@ def expected(corpus: Path) -> list[list[str]]:
 LOADERS = {"torch": partial(DataLoader, collate_fn=collate), "MONAI": MonaiLoader}
 
 
-EVERY = [(n, context, keep) for context in ("fork", "spawn") for n in (1, 2, 4) for keep in (False, True)]
-FEW = [(n, context, keep) for n, context, keep in EVERY if context == "fork" or (n, keep) in ((1, False), (2, True))]
+EVERY = [(name, n, context, keep) for name in LOADERS for context in ("fork", "spawn") for n in (1, 2, 4) for keep in (False, True)]
+FEW = [way for way in EVERY if way[2] == "fork" or way in (("torch", 2, "spawn", True), ("MONAI", 1, "spawn", True))]
 WORKERS = EVERY if os.environ.get("MEDADV_EVERY_LOADER") else FEW
-"""Spawned workers take seconds to start, three epochs over: `scripts/check_augmentation` tries all of them."""
+"""Each spawned worker imports torch and MONAI for itself: `scripts/check_augmentation` tries all of them."""
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
-@pytest.mark.parametrize(("workers", "context", "persistent"), [(0, "fork", False), *WORKERS])
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(("loader", "workers", "context", "persistent"), [*((name, 0, "fork", False) for name in LOADERS), *WORKERS])
 def test_a_sample_follows_from_seed_epoch_and_index(
     corpus: Path, expected: list[list[str]], loader: str, context: str, workers: int, persistent: bool
 ) -> None:
