@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def tell_predecessor(folder: Path, corpus: Path) -> str | None:
         made.write_text(json.dumps(os.fspath(corpus)))
         made.replace(note)
     except OSError as error:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):
+            made.unlink()
         return f"{folder} cannot be told that {corpus} starts from it ({type(error).__name__}): `medadv forget` there will not name it"
     return None
 
