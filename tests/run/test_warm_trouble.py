@@ -1,5 +1,6 @@
 """Whatever is wrong with the corpus that an attack starts from is one line; who rests on a corpus is named when a patient is forgotten."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ from tests.conftest import Said, quiet
 from tests.run.warm_cases import COUNT, NEXT, by_sample, changed, made, write_first, write_next
 
 from medadv.common.errors import IntegrityError, MedadvError, SpecError
+from medadv.common.record import RecordError, parse
 from medadv.corpus.folder import Workspace
-from medadv.corpus.manifest import manifest_bytes, read_manifest
+from medadv.corpus.manifest import Manifest, manifest_bytes, read_manifest
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
@@ -131,6 +133,13 @@ def test_a_corpus_that_changed_is_needed_by_nobody_but_new_shards(home: Path) ->
     assert read_manifest(Workspace(corpus)).content_root == whole
 
 
+def test_no_manifest_names_a_folder(home: Path) -> None:
+    manifest = json.loads((home / "first" / "corpus" / "manifest.json").read_text())
+    manifest["attacks"]["pgd"]["start"] = {"corpus": "/etc"}
+    with pytest.raises(RecordError, match=r"attacks\.pgd\.start names a folder"):
+        parse(Manifest, json.dumps(manifest))
+
+
 def group_of(corpus: Path, sample: str) -> str:
     return by_sample(corpus, "group_id")[sample].decode()
 
@@ -165,7 +174,7 @@ def test_who_rests_on_a_corpus_is_named_and_can_forget_without_it(home: Path, mo
     shutil.rmtree(third)
     told = Said()
     forget(corpus, group, Options(), told)
-    assert any(f"{third} rests on {corpus}" in text and "it is no corpus any more" in text for text in told)
+    assert any(f"{third} rests on {corpus}" in text and "cannot be read there" in text for text in told)
 
 
 def test_a_corpus_that_cannot_be_told_of_later_ones_is_a_start_all_the_same(home: Path) -> None:

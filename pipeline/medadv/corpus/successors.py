@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_bytes
 from medadv.corpus.folder import Workspace
 from medadv.plan.frozen import generations, live_lines
@@ -16,7 +17,7 @@ from medadv.plan.frozen import generations, live_lines
 @dataclass(frozen=True)
 class Later:
     """A corpus that rests on another one.  groups: hashes, by its own key, of the groups that the samples in question stand in there; None
-    where it is not to be found any more."""
+    where that cannot be read."""
 
     folder: Path
     groups: tuple[str, ...] | None
@@ -25,7 +26,7 @@ class Later:
         """What who forgets a patient in `corpus` has to know, in one line."""
         text = f"{self.folder} rests on {corpus}: its samples started from perturbations there"
         if self.groups is None:
-            return f"{text}; it is no corpus any more, or was moved: see there yourself"
+            return f"{text}; what it holds cannot be read there (moved, deleted or damaged): see yourself"
         if not self.groups:
             return f"{text}; it holds none of this patient"
         return f"{text}, and it holds this patient: {'; '.join(f'medadv forget {self.folder} --group {group}' for group in self.groups)}"
@@ -62,7 +63,7 @@ def later_corpora(workspace: Workspace, samples: Collection[str]) -> Iterator[La
                 seen.add(folder)
                 later = Workspace(folder)
                 waiting.append(later)
-                yield Later(folder, _groups(later, set(samples)) if later.planned else None)
+                yield Later(folder, _groups(later, set(samples)))
 
 
 def _noted(workspace: Workspace) -> list[Path]:
@@ -76,6 +77,10 @@ def _noted(workspace: Workspace) -> list[Path]:
     return found
 
 
-def _groups(workspace: Workspace, samples: set[str]) -> tuple[str, ...]:
-    lines = live_lines(generations(workspace.plans))
-    return tuple(sorted({sample.group for _, shard in lines for sample in shard.samples if sample.id in samples}))
+def _groups(workspace: Workspace, samples: set[str]) -> tuple[str, ...] | None:
+    try:
+        lines = live_lines(generations(workspace.plans)) if workspace.planned else None
+        return None if lines is None else tuple(sorted({s.group for _, shard in lines for s in shard.samples if s.id in samples}))
+    except (OSError, IntegrityError):
+        # Damage elsewhere keeps no patient from being forgotten here.
+        return None
