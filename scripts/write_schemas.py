@@ -18,6 +18,7 @@ from medadv.spec.execution import ExecutionSettings
 from medadv.spec.goal import ClassGoal
 from medadv.spec.normalize import STEPS, NormalizeSettings
 from medadv.spec.run_spec import RunSpec
+from medadv.spec.start import CorpusStart
 from medadv.spec.universal import FitSettings
 from medadv.spec.victim import VictimSettings
 from medadv_transforms.errors import REASONS_AND_ADVICE
@@ -30,6 +31,7 @@ PARTS: dict[str, type[Settings]] = {
     "victim": VictimSettings,
     "victim.normalize": NormalizeSettings,
     "attacks.NAME": AttackSettings,
+    "attacks.NAME.start": CorpusStart,
     "attacks.NAME.goal": ClassGoal,
     "attacks.NAME.fit": FitSettings,
     "execution": ExecutionSettings,

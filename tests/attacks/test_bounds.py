@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.attacks.attack_cases import ALONE, HU, LEVEL8, classifier, images, labels, segmenter, settings
 
 from medadv.attacks.engine import perturb
+from medadv.attacks.feasible import first_iterates
 from medadv.spec.attack import UNUSED, AttackSettings
 
 VICTIM = segmenter(2, classes=2)
@@ -135,3 +136,15 @@ def test_inputs_that_do_not_fit_are_refused(change, message: str) -> None:  # ty
 def test_millimetres_need_a_spacing() -> None:
     with pytest.raises(ValueError, match="sigma_unit: voxel"):
         perturb(VICTIM, images(1, 1, 8, 8), labels(1, 2, 8, 8), settings("smia", sigma_unit="mm"), lattice=LEVEL8, seeds=[0])
+
+
+def test_a_given_start_is_brought_inside_ball_range_region_and_lattice() -> None:
+    image = torch.tensor([0.0, 255, 100, 100, 3]).view(1, 1, 1, 5)
+    given_ = torch.tensor([7, 7, 7, 7, -7], dtype=torch.int16).view(1, 1, 1, 5)
+    region = torch.tensor([1.0, 1, 1, 0, 1]).view(1, 1, 1, 5)
+    assert first_iterates(image, given_, [None], 2.5, LEVEL8, region).flatten().tolist() == [2, 0, 2, 0, -2]
+    drawn = first_iterates(image, given_, [3], 2.5, LEVEL8, region)
+    # Steps too short to leave a whole number.
+    short = settings("pgd", 2.5, step=1e-9, steps=1)
+    begun = perturb(VICTIM, image.double(), labels(1, 2, 1, 5), short, lattice=LEVEL8, seeds=[3], region=region)
+    assert torch.equal(drawn, begun)

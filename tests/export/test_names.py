@@ -20,7 +20,7 @@ from medadv.export.names import refuse_repeats
 from medadv.prepare import prepare
 from medadv.prepare.request import Options
 from medadv.run.run import run
-from medadv.spec.attack import RESERVED
+from medadv.spec.base import RESERVED
 from medadv.store.reader import open_shard
 from medadv.training.dataset import CorpusDataset
 from medadv.training.monai_reader import CorpusReader, datalist

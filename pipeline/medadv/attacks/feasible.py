@@ -45,6 +45,22 @@ def random_start(shape: Sequence[int], epsilon: float, seed: int) -> Tensor:
     return torch.from_numpy(generator.integers(-bound, bound, size=tuple(shape), endpoint=True, dtype=np.int16))
 
 
+def first_iterates(
+    images: Tensor, given: Tensor, seeds: Sequence[int | None], epsilon: float, lattice: Lattice, region: Tensor | None = None
+) -> Tensor:
+    """Where attacks begin that go on from given perturbations, (n, C, *spatial) int16: brought inside the ball, the range and the lattice.
+
+    images, region: as `feasible_box` takes them.  given: (n, C, *spatial) of any size.  seeds: one a sample, None where the given one is
+    taken; elsewhere the seed of the random start that takes its place.
+    """
+    low, high = feasible_box(images, epsilon, lattice, region)
+    begun = given.to(images, copy=True)
+    for row, seed in enumerate(seeds):
+        if seed is not None:
+            begun[row] = random_start(images.shape[1:], epsilon, seed).to(begun)
+    return to_integers(begun, low, high)
+
+
 def restart_seed(seed: int, restart: int) -> int:
     """The seed of a sample's further start; the first is its own."""
     return seed_of("restart", seed, restart) if restart else seed

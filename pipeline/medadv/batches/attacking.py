@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from medadv.attacks.engine import Watch, perturb
-from medadv.attacks.feasible import start_seed
+from medadv.attacks.feasible import first_iterates, start_seed
 from medadv.attacks.universal import laid_on
 from medadv.batches.batch import Batch, on_device, rows_by_batch
 from medadv.batches.ensemble import NOBODY, UNTRIED, Worst, worst_of
 from medadv.batches.judging import labels_of, predict
 from medadv.batches.loading import Loaded, LoadedBatch
 from medadv.datasets.labels import Array, Label
-from medadv.plan.recipe import Recipe
+from medadv.plan.recipe import Recipe, Starts
 from medadv.spec.attack import AttackSettings, in_order
-from medadv.store.layout import MADE_BY, MEMBER_SCORE, perturbation_dtype
+from medadv.store.layout import MADE_BY, MEMBER_SCORE, PERTURBATION, START, WARM, perturbation_dtype
 from medadv.store.reader import adversarial_image
 from medadv.victims.victim import Victim
 
@@ -85,13 +85,18 @@ def attack_samples(
 ) -> dict[str, Array]:
     """What one attack made of samples, planned batch by planned batch: by the name of its array in the attack's group.
 
-    `perturbation` (n, C, *spatial) in its stored type; of an ensemble also `made_by` (n,) and `member_score` (n, members), see `Worst`.
+    `perturbation` (n, C, *spatial) in its stored type; of an ensemble also `made_by` (n,) and `member_score` (n, members), see `Worst`;
+    where it starts from another corpus also `start`, in the form of `perturbation`, and `warm` (n,) uint8, see `Starts`.
     starts: perturbations of the same samples by the attacks that others start from.
     """
     device = torch.device(recipe.device)
     delta = np.zeros((len(loaded), *loaded[0].sample.image.shape), perturbation_dtype(settings.epsilon))
     members = settings.members or ()
-    told = {MADE_BY: np.full(len(loaded), NOBODY, np.uint8), MEMBER_SCORE: np.full((len(loaded), len(members)), UNTRIED)}
+    told: dict[str, Array] = {}
+    if members:
+        told = {MADE_BY: np.full(len(loaded), NOBODY, np.uint8), MEMBER_SCORE: np.full((len(loaded), len(members)), UNTRIED)}
+    if settings.warm:
+        told = {START: np.zeros_like(delta), WARM: np.zeros(len(loaded), np.uint8)}
     # A kernel in mm differs in voxels from one spacing to the next.
     in_mm = any(each.sigma_unit == "mm" for each in settings.each)
     for rows in rows_by_batch((item.place[0], item.sample.spacing_mm if in_mm else None) for item in loaded):
@@ -101,12 +106,24 @@ def attack_samples(
             one = torch.from_numpy(recipe.shared[name]).to(device)
             delta[rows] = laid_on(one, batch.images, settings, batch.lattice, batch.region).cpu().numpy()
             continue
-        start = None if settings.start is None else on_device(starts[settings.start][rows], device)
-        attacked = attacked_batch(victim, batch, settings, start_seeds(recipe.seed, ids, name), start=start)
+        seeds = start_seeds(recipe.seed, ids, name)
+        start = None if settings.follows is None else on_device(starts[settings.follows][rows], device)
+        if settings.warm:
+            start, told[WARM][rows] = _begun(recipe.starts[name], settings, batch, [loaded[row].sample.image for row in rows], seeds)
+            told[START][rows] = start.cpu().numpy()
+        attacked = attacked_batch(victim, batch, settings, seeds, start=start)
         delta[rows] = attacked.delta.cpu().numpy()
         if attacked.worst is not None:
             told[MADE_BY][rows], told[MEMBER_SCORE][rows] = attacked.worst.made_by, attacked.worst.member_score
-    return {"perturbation": delta, **(told if members else {})}
+    return {PERTURBATION: delta, **told}
+
+
+def _begun(begin: Starts, settings: AttackSettings, batch: Batch, images: Sequence[Array], seeds: Sequence[int]) -> tuple[Tensor, Array]:
+    """The start of every sample of a batch, and which of them another corpus gave."""
+    given, warm = begin(batch.ids, np.stack(images))
+    random = [None if known else seed for known, seed in zip(warm, seeds, strict=True)] if settings.random_start else [None] * len(seeds)
+    start = first_iterates(batch.images, on_device(given, batch.images.device), random, settings.epsilon, batch.lattice, batch.region)
+    return start, warm
 
 
 def rehearse(batch: LoadedBatch, recipe: Recipe, victim: Victim) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from medadv.attacks.feasible import feasible_box, random_start
 from medadv.attacks.untouched import untouched
 from medadv.batches.attacking import attacked_batch
-from medadv.batches.batch import Batch
+from medadv.batches.batch import Batch, on_device
 from medadv.batches.judging import successes
 from medadv.datasets.labels import Array, Prediction
 from medadv.spec.attack import AttackSettings
@@ -21,9 +21,10 @@ from medadv.victims.victim import TaskModel, Victim
 class AttackBench:
     """The samples, and what the victim says about them undisturbed."""
 
-    def __init__(self, victim: Victim, batch: Batch, seeds: Sequence[int], batch_size: int) -> None:
-        """batch: on the victim's device.  seeds: one a sample.  batch_size: samples per pass."""
-        self.victim, self.batch, self.seeds, self.batch_size = victim, batch, seeds, batch_size
+    def __init__(self, victim: Victim, batch: Batch, seeds: Sequence[int], batch_size: int, starts: Array | None = None) -> None:
+        """batch: on the victim's device.  seeds: one a sample.  batch_size: samples per pass.  starts: (n, C, *spatial), where every attack
+        that is asked for begins."""
+        self.victim, self.batch, self.seeds, self.batch_size, self.starts = victim, batch, seeds, batch_size, starts
         self.clean: dict[int, list[Prediction]] = {}
         self.done = self.total = 0
         self.tick: Callable[[int, int], None] = lambda done, total: None
@@ -40,9 +41,12 @@ class AttackBench:
     def attack(self, settings: AttackSettings) -> Tensor:
         self.tick(self.done, self.total)
         self.done += 1
-        starts = range(0, len(self.batch), self.batch_size)
-        parts = zip(self.batch.cut(self.batch_size), (self.seeds[start : start + self.batch_size] for start in starts), strict=True)
-        return torch.cat([attacked_batch(self.victim, part, settings, seeds).delta for part, seeds in parts])
+        deltas = []
+        for part, first in zip(self.batch.cut(self.batch_size), range(0, len(self.batch), self.batch_size), strict=True):
+            rows = slice(first, first + self.batch_size)
+            start = None if self.starts is None else on_device(self.starts[rows], self.batch.images.device)
+            deltas.append(attacked_batch(self.victim, part, settings, self.seeds[rows], start=start).delta)
+        return torch.cat(deltas)
 
     def noise(self, epsilon: float) -> Tensor:
         """Full-size random signs: the largest noise that the ball holds."""

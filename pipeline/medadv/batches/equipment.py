@@ -10,6 +10,7 @@ from medadv.common.errors import IntegrityError, RunError
 from medadv.common.hashing import FileIdentity, file_identity
 from medadv.common.machine import set_threads
 from medadv.corpus.folder import Workspace
+from medadv.corpus.starts import starts_of
 from medadv.corpus.universal import shared
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
@@ -64,5 +65,6 @@ def _loaded(root: Path, folder: Path, head: FileIdentity, trust_code: bool) -> E
     known = [member.weights_sha256 for member in planned.members or ()]
     if victim.identity.weights_sha256 != planned.weights_sha256 or list(victim.identity.members) != known:
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
-    recipe = replace(recipe_of(plan, spec), shared=shared(Workspace(root), plan.settings.universal))
+    workspace = Workspace(root)
+    recipe = replace(recipe_of(plan, spec), shared=shared(workspace, plan.settings.universal), starts=starts_of(workspace, plan))
     return Equipment(recipe, reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))

@@ -26,7 +26,7 @@ from medadv.prepare.losses import fitted
 from medadv.prepare.plausible import check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
-from medadv.spec.attack import refuse_reserved
+from medadv.spec.base import refuse_reserved
 from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.importers.resolve import read_spec
@@ -69,6 +69,9 @@ def compare(
     attacks, replaced = fitted(with_indices(spec.attacks, victim.scored, names), victim.scored)
     for text in replaced:
         progress.message(text)
+    for name in [name for name, settings in attacks.items() if settings.warm]:
+        attacks = {**attacks, name: attacks[name].model_copy(update={"start": None})}
+        progress.message(f"{name} is compared from a start of its own, not from that of another corpus")
     second = None
     if spec.second_victim is not None:
         second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored

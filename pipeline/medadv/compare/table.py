@@ -73,7 +73,7 @@ class Bench:
 
     def attack(self, name: str, settings: AttackSettings, restart: int = 0, watch: Watch | None = None) -> list[Tensor]:
         """Perturbations of every batch, int16, from the random start number `restart`, or from where another attack ended."""
-        starts = self.made[settings.start] if settings.start else [None] * len(self.batches)
+        starts = self.made[settings.follows] if settings.follows else [None] * len(self.batches)
         return [
             self.attack_batch(batch, name, settings, restart, watch, start) for batch, start in zip(self.batches, starts, strict=True)
         ]
@@ -167,7 +167,7 @@ def table(bench: Bench, attacks: Mapping[str, AttackSettings], tell: Any = None)
     rows: dict[str, Row] = {}
     for name in ("clean", *in_order(attacks)):
         rows[name] = bench.row(name, attacks.get(name))
-        if not any(settings.start == name for settings in attacks.values()):
+        if not any(settings.follows == name for settings in attacks.values()):
             # Whole perturbations of every sample; they are kept for those alone that start from them.
             bench.made.pop(name, None)
         if tell is not None:

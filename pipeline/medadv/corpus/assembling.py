@@ -10,7 +10,7 @@ from medadv.corpus.croissant import croissant
 from medadv.corpus.environment import environment, tool
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Determinism, Generation, Manifest, PrivacyFacts, RunFacts, ShardEntry
-from medadv.corpus.measuring import measure
+from medadv.corpus.measuring import count_starts, measure
 from medadv.corpus.quarantine import QuarantineRecord, quarantine_line
 from medadv.corpus.receipt import read_receipt
 from medadv.plan.frozen import FrozenPlan, live
@@ -99,6 +99,7 @@ def build_manifest(
         victim=settings.victim,
         attacks=settings.attacks,
         **({"universal": universal} if universal else {}),
+        **({"starts": starts} if (starts := count_starts(small, settings.attacks)) else {}),
         execution=settings.execution,
         tuning=list(plans[0].tuning),
         metrics=metrics,

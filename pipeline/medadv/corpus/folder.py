@@ -91,6 +91,16 @@ class Workspace:
         return self.private / "aside.json"
 
     @property
+    def predecessors(self) -> Path:
+        """Folders of the corpora that attacks start from, by their content roots."""
+        return self.private / "predecessors.json"
+
+    @property
+    def successors(self) -> Path:
+        """Who starts from this corpus: a file for each, which that one leaves here."""
+        return self.private / "successors"
+
+    @property
     def commits(self) -> Path:
         """Locked for the moment in which a shard and its receipt get their names."""
         return self.private / "commits.guard"

@@ -66,6 +66,15 @@ class Metrics(Closed):
     goal: str | None = Field(None, description="what success means, where it is not an answer that is no longer the truth")
 
 
+class StartFacts(Closed):
+    """Where the samples of an attack began that starts from another corpus."""
+
+    content_root: Sha256 = Field(description="of the other corpus")
+    attack: Name = Field(description="whose perturbations there")
+    warm: Count = Field(description="samples that began at their perturbation there")
+    cold: Count = Field(description="samples that it holds not, or as another image: they began as the attack would without")
+
+
 class Baseline(Closed):
     """The clean metric beside that of an answer that ignores the image: where it is no better, the victim cannot be right."""
 
@@ -181,6 +190,7 @@ class Manifest(Open):
     victim: VictimFacts
     attacks: FrozenAttacks
     universal: dict[Name, UniversalFacts] = Field(default_factory=dict, description="of universal perturbations, by the attack's name")
+    starts: dict[Name, StartFacts] = Field(default_factory=dict, description="of attacks that start from another corpus, by their names")
     execution: ExecutionFacts
     tuning: list[TuningRecord] = Field(default_factory=list)
     metrics: dict[str, Metrics]

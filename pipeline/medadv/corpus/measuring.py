@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from medadv.corpus.manifest import Determinism, Metrics
+from medadv.corpus.manifest import Determinism, Metrics, StartFacts
 from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Array, Label
 from medadv.scoring.attackable import answer_to_lose, dice_to_lose
 from medadv.scoring.metrics import corpus_metrics, headline
 from medadv.spec.attack import AttackSettings
 from medadv.spec.goal import in_words
-from medadv.store.layout import ATTACKABLE, answer_at
+from medadv.spec.start import PlannedStart
+from medadv.store.layout import ATTACKABLE, WARM, answer_at
 
 
 def attackable_rows(arrays: dict[str, Array], attack: str, task: str, threshold: float) -> Array:
@@ -72,6 +73,17 @@ def measure(
 
 def _answers(arrays: dict[str, Array], prefix: str, which: str, index: int) -> tuple[Label, Label]:
     return answer_at(arrays, "label", index), answer_at(arrays, f"{prefix}/prediction_{which}", index)
+
+
+def count_starts(shards: Sequence[dict[str, Array]], attacks: Mapping[str, AttackSettings]) -> dict[str, StartFacts]:
+    """By attack that starts from another corpus, what the small arrays of all shards say of where samples began."""
+    found: dict[str, StartFacts] = {}
+    for name, settings in attacks.items():
+        if isinstance(start := settings.start, PlannedStart):
+            warm = sum(int((arrays[f"attacks/{name}/{WARM}"] == 1).sum()) for arrays in shards)
+            count = sum(len(arrays["sample_id"]) for arrays in shards)
+            found[name] = StartFacts(content_root=start.content_root, attack=start.attack, warm=warm, cold=count - warm)
+    return found
 
 
 def determinism_of(receipts: Iterable[Receipt]) -> Determinism:

@@ -72,6 +72,18 @@ def remember_sources(workspace: Workspace, paths: dict[str, str]) -> None:
     write_file(workspace.sources, canonical_json({**known_sources(workspace), **paths}))
 
 
+def predecessors(workspace: Workspace) -> dict[str, str]:
+    """Content root -> folder of every corpus that attacks start from."""
+    return _read(workspace.predecessors, {})
+
+
+def remember_predecessors(workspace: Workspace, folders: dict[str, str]) -> None:
+    """Add to them, and note where they lie now."""
+    before = predecessors(workspace)
+    if not folders.items() <= before.items():
+        write_file(workspace.predecessors, canonical_json({**before, **folders}))
+
+
 def poison(workspace: Workspace) -> list[str]:
     """Samples that killed a worker twice, tried alone."""
     return _read(workspace.poison, [])

@@ -35,6 +35,7 @@ def sanity(
     limit: int = MAX_SAMPLES,
     second: TaskModel | None = None,
     made: Mapping[str, Array] | None = None,
+    starts: Mapping[str, Array] | None = None,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> SanityReport:
     """Check the first attack of a run, and the worst over all of them, on at most `MAX_SAMPLES` samples.
@@ -49,6 +50,7 @@ def sanity(
         limit: at most this many samples.
         second: another model of the same task, for transfer.
         made: name -> (n, C, *spatial) perturbations that exist already, so that those attacks are not run again.
+        starts: name -> (n, C, *spatial), where an attack began that starts from another corpus; the ladders begin there too.
         tick: called before each attack with how many are done and how many there are; may raise to stop.
 
     Returns:
@@ -65,7 +67,8 @@ def sanity(
         right = settings.goal == "untruth"
         return _left_out("the victim is right on none of the samples looked at" if right else "no sample looked at is away from the goal")
     made = {name: deltas[rows] for name, deltas in (made or {}).items()}
-    bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size)
+    begun = (starts or {}).get(name)
+    bench = AttackBench(victim, batch.chosen(rows), [seeds[row] for row in rows], batch_size, None if begun is None else begun[rows])
     stored = list(attacks)
     if not single:
         return _shared(bench, {key: attacks[key] for key in made}, made, second)

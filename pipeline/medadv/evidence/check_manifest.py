@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medadv.common.errors import IntegrityError
-from medadv.common.hashing import hash_bytes, hash_file, hash_value
+from medadv.common.hashing import hash_bytes, hash_file
 from medadv.common.record import NoJsonError, RecordError, parse
 from medadv.corpus.croissant import croissant
-from medadv.corpus.folder import Workspace, shard_name
+from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.quarantine import QuarantineRecord
-from medadv.corpus.receipt import Receipt
+from medadv.corpus.roots import chained_root
 from medadv.evidence.finding import Finding
 from medadv_transforms.errors import REASONS
 
@@ -113,41 +113,11 @@ def check_totals(root: Path, manifest: Manifest, samples: int) -> Iterator[Findi
     """Sums and the content root, which the manifest states and the shards imply."""
     if samples != manifest.samples:
         yield Finding("manifest.json", f"says {manifest.samples} samples, the receipts hold {samples}")
-    missing, root_value = _chain(root, manifest)
+    missing, root_value = chained_root(root, manifest)
     if missing != manifest.run.shards_missing or (missing > 0) != (manifest.run.status == "partial"):
         yield Finding("manifest.json", f"status {manifest.run.status!r}, but {missing} planned shards have no receipt")
     if root_value != manifest.content_root:
         yield Finding("manifest.json", "content root does not follow from the shards'")
-
-
-def _chain(root: Path, manifest: Manifest) -> tuple[int, str]:
-    """Planned shards without a receipt, and the content root as it follows from the generations' shards in order."""
-    listed = {entry.path: entry.content_root for entry in manifest.shards}
-    gone = {number for generation in manifest.generations for number in generation.replaces}
-    value, index, missing = "", 0, 0
-    for generation in manifest.generations:
-        roots: list[str] = []
-        for number in range(index, index + generation.shards):
-            if number in gone:
-                continue
-            name = shard_name(number)
-            known = listed.get(f"shards/{name}.h5") or _empty_root(root, name)
-            if known is None:
-                missing += 1
-            else:
-                roots.append(known)
-        index += generation.shards
-        value = hash_value({"before": value, "plan": generation.plan, "shards": roots})
-    return missing, value
-
-
-def _empty_root(root: Path, name: str) -> str | None:
-    """Content root of a shard all of whose samples were quarantined: a receipt without a file."""
-    try:
-        receipt = parse(Receipt, Workspace(root).receipt(name).read_bytes())
-    except (OSError, RecordError):
-        return None
-    return receipt.content_root if receipt.samples == 0 else None
 
 
 def first_crossing(sequences: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from medadv.common.record import RecordError, parse, plain
 from medadv.corpus.baseline import baseline
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.manifest import Manifest, SanityReport
-from medadv.corpus.measuring import determinism_of, measure
+from medadv.corpus.measuring import count_starts, determinism_of, measure
 from medadv.corpus.opening import UNREADABLE
 from medadv.corpus.quarantine import read_quarantine
 from medadv.corpus.receipt import Receipt
@@ -43,6 +43,8 @@ def _metrics(root: Path, manifest: Manifest, small: Sequence[dict[str, Array]]) 
     """By the function that wrote them. Keys that an older version did not write are not asked for."""
     if manifest.metrics.keys() != manifest.attacks.keys():
         yield Finding(NAME, f"metrics of {sorted(manifest.metrics)}, but the attacks are {sorted(manifest.attacks)}")
+    if manifest.starts != count_starts(small, manifest.attacks):
+        yield Finding(NAME, "where samples began is not what the shards say")
     if not manifest.shards:
         return
     found = measure(small, manifest.data.task, manifest.attacks, manifest.victim.score_threshold)

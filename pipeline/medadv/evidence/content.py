@@ -15,7 +15,19 @@ from medadv.evidence.finding import Finding
 from medadv.evidence.universal import given
 from medadv.scoring.success import SuccessRule
 from medadv.spec.attack import AttackSettings
-from medadv.store.layout import ATTACKABLE, FORMAT, FORMAT_VERSION, OUTSIDE_CONTENT, RESULTS, Stored, perturbation_dtype
+from medadv.store.layout import (
+    ATTACKABLE,
+    FORMAT,
+    FORMAT_VERSION,
+    OUTSIDE_CONTENT,
+    PERTURBATION,
+    RESULTS,
+    START,
+    WARM,
+    Stored,
+    is_move,
+    perturbation_dtype,
+)
 from medadv.store.reader import datasets, sample_blocks
 from medadv_transforms.units import LATTICES
 
@@ -116,6 +128,7 @@ def _results(name: str, arrays: dict[str, Array], receipt: Receipt, manifest: Ma
         stored = f"attacks/{attack}/{ATTACKABLE}" in arrays
         if stored != (settings.goal != "untruth"):
             yield Finding(name, "belongs to attacks with a goal" if stored else "missing", array=f"attacks/{attack}/{ATTACKABLE}")
+        yield from _began(name, arrays, attack, settings)
         for record in receipt.records:
             if record.attacks[attack].success and record.attacks[attack].attackable == 0:
                 yield Finding(name, f"{attack} succeeds where it had nothing to do", record.id)
@@ -128,20 +141,35 @@ def _results(name: str, arrays: dict[str, Array], receipt: Receipt, manifest: Ma
                     yield Finding(name, f"is {value}, the receipt says {said}", record.id, key)
 
 
+def _began(name: str, arrays: dict[str, Array], attack: str, settings: AttackSettings) -> Iterator[Finding]:
+    """Whether what says where samples began is there, and only where an attack starts from another corpus."""
+    key = f"attacks/{attack}/{WARM}"
+    if (key in arrays) != settings.warm:
+        yield Finding(name, "missing" if settings.warm else "belongs to attacks that start from another corpus", array=key)
+    elif settings.warm and not np.isin(arrays[key], (0, 1)).all():
+        yield Finding(name, "is neither 0 nor 1 everywhere", array=key)
+
+
 def _pixels(
     name: str, arrays: dict[str, Stored], receipt: Receipt, manifest: Manifest, shared: Mapping[str, Array], on_grid: list[str]
 ) -> Iterator[Finding]:
     """Image-sized arrays, piece by piece and side by side, so that each is decoded once."""
     wholes = {key: ArrayHash(arrays[key].dtype, arrays[key].shape) for key in on_grid}
-    perturbations = {f"attacks/{attack}/perturbation": (attack, s.epsilon) for attack, s in manifest.attacks.items()}
-    for key, (_, epsilon) in perturbations.items():
+    perturbations = {f"attacks/{attack}/{PERTURBATION}": (attack, s.epsilon) for attack, s in manifest.attacks.items()}
+    starts = {f"attacks/{attack}/{START}": (attack, s.epsilon) for attack, s in manifest.attacks.items() if s.warm}
+    moves = perturbations | starts
+    for key in [key for key in arrays if key.endswith(f"/{START}") and is_move(key) and key not in starts]:
+        yield Finding(name, "belongs to attacks that start from another corpus", array=key)
+    for key in starts.keys() - arrays.keys():
+        yield Finding(name, "missing", array=key)
+    for key, (_, epsilon) in moves.items():
         if key in arrays and (arrays[key].dtype != perturbation_dtype(epsilon) or arrays[key].shape != arrays["image"].shape):
             yield Finding(name, f"is {arrays[key].dtype} {arrays[key].shape} at epsilon {epsilon:g}", array=key)
             return
     unreadable: set[str] = set()
     for index, record in enumerate(receipt.records):
         parts = {key: ArrayHash(arrays[key].dtype, arrays[key].shape[1:]) for key in on_grid}
-        bounds = {key: Bounds(epsilon) for key, (_, epsilon) in perturbations.items()}
+        bounds = {key: Bounds(epsilon) for key, (_, epsilon) in moves.items()}
         region = _region(arrays, index) if shared else None
         share = given(shared, arrays["image"].shape[1:], region, LATTICES[manifest.data.unit])
         for group in _aligned(arrays, on_grid):
@@ -160,9 +188,11 @@ def _pixels(
         for key, expected in record.hashes.items():
             if key in parts and parts[key].result() != expected:
                 yield Finding(name, "differs from its receipt", record.id, key)
-        for key, (attack, _) in perturbations.items():
+        for key, (attack, _) in moves.items():
             if key in parts and "image" in parts:
-                yield from bounds[key].findings(name, record, attack, key)
+                yield from bounds[key].findings(name, record, key)
+                if key in perturbations:
+                    yield from bounds[key].sizes(name, record, attack, key)
                 if key in share and not share[key].same:
                     yield Finding(name, f"is not what all samples of {attack} share, inside the sample's bounds", record.id, key)
     for key in on_grid:
@@ -179,10 +209,10 @@ def _region(arrays: dict[str, Stored], index: int) -> Array | None:
 
 
 def _aligned(arrays: dict[str, Stored], on_grid: list[str]) -> Iterator[list[str]]:
-    """Image and perturbations, whose pieces correspond; then the others one by one."""
+    """Image, perturbations and starts, whose pieces correspond; then the others one by one."""
     shape = arrays["image"].shape
-    yield [key for key in on_grid if key == "image" or (key.endswith("/perturbation") and arrays[key].shape == shape)]
-    yield from ([key] for key in on_grid if key != "image" and not (key.endswith("/perturbation") and arrays[key].shape == shape))
+    yield [key for key in on_grid if key == "image" or (is_move(key) and arrays[key].shape == shape)]
+    yield from ([key] for key in on_grid if key != "image" and not (is_move(key) and arrays[key].shape == shape))
 
 
 def _together(arrays: dict[str, Stored], keys: list[str], index: int, alive: dict[str, ArrayHash]) -> Iterator[dict[str, Array]]:
@@ -218,12 +248,15 @@ class Bounds:
         wide += image
         self.outside |= bool(wide.size) and bool(wide.min() < lattice.low or wide.max() > lattice.high)
 
-    def findings(self, name: str, record: SampleRecord, attack: str, key: str) -> Iterator[Finding]:
-        """Bound, range of the lattice, and the sizes that the record states."""
+    def findings(self, name: str, record: SampleRecord, key: str) -> Iterator[Finding]:
+        """Bound and range of the lattice."""
         if self.linf > self.epsilon:
-            yield Finding(name, f"perturbation of {self.linf} is larger than epsilon {self.epsilon:g}", record.id, key)
+            yield Finding(name, f"{key.rpartition('/')[2]} of {self.linf} is larger than epsilon {self.epsilon:g}", record.id, key)
         if self.outside:
-            yield Finding(name, "image + perturbation leaves the range of the stored units", record.id, key)
+            yield Finding(name, f"image + {key.rpartition('/')[2]} leaves the range of the stored units", record.id, key)
+
+    def sizes(self, name: str, record: SampleRecord, attack: str, key: str) -> Iterator[Finding]:
+        """The norms that the record states."""
         stated = record.attacks[attack]
         if stated.linf != self.linf or not np.isclose(stated.l2, np.sqrt(self.squares), rtol=1e-9):
             yield Finding(name, f"linf {self.linf} and l2 {np.sqrt(self.squares):.4f} differ from the receipt's", record.id, key)

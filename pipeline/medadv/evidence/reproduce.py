@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from medadv.evidence.published import device_of, differences, load_published_vic
 from medadv.plan.model import PlannedSample
 from medadv.plan.recipe import Recipe
 from medadv.store.codecs import require_codec
+from medadv.store.layout import START, WARM
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.victim import Victim
 
@@ -158,6 +160,14 @@ def _stored_batch(file: Any, receipt: Receipt, rows: Sequence[int]) -> tuple[lis
     return loaded, labels
 
 
+def _stored_starts(file: Any, receipt: Receipt, attack: str, ids: Sequence[str], images: Array) -> tuple[Array, Array]:
+    """`Starts` from the shard itself: the corpus that they are from is not asked."""
+    rows = {record.id: row for row, record in enumerate(receipt.records)}
+    about = file[f"attacks/{attack}"]
+    given, warm = (np.stack([np.asarray(about[name][rows[sample]]) for sample in ids]) for name in (START, WARM))
+    return given.astype(np.int16), warm
+
+
 def _compare(
     file: Any,
     receipt: Receipt,
@@ -177,12 +187,13 @@ def _compare(
         device=device_of(manifest),
         first_shard=-1,
         shared=common,
+        starts={name: partial(_stored_starts, file, receipt, name) for name, settings in manifest.attacks.items() if settings.warm},
     )
     results = []
     for name, settings in manifest.attacks.items():
         if not same_settings(file[f"attacks/{name}"].attrs, settings):
             raise IntegrityError(f"{receipt.shard}: settings of {name} differ from the manifest's")
-        begun = settings.start
+        begun = settings.follows
         starts = {} if begun is None else {begun: np.stack([file[f"attacks/{begun}/perturbation"][row] for row in rows])}
         made = attack_samples(name, settings, recipe, loaded, labels, victim, starts)
         for place, (row, item) in enumerate(zip(rows, loaded, strict=True)):

@@ -19,6 +19,7 @@ from medadv.evidence.attack_strength import sanity
 from medadv.evidence.published import device_of, load_published_victim
 from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
+from medadv.store.layout import PERTURBATION, START
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.loading import VictimRequest
 from medadv_transforms.units import LATTICES, Lattice
@@ -82,7 +83,7 @@ def earlier(workspace: Workspace) -> SanityReport | None:
 def first_samples(workspace: Workspace, manifest: Manifest, count: int) -> Batch:
     """At most `count` stored samples of one shape, a draw by lot that is the same every time, not yet on a device."""
     places = heapq.nsmallest(LOOKED_AT * count, _places(workspace, manifest, set()))
-    batch, _ = _choose(workspace, places, count, {}, LATTICES[manifest.data.unit])
+    batch, _, _ = _choose(workspace, places, count, {}, LATTICES[manifest.data.unit])
     return batch
 
 
@@ -95,7 +96,7 @@ def _measured(
     trust_code: bool,
     tick: Callable[[int, int], None],
 ) -> SanityReport:
-    batch, made = _choose(workspace, places, 2 * wanted, manifest.attacks, LATTICES[manifest.data.unit])
+    batch, made, starts = _choose(workspace, places, 2 * wanted, manifest.attacks, LATTICES[manifest.data.unit])
     shape = tuple(batch.images.shape[1:])
     victim = load_published_victim(manifest, workspace, shape, (), trust_code)
     device = torch.device(device_of(manifest))
@@ -112,6 +113,7 @@ def _measured(
         limit=wanted,
         second=second,
         made=made,
+        starts=starts,
         tick=tick,
     )
 
@@ -127,14 +129,15 @@ def _places(workspace: Workspace, manifest: Manifest, lost: set[str]) -> Iterato
 
 def _choose(
     workspace: Workspace, places: Sequence[tuple[str, str, int]], most: int, attacks: Mapping[str, AttackSettings], lattice: Lattice
-) -> tuple[Batch, dict[str, Array]]:
+) -> tuple[Batch, dict[str, Array], dict[str, Array]]:
     """The first samples by id, which is a hash and so a draw by lot, of the first one's shape, and voxel spacing where it matters; and the
-    stored perturbations (n, C, *spatial) of each attack."""
+    stored perturbations (n, C, *spatial) of each attack, and the stored starts."""
     ids: list[str] = []
     images: list[Array] = []
     labels: list[Label] = []
     regions: list[Array | None] = []
     made: dict[str, list[Array]] = {name: [] for name in attacks}
+    starts: dict[str, list[Array]] = {name: [] for name, settings in attacks.items() if settings.warm}
     in_mm = any(each.sigma_unit == "mm" for settings in attacks.values() for each in settings.each)
     like: tuple[Any, ...] | None = None
     for sample, path, row in places:
@@ -149,8 +152,9 @@ def _choose(
             images.append(image)
             labels.append(read_answer(file, "label", row))
             regions.append(np.asarray(file["region"][row]) if "region" in file else None)
-            for name, deltas in made.items():
-                deltas.append(np.asarray(file[f"attacks/{name}/perturbation"][row]))
+            for key, found in ((PERTURBATION, made), (START, starts)):
+                for name, deltas in found.items():
+                    deltas.append(np.asarray(file[f"attacks/{name}/{key}"][row]))
         if len(ids) == most:
             break
     region = None
@@ -158,4 +162,5 @@ def _choose(
         everywhere = np.ones(images[0].shape[1:], bool)
         region = torch.from_numpy(np.stack([everywhere if r is None else r != 0 for r in regions])[:, None])
     batch = Batch(torch.from_numpy(np.stack(images)), labels, ids, lattice, region, like[1] if like else None)
-    return batch, {name: np.stack(deltas) for name, deltas in made.items()}
+    whole, begun = ({name: np.stack(deltas) for name, deltas in found.items()} for found in (made, starts))
+    return batch, whole, begun

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from medadv.common.record import Closed, Count, Open, Sha256
 from medadv.spec.attack import AttackSettings
@@ -11,6 +11,7 @@ from medadv.spec.data import PreprocessSettings, Task
 from medadv.spec.execution import MOST_THREADS
 from medadv.spec.modality import Modality
 from medadv.spec.normalize import Normalization
+from medadv.spec.start import refuse_folders
 
 
 class DataFacts(Closed):
@@ -114,7 +115,12 @@ def _whole(attacks: dict[str, AttackSettings]) -> Any:
     return {name: settings.model_dump(mode="json") for name, settings in attacks.items()}
 
 
-FrozenAttacks = Annotated[dict[Name, AttackSettings], PlainSerializer(_whole)]
+def _without_folders(attacks: dict[str, AttackSettings]) -> dict[str, AttackSettings]:
+    refuse_folders((name, settings.start) for name, settings in attacks.items())
+    return attacks
+
+
+FrozenAttacks = Annotated[dict[Name, AttackSettings], AfterValidator(_without_folders), PlainSerializer(_whole)]
 
 
 class PlanSettings(Open):

@@ -1,6 +1,6 @@
 """What are a plan's shards made by? Attacks, seed, device and reader, as it froze them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,10 @@ from medadv.plan.frozen import FrozenPlan
 from medadv.spec.attack import AttackSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.run_spec import RunSpec
+
+Starts = Callable[[Sequence[str], Array], tuple[Array, Array]]
+"""Where samples begin that go on from another corpus: from their ids and clean images (n, C, *spatial) to perturbations of that shape,
+int16 and of any size, and (n,) uint8, 1 where there is one and 0 where the attack begins as it would without."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Recipe:
     codec: str = "gzip"
     shared: Mapping[str, Array] = field(default_factory=dict)
     """By attack, the perturbation (C, *spatial) that all samples share: read from the corpus by who makes shards."""
+    starts: Mapping[str, Starts] = field(default_factory=dict)
+    """By attack that starts from another corpus, where its samples do."""
 
 
 def planned_execution(plan: FrozenPlan) -> ExecutionSettings:

@@ -34,6 +34,7 @@ def facts_of(prepared: Prepared) -> Facts:
     spec, workspace = prepared.spec, prepared.workspace
     values = sum(math.prod(shard.shape) * len(shard.samples) for shard in prepared.new)
     stored = [LATTICES[prepared.settings.data.unit].dtype, *(perturbation_dtype(a.epsilon) for a in spec.attacks.values())]
+    stored += [perturbation_dtype(a.epsilon) for a in spec.attacks.values() if a.warm]
     forward, backward = map(sum, zip(*(passes(a) for a in prepared.settings.attacks.values()), strict=True))
     missing = [shard for plan, shard in live_lines(prepared.plans) if committed(workspace, shard_name(shard.index), plan.hash) is None]
     execution, to_make = prepared.settings.execution, missing + prepared.new

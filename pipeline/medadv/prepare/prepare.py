@@ -33,7 +33,8 @@ from medadv.prepare.plausible import check_outputs
 from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.prepare.survey import Survey, settle_masks, survey
-from medadv.spec.attack import refuse_reserved
+from medadv.prepare.warm import tell_starts, warm_starts
+from medadv.spec.base import refuse_reserved
 from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
@@ -61,6 +62,8 @@ class Prepared:
     request: VictimRequest
     fits: dict[str, list[PlannedSample]]
     """By attack, the samples that a first plan fits its universal perturbation to."""
+    predecessors: dict[str, str]
+    """By content root, the folders of the corpora that attacks start from."""
     notes: list[str]
     """What was shown while it was prepared: what was passed over, and warnings."""
 
@@ -146,9 +149,11 @@ def prepare(
     if plans and plans[0].settings.victim.code_sha256 is None:
         # A corpus that was begun before code was hashed cannot tell whether it is still the same, and goes on.
         identity = replace(identity, code_sha256=None)
-    settings = frozen_settings(spec, identity, seen.found[0].shape.unit, seen.classes, mask_255)
+    unit = seen.found[0].shape.unit
+    warm = warm_starts(spec, base, workspace, plans, unit)
+    settings = frozen_settings(spec.model_copy(update={"attacks": warm.attacks}), identity, unit, seen.classes, mask_255)
     # As the victim can be attacked; the spec is kept as it was written.
-    attacks = with_indices(spec.attacks, victim.scored, settings.data.classes or numbered(spec.data.label_map or {}))
+    attacks = with_indices(warm.attacks, victim.scored, settings.data.classes or numbered(spec.data.label_map or {}))
     attacks, replaced = fitted(attacks, victim.scored)
     for text in replaced:
         note(text)
@@ -191,7 +196,8 @@ def prepare(
             execution = settings.execution.model_copy(update={"profile": exact.facts()})
         settings = _executed(settings, execution)
     new = cut(fresh, spec.execution.model_copy(update={"batch_size": settings.execution.batch_size}), first_index=next_shard(plans))
-    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning, request, fits, notes)
+    tell_starts(settings, warm.folders, new, not plans, note)
+    return Prepared(spec, base, workspace, seen, settings, plans, new, gone, hashes, tuning, request, fits, warm.folders, notes)
 
 
 def _executed(settings: PlanSettings, execution: ExecutionFacts) -> PlanSettings:

@@ -1,6 +1,6 @@
 """The report's sentences: methods, citations, what the corpus is for."""
 
-from medadv.corpus.manifest import Manifest
+from medadv.corpus.manifest import Manifest, StartFacts
 from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.goal import in_words
 from medadv.spec.modality import MODALITIES
@@ -28,6 +28,8 @@ SOURCES = {
     "sea": "Croce, Singh, Hein: Robust Semantic Segmentation: Strong Adversarial Attacks and Fast Training of Robust Models. 2023. "
     "arXiv:2306.12941.",
     "universal": "Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein: Universal Adversarial Training. AAAI 2020. arXiv:1811.11304.",
+    "warm": "Zheng, Zhang, Gu, Lee, Prakash: Efficient Adversarial Training with Transferable Adversarial Examples. CVPR 2020. "
+    "arXiv:1912.11969.",
     "smia": "Qi, Gong, Song, Ma, Zheng: Stabilized Medical Image Attacks. ICLR 2021. arXiv:2103.05232.",
 }
 BUILT_ON = {
@@ -55,13 +57,16 @@ def citations(attacks: dict[str, AttackSettings]) -> list[str]:
     """Works that the methods paragraph leans on, the stabilized attack first where it was used."""
     names = {each.attack for settings in attacks.values() for each in (settings, *settings.each)}
     kinds = {source for name in names for source in BUILT_ON.get(name, (name,))}
+    kinds |= {"warm" for settings in attacks.values() if settings.warm}
     return [SOURCES[kind] for kind in sorted(kinds, key=lambda kind: (kind != "smia", kind))] + list(SOFTWARE)
 
 
 def methods(manifest: Manifest, unit: str) -> str:
     """One paragraph that a paper can take over."""
     data, victim, execution = manifest.data, manifest.victim, manifest.execution
-    attacks = "; ".join(f"{name}: {_settings(settings, unit, data.task)}" for name, settings in manifest.attacks.items())
+    attacks = "; ".join(
+        f"{name}: {_settings(settings, unit, data.task)}{_began(manifest.starts.get(name))}" for name, settings in manifest.attacks.items()
+    )
     truth = "the victim's own clean answer was taken as the truth" if data.label == "prediction" else "the given labels were the truth"
     split = f" of the split '{data.split}'" if data.split else ""
     weights = (victim.weights_sha256 or "not stated")[:16]
@@ -74,11 +79,19 @@ def methods(manifest: Manifest, unit: str) -> str:
     )
 
 
+def _began(facts: StartFacts | None) -> str:
+    """Of an attack that starts from another corpus."""
+    if facts is None:
+        return ""
+    others = f" (the other {facts.cold} as without)" if facts.cold else ""
+    return f", {facts.warm} samples started from {facts.attack} of the corpus with content root {facts.content_root}{others}"
+
+
 def _settings(settings: AttackSettings, unit: str, task: str) -> str:
     kind = settings.attack
     if settings.members:
         members = ", ".join(f"({number}) {_settings(member, unit, task)}" for number, member in enumerate(settings.members, 1))
-        return f"of each sample the worst answer among {members}" + (f", each started from {settings.start}" if settings.start else "")
+        return f"of each sample the worst answer among {members}" + (f", each started from {settings.follows}" if settings.follows else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, "
     text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"
     if kind == "sea":
@@ -90,8 +103,8 @@ def _settings(settings: AttackSettings, unit: str, task: str) -> str:
         )
     if settings.random_start:
         text += ", random start" if settings.restarts == 1 else f", {settings.restarts} random starts"
-    if settings.start:
-        text += f", started from {settings.start}"
+    if settings.follows:
+        text += f", started from {settings.follows}"
     if settings.keep == "best":
         text += ", best iterate kept"
     if settings.loss not in ("ce", NAMED[kind].get("loss")):

@@ -10,6 +10,8 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import read_manifest
 from medadv.corpus.opening import open_corpus
+from medadv.corpus.starts import drop_starts, keep_starts
+from medadv.corpus.successors import later_corpora
 from medadv.plan.cut import cut
 from medadv.plan.fitted import fits_of
 from medadv.plan.frozen import FrozenPlan, freeze, generations, live_lines, next_shard, refuse_other_meaning
@@ -30,6 +32,8 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
     """Delete what a corpus holds of a group, and make the other samples of its shards again.
 
     A group that a universal perturbation was fitted to is in every sample that was given it: it is fitted anew, and all is made again.
+    Corpora that rest on this one are named, as far as they said so, and stay as they are. Samples that started from another corpus start
+    where they did.
 
     group: `group_id` as the shards have it. A later run passes the group's inputs over.
 
@@ -59,12 +63,17 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
             raise SpecError(f"{empty[0]} was fitted to nothing but this group: make another corpus, and delete this one")
         _refuse_loss(plans, [*(sample for _, sample in rest), *(sample for left in others.values() for sample in left)])
         private.remember_forgotten(workspace, group)
+        gone = [s for _, shard in concerned for s in shard.samples if s.group == group]
+        later = [each.told(workspace.root) for each in later_corpora(workspace, [s.id for s in gone])]
+        for text in later:
+            work.progress.message(text)
+            work.log("message", text=text)
         if concerned:
             if fits:
                 work.progress.message(f"{', '.join(fits)} was fitted to it too: fitted anew without it, and every shard is made again")
+            keep_starts(workspace, plans, concerned, group)
             settings = _fitted_anew(work, plans, {name: (fits[name].shape, left) for name, left in others.items()})
             plans.append(_replacement(workspace, plans, settings, [shard.index for _, shard in concerned], rest))
-            gone = [s for _, shard in concerned for s in shard.samples if s.group == group]
             work.progress.message(f"{len(gone)} samples in {len(concerned)} shards are removed")
             work.log("forgotten", samples=len(gone), shards=len(concerned))
         remove_retired(workspace, plans)
@@ -74,8 +83,9 @@ def forget(corpus: Path, group: str, options: Options, progress: Progress, stop:
         # Before the slow part: what is on disk and what the manifest says agree again, and the patient is gone from both.
         finish(work, plans, problems)
         make_missing(work, plans, missing, planned_execution(plans[-1]))
+        drop_starts(plans, done=True)
         manifest = finish(work, plans, problems) if missing else read_manifest(workspace)
-        return Result(workspace.root, manifest, len(missing), 0)
+        return Result(workspace.root, manifest, len(missing), 0, later)
 
 
 def _refuse_loss(plans: list[FrozenPlan], others: list[PlannedSample]) -> None:

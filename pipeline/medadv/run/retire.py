@@ -8,6 +8,7 @@ from medadv.common.log import Log
 from medadv.common.progress import Progress
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.private import forgotten_groups
+from medadv.corpus.starts import drop_starts
 from medadv.corpus.universal import publish_shared
 from medadv.datasets.file_hashes import FileHashes
 from medadv.plan.fitted import drop, fits_of, outlived
@@ -34,6 +35,7 @@ def remove_retired(workspace: Workspace, plans: Sequence[FrozenPlan]) -> None:
         # The receipt first: a file without one does not count.
         remove(workspace.receipt(name))
         remove(workspace.shard(name))
+    drop_starts(plans, done=False)
     stale = False
     for plan in plans:
         lines = list(plan.lines())

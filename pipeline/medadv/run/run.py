@@ -11,6 +11,7 @@ from medadv.common.stop import Stop
 from medadv.corpus import private
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.corpus.quarantine import read_quarantine
+from medadv.corpus.starts import drop_starts
 from medadv.plan.frozen import FrozenPlan, generations, meaning_of, refuse_other_meaning
 from medadv.plan.meaning import MEANING_VERSION
 from medadv.prepare.describe import describe
@@ -85,6 +86,8 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
         plans = extended(prepared, work.log, progress, stop)
         problems, paths = prepared.problems(key)
         missing, left_out = look_through(workspace, plans)
+        if not missing:
+            drop_starts(plans, done=True)
         if gone := prepared.gone:
             counts = ", ".join(f"{count} {how}" for how, count in sorted(Counter(gone.values()).items()))
             work.progress.message(f"inputs since they were planned: {counts}")
@@ -92,6 +95,7 @@ def run(spec_path: Path, options: Options, progress: Progress, stop: Stop | None
             work.log("finished", new_shards=0, nothing_new=True)
             return Result(workspace.root, read_manifest(workspace), 0, 0, prepared.notes)
         make_missing(work, plans, missing, spec.execution)
+        drop_starts(plans, done=True)
         manifest = finish(work, plans, problems)
         if not manifest.samples and not prepared.plans:
             first = read_quarantine(workspace)[0]

@@ -31,7 +31,7 @@ from medadv.plan.recipe import Recipe
 from medadv.run.commit import commit
 from medadv.spec.attack import AttackSettings, in_order
 from medadv.store.extents import find_extents
-from medadv.store.layout import FORMAT, FORMAT_VERSION, ShardContent, answer_arrays, answer_at
+from medadv.store.layout import FORMAT, FORMAT_VERSION, START, ShardContent, answer_arrays, answer_at, is_move
 from medadv.store.reader import adversarial_image, read_content
 from medadv.store.writer import GridFile, write_content
 from medadv.victims.victim import Victim
@@ -166,6 +166,8 @@ def _attacked(
             for name in in_order(recipe.attacks):
                 made = attack_samples(name, recipe.attacks[name], recipe, batch.loaded, truths, victim, moved)
                 moved[name] = arrays[f"attacks/{name}/perturbation"] = made.pop("perturbation")
+                if START in made:
+                    arrays[f"attacks/{name}/{START}"] = made.pop(START)
                 for key, values in made.items():
                     told[f"attacks/{name}/{key}"].append(values)
             grid.append(arrays)
@@ -263,7 +265,7 @@ def _repeat(content: ShardContent, shard: PlannedShard, recipe: Recipe, loaded: 
 
 def _records(loaded: Sequence[Loaded], content: ShardContent, outcomes: dict[str, dict[str, Array]]) -> list[SampleRecord]:
     """One record a sample: where it stood in its batch, what is known of its input, results, and hashes of its large arrays."""
-    on_grid = [k for k in content.arrays if k in ("image", "region", "label") or k.endswith("/perturbation")]
+    on_grid = [k for k in content.arrays if k in ("image", "region", "label") or is_move(k)]
     return [
         SampleRecord(
             id=item.planned.id,

@@ -22,14 +22,14 @@ Mended here, since as listed it cannot run or does nothing:
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medadv.common.errors import SpecError
-from medadv.spec.base import Name, Settings
+from medadv.spec.base import Settings
 from medadv.spec.goal import GoalSetting
+from medadv.spec.start import WHY_COLD, Start, as_start
 from medadv.spec.universal import LOSS_BOUND, PART, UNIVERSAL, FitSettings, misfit
 
 AttackName = Literal[
@@ -91,19 +91,6 @@ UNUSED: dict[str, dict[str, str]] = {
 }
 """Settings that an algorithm of its own has no use for, and why."""
 
-RESERVED = ("image", "label", "region", "clean")
-"""What readers and files call the other things that belong to a sample: as an attack's name it could not be told from them."""
-
-
-def refuse_reserved(names: Iterable[str]) -> None:
-    """Raise SpecError where an attack has a name that means something else beside it."""
-    if taken := sorted(set(names) & set(RESERVED)):
-        raise SpecError(
-            f"attacks.{taken[0]}: {', '.join(RESERVED)} mean other things than an attack wherever samples are read or exported; "
-            f"take another name, such as {taken[0]}-attack"
-        )
-
-
 def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
     """Names of attacks so that each comes behind the one whose perturbations it starts from.
 
@@ -112,7 +99,7 @@ def in_order(attacks: Mapping[str, "AttackSettings"]) -> list[str]:
     done: list[str] = []
     left = list(attacks)
     while left:
-        ready = [name for name in left if attacks[name].start in (None, *done)]
+        ready = [name for name in left if attacks[name].follows in (None, *done)]
         if not ready:
             name = left[0]
             start = attacks[name].start
@@ -175,7 +162,9 @@ class AttackSettings(Settings):
     target_classes: int = Field(
         0, ge=0, le=999, description="each start drives towards another of so many wrong classes, likeliest first; 0: away from the truth"
     )
-    start: Name | None = Field(None, description="another attack of the spec, whose perturbation takes the place of the first start")
+    start: Start | None = Field(
+        None, description="another attack of the spec, or of another corpus, whose perturbation takes the place of the first start"
+    )
     members: tuple["AttackSettings", ...] | None = Field(
         None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
     )
@@ -197,6 +186,16 @@ class AttackSettings(Settings):
     def each(self) -> tuple["AttackSettings", ...]:
         """The attacks that move images: the members of an ensemble, else itself."""
         return self.members or (self,)
+
+    @property
+    def follows(self) -> str | None:
+        """The attack of the same spec that it starts from."""
+        return self.start if isinstance(self.start, str) else None
+
+    @property
+    def warm(self) -> bool:
+        """Whether it starts from another corpus."""
+        return self.start is not None and self.follows is None
 
     @property
     def for_masks(self) -> bool:
@@ -224,6 +223,7 @@ class AttackSettings(Settings):
         if not isinstance(data, dict) or data.get("attack") not in NAMED:
             return data
         resolved = {**NAMED[data["attack"]], **{key: value for key, value in data.items() if value is not None}}
+        resolved["start"] = as_start(resolved.get("start"))
         if isinstance(members := resolved.get("members"), list | tuple):
             resolved["members"] = [{"epsilon": resolved.get("epsilon"), **m} if isinstance(m, dict) else m for m in members]
         if "step" not in resolved and isinstance(resolved.get("epsilon"), int | float) and math.isfinite(resolved["epsilon"]):
@@ -238,6 +238,8 @@ class AttackSettings(Settings):
             if size % 2 == 0:
                 raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
         self._check_members()
+        if self.warm and (why := WHY_COLD.get(self.attack)):
+            raise ValueError(f"start: another corpus means nothing to {self.attack} ({why}); leave it out")
         if why := misfit(dict(self), {name: field.default for name, field in type(self).model_fields.items()}):
             raise ValueError(why)
         for name, why in UNUSED.get(self.attack, {}).items():

@@ -1,8 +1,11 @@
 """What every part of a run spec shares: frozen, and unknown keys are refused."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from medadv.common.errors import SpecError
 
 
 class Settings(BaseModel):
@@ -34,3 +37,15 @@ class Settings(BaseModel):
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Of a corpus or an attack: becomes part of names of files and of paths in shards."""
 Count = Annotated[int, Field(ge=1)]
+
+RESERVED = ("image", "label", "region", "clean")
+"""What readers and files call the other things that belong to a sample: as an attack's name it could not be told from them."""
+
+
+def refuse_reserved(names: Iterable[str]) -> None:
+    """Raise SpecError where an attack has a name that means something else beside it."""
+    if taken := sorted(set(names) & set(RESERVED)):
+        raise SpecError(
+            f"attacks.{taken[0]}: {', '.join(RESERVED)} mean other things than an attack wherever samples are read or exported; "
+            f"take another name, such as {taken[0]}-attack"
+        )

@@ -12,6 +12,7 @@ from medadv.spec.execution import ExecutionSettings
 from medadv.spec.goal import meaningless
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import NormalizeSettings
+from medadv.spec.start import refuse_planned
 from medadv.spec.victim import VictimSettings
 
 
@@ -52,6 +53,7 @@ class RunSpec(Settings):
         if not three_d and self.victim.window is not None and len(self.victim.window) not in (2, 3):
             raise ValueError(f"victim.window={list(self.victim.window)} needs two or three lengths")
         in_order(self.attacks)
+        refuse_planned((name, attack.start) for name, attack in self.attacks.items())
         for name, attack in self.attacks.items():
             if rules.most_epsilon is not None and attack.epsilon > rules.most_epsilon:
                 raise ValueError(

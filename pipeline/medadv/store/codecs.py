@@ -16,6 +16,7 @@ import numpy as np
 from medadv.common.errors import SpecError
 from medadv.common.threads import in_order
 from medadv.datasets.labels import Array
+from medadv.store.layout import is_move
 
 # Registers its filters with HDF5 where it is installed.
 with contextlib.suppress(ImportError):
@@ -64,7 +65,7 @@ def filters(name: str, dtype: Any, chunks: tuple[int, ...] | None, codec: str) -
 
 def is_packed(name: str, dataset: Any) -> bool:
     """Whether an array is deflated and large enough to be worth packing."""
-    return dataset.compression == "gzip" and (name == "image" or name.endswith("/perturbation"))
+    return dataset.compression == "gzip" and (name == "image" or is_move(name))
 
 
 def _suits_szip(name: str, dtype: Any, chunks: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from medadv.common.errors import IntegrityError
 from medadv.spec.modality import MODALITIES
-from medadv.store.layout import ATTACKABLE, BOX_PARTS, MADE_BY, MEMBER_SCORE, MOST_MEMBERS, RESULTS, SAMPLE_ID
+from medadv.store.layout import ATTACKABLE, BOX_PARTS, MADE_BY, MEMBER_SCORE, MOST_MEMBERS, PERTURBATION, RESULTS, SAMPLE_ID, WARM, is_move
 from medadv_transforms.limits import MAX_VOXELS
 from medadv_transforms.units import LATTICES
 
@@ -62,7 +62,6 @@ class Promise:
 
 
 UNIVERSAL = Promise(0, (), "", "", universal=True)
-PERTURBATION = "perturbation"
 
 
 def hold(file: Any, promise: Promise | None = None) -> dict[str, Any]:
@@ -193,7 +192,7 @@ def _promised(name: str, item: Any, image: tuple[int, ...]) -> None:
     size = math.prod(shape) * item.dtype.itemsize
     if name == "image":
         fits, on_grid = True, True
-    elif last == "perturbation":
+    elif is_move(name):
         fits, on_grid = shape == image and item.dtype in (np.int8, np.int16), True
     elif name in ("label", "region") or last in ("prediction_clean", "prediction_adversarial"):
         on_grid = shape[-len(spatial) :] == spatial and len(shape) > len(spatial)
@@ -210,7 +209,7 @@ def _promised(name: str, item: Any, image: tuple[int, ...]) -> None:
             fits = kind in "iuf" and (len(shape) == 2 and shape[1] == 2 * len(spatial) if last == "boxes" else len(shape) == 1)
         elif last in (*RESULTS, ATTACKABLE):
             fits = shape == (count,) and kind in "iufb"
-        elif last == MADE_BY:
+        elif last in (MADE_BY, WARM):
             fits = shape == (count,) and kind == "u"
         elif last == MEMBER_SCORE:
             fits = len(shape) == 2 and shape[0] == count and 0 < shape[1] <= MOST_MEMBERS and kind == "f"

@@ -24,6 +24,10 @@ MADE_BY, MEMBER_SCORE = "made_by", "member_score"
 """What an ensemble's rows say besides: which member made the perturbation, and how right the answer was after each."""
 MOST_MEMBERS = 32
 
+PERTURBATION, START, WARM = "perturbation", "start", "warm"
+"""What an attack moves a sample by; where it began, in the same form, if it starts from another corpus; and 1 where that held the sample,
+0 where it began as it would without."""
+
 SAMPLE_ID = "[A-Za-z0-9][A-Za-z0-9-]{0,99}"
 """Pattern of a sample's id, which becomes part of names of files: hexadecimal digits, and behind a hyphen the number of a slice."""
 BOX_PARTS = ("boxes", "classes", "offsets", "scores")
@@ -62,6 +66,11 @@ def perturbation_dtype(epsilon: float) -> npt.DTypeLike:
     return np.int8 if epsilon <= 127 else np.int16
 
 
+def is_move(name: str) -> bool:
+    """Whether an array holds differences of images, laid out and bounded as perturbations are."""
+    return name.rpartition("/")[2] in (PERTURBATION, START) and "/" in name
+
+
 def chunks_of(name: str, shape: tuple[int, ...], spatial: int) -> tuple[int, ...] | None:
     """Chunk shape of a dataset: one sample in 2D, bricks in 3D; None (contiguous) where HDF5 allows no chunk.
 
@@ -69,7 +78,7 @@ def chunks_of(name: str, shape: tuple[int, ...], spatial: int) -> tuple[int, ...
     """
     if not shape or 0 in shape:
         return None
-    on_grid = len(shape) > spatial and (name == "image" or name.endswith("/perturbation") or _is_mask(name))
+    on_grid = len(shape) > spatial and (name == "image" or is_move(name) or _is_mask(name))
     if not on_grid:
         return shape
     if spatial == 3:

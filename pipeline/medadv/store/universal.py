@@ -10,8 +10,8 @@ from medadv.common.files import sync
 from medadv.datasets.labels import Array
 from medadv.store.codecs import filters
 from medadv.store.examine import examined
-from medadv.store.hold import PERTURBATION, UNIVERSAL, ShardError, hold
-from medadv.store.layout import BRICK, FORMAT, FORMAT_VERSION
+from medadv.store.hold import UNIVERSAL, ShardError, hold
+from medadv.store.layout import BRICK, FORMAT, FORMAT_VERSION, PERTURBATION
 from medadv.store.writer import LIBVER
 
 Value = str | int | float
