@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import runpy
 from pathlib import Path
 
 import nibabel
@@ -11,39 +12,42 @@ import pydicom
 import pytest
 import SimpleITK
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from medadv.demo import phantoms
-from medadv.demo.chest import SHAPE, draw_chest
-from medadv.demo.phantoms import write_phantoms
+from medadv.demo.chest import GROUND_GLASS, NOISE_HU, SHAPE, draw_chest
+from medadv.demo.phantoms import WRITERS, write_phantoms
 from medadv.demo.phantoms_endoscopy import draw_endoscopy, tight_box
 from medadv.demo.phantoms_fundus import GRADES, draw_fundus
+from medadv.demo.specs import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return few(tmp_path_factory.mktemp("phantoms"), [])
+
+
+def few(root: Path, fractions: list[float]) -> dict[str, Path]:
+    """All three data sets, of three persons each."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CHESTS", "EYES", "SESSIONS"):
-            patch.setattr(phantoms, name, (2, 1))
-        return write_phantoms(tmp_path_factory.mktemp("phantoms"), seed=3)
+        patch.setattr(phantoms, "COUNTS", dict.fromkeys(WRITERS, (2, 1)))
+        return {kind: write_phantoms(kind, root, seed=3, progress=lambda fraction, text: fractions.append(fraction)) for kind in WRITERS}
 
 
 def _hash(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_same_seed_same_bytes_and_progress_ends_at_one(
-    small: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("CHESTS", "EYES", "SESSIONS"):
-        monkeypatch.setattr(phantoms, name, (2, 1))
+def test_same_seed_same_bytes_and_progress_ends_at_one(small: dict[str, Path], tmp_path: Path) -> None:
     fractions: list[float] = []
-    write_phantoms(tmp_path, seed=3, progress=lambda fraction, text: fractions.append(fraction))
+    few(tmp_path, fractions)
     first = _hash(small["ct"].parent.parent)
     # Masks, NIfTI and DICOM of 3 patients, 6 photographs, 12 frames, 3 listings.
     assert len(first) == 3 * (2 + SHAPE[2]) + 6 + 12 + 3
     assert _hash(tmp_path) == first
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
+    assert fractions == [1 / 3, 2 / 3, 1] * 3
 
 
 def test_another_seed_or_person_gives_another_image() -> None:
@@ -85,18 +89,36 @@ def test_dicom_slices_are_valid_ct_images(small: dict[str, Path]) -> None:
     assert other.FrameOfReferenceUID != slices[0].FrameOfReferenceUID
 
 
-def test_lung_masks_cover_air_filled_lung_on_both_sides_and_nothing_outside_the_body() -> None:
+def test_every_slice_shows_lesions_in_the_lungs_that_noise_does_not_hide() -> None:
     for patient in range(4):
         chest = draw_chest(0, patient)
-        inside = chest.hu[chest.lung == 1]
-        assert np.median(inside) < -700
-        assert 0.06 < chest.lung.mean() < 0.2
-        assert chest.lung[:60].any()
-        assert chest.lung[68:].any()
-        # Air that is no lung has to be told from it: around the body, and in the windpipe.
-        assert (chest.hu[chest.lung == 0] < -900).mean() > 0.2
-        assert not chest.lung[:6].any()
-        assert not chest.lung[-6:].any()
+        inside = chest.hu[chest.lesions == 1]
+        # Between lung and vessels, on the mean of thick slices.
+        assert -750 < np.median(inside) < GROUND_GLASS[1]
+        assert chest.lesions.any(axis=(0, 1)).all()
+        assert 0.002 < chest.lesions.mean() < 0.03
+        # None lies outside the chest, or across the midline.
+        assert not chest.lesions[:10].any()
+        assert not chest.lesions[-10:].any()
+        assert chest.lesions[62:66].mean() < 0.02
+
+
+def test_an_attack_of_the_ct_demo_hides_in_the_noise_of_its_scanner(tmp_path: Path) -> None:
+    tell = runpy.run_path(str(ROOT / "scripts" / "image_noise.py"))
+    measured = [tell["ct_noise"](draw_chest(0, patient).hu[None]) for patient in range(3)]
+    epsilon = next(part.epsilon for part in PARTS if part.name == "ct")
+    assert all(NOISE_HU[0] - 3 < noise < NOISE_HU[1] + 3 for noise in measured)
+    assert epsilon <= 1.5 * np.mean(measured)
+    # Against noise that is known: of photographs without JPEG, and of voxels that correlate as a scanner's do.
+    rng = np.random.default_rng(0)
+    flat = np.clip(np.rint(rng.normal(120, 5, (3, 200, 200))), 0, 255).astype(np.uint8)
+    assert tell["photograph_noise"](flat) == pytest.approx(5, rel=0.05)
+    correlated = gaussian_filter(rng.standard_normal((120, 120, 3)), (0.7, 0.7, 0))
+    water = np.rint(40 + 20 * correlated / correlated.std()).astype(np.int16)
+    assert tell["ct_noise"](water[None]) == pytest.approx(20, rel=0.05)
+    # Fewer squares than it takes, or nothing that is lit, say nothing.
+    assert tell["photograph_noise"](np.zeros_like(flat)) is None
+    assert tell["ct_noise"](np.full((1, 32, 32, 1), -900, np.int16)) is None
 
 
 def test_boxes_are_tight_around_the_polyps_pixels() -> None:

@@ -31,6 +31,7 @@ app = typer.Typer(
         "First steps:\n"
         "  medadv demo                          phantoms, small victims, three corpora with reports\n"
         "  medadv init data --out polyps.yaml   guess a run spec from a folder of images\n"
+        "  medadv init --template polyps        begin with a spec that medadv brings; --schedule slurm: with its scripts\n"
         "  medadv victim polyps.yaml            what the model is understood as, and what it answers\n"
         "  medadv plan polyps.yaml              what a run would do\n"
         "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"

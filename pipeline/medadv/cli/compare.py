@@ -22,7 +22,7 @@ def compare(
 ) -> None:
     """Attacks side by side: as stored, blurred, after JPEG or resampling, on a second victim, between random starts.
 
-    Example: medadv compare manifests/specs/lung-slices.yaml --limit 32 --out comparisons
+    Example: medadv compare lung-slices.yaml --limit 32 --out comparisons
     """
     from medadv.compare.compare import compare as measure
     from medadv.compare.write import as_records, as_text

@@ -72,21 +72,26 @@ def reporter() -> Iterator[Reporter]:
         yield Reporter(bar)
 
 
-def tell_result(result: "Result") -> None:
-    """What a run made, in lines; what is to be believed least comes last, where it is seen."""
+def tell_made(result: "Result") -> None:
+    """What a run made, in lines."""
     manifest = result.manifest
     new = f"{result.new_shards} new shards" if result.new_shards else "nothing new"
     tell(f"{result.corpus}: {manifest.samples} samples, {manifest.quarantined} quarantined, {new}")
     for name, metrics in manifest.metrics.items():
         tell(
-            f"  {name}: {metrics.metric} {_number(metrics.clean)} clean, {_number(metrics.adversarial)} adversarial "
+            f"  {name}: {metrics.metric} {number(metrics.clean)} clean, {number(metrics.adversarial)} adversarial "
             f"(re-read), {_success(metrics)}"
         )
     tell(f"  content root {manifest.content_root}")
-    if baseline := manifest.baseline:
+
+
+def tell_result(result: "Result") -> None:
+    """What a run made, and what its victim is worth; what is to be believed least comes last, where it is seen."""
+    tell_made(result)
+    if baseline := result.manifest.baseline:
         tell(
-            f"  clean {baseline.metric} {_number(baseline.clean)}, an answer that ignores the image has "
-            f"{_number(baseline.ignoring_image)} ({baseline.answer})"
+            f"  clean {baseline.metric} {number(baseline.clean)}, an answer that ignores the image has "
+            f"{number(baseline.ignoring_image)} ({baseline.answer})"
         )
         if baseline.warning:
             tell(f"  WARNING: {baseline.warning}")
@@ -99,5 +104,6 @@ def _success(metrics: "Metrics") -> str:
     return rate + (f" of {metrics.attackable} that could be attacked" if metrics.attackable else "")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A figure in a line."""
     return "n/a" if value is None else f"{value:.3f}"

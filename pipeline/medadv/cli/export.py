@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medadv.cli.completion import attacks, samples
 from medadv.cli.console import reporter, tell
 from medadv.cli.options import AllowLinks, Code, Corpus, Json, TrustCode, Weights
 
@@ -31,9 +32,13 @@ def export(
     corpus: Corpus,
     kind: Annotated[Format, typer.Option("--format", help="file format")],
     out: Annotated[Path, typer.Option("--out", help="new folder for the files")],
-    attack: Annotated[str | None, typer.Option(help="attack whose examples to write; the corpus's first otherwise")] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="attack whose examples to write; the corpus's first otherwise", autocompletion=attacks)
+    ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="write the clean images too")] = False,
-    sample: Annotated[list[str] | None, typer.Option("--sample", help="only this sample; may be given several times")] = None,
+    sample: Annotated[
+        list[str] | None, typer.Option("--sample", help="only this sample; may be given several times", autocompletion=samples)
+    ] = None,
     grid: Annotated[Grid, typer.Option(help="stored: exactly what is stored; native: crops undone")] = Grid.STORED,
     lossy: Annotated[bool, typer.Option("--lossy", help="resample for --grid native, and score the result again")] = False,
     weights: Weights = None,

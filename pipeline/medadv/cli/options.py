@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-Spec = Annotated[Path, typer.Argument(help="run spec (YAML); see manifests/specs/ for specs to copy")]
+Spec = Annotated[Path, typer.Argument(help="run spec (YAML); `medadv init` writes one, from a folder of images or from a template")]
 Corpus = Annotated[Path, typer.Argument(help="corpus folder")]
 Out = Annotated[Path | None, typer.Option("--out", help="corpus folder, instead of the spec's `output`")]
 Override = Annotated[list[str] | None, typer.Option("--set", help="change a setting, such as execution.batch_size=4")]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medadv.cli.completion import samples
 from medadv.cli.console import say, tell
 from medadv.cli.options import AllowLinks, Code, Corpus, Json, TrustCode, Weights
 from medadv.common.errors import ExitCode, SpecError
@@ -13,7 +14,9 @@ from medadv.common.errors import ExitCode, SpecError
 
 def reproduce(
     corpus: Corpus,
-    sample: Annotated[str | None, typer.Option("--sample", help="id of the sample, as in the shards and receipts")] = None,
+    sample: Annotated[
+        str | None, typer.Option("--sample", help="id of the sample, as in the shards and receipts", autocompletion=samples)
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="reproduce every sample")] = False,
     data: Annotated[Path | None, typer.Option("--data", help="data root to read the inputs from again")] = None,
     weights: Weights = None,

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from medadv.cli.console import reporter, tell_result
+from medadv.cli.console import reporter, tell, tell_made
+from medadv.cli.ending import ending
 from medadv.cli.options import (
     Grace,
     Insecure,
@@ -44,7 +45,7 @@ def run(
 ) -> None:
     """Make a corpus; run again to resume, or to add what is new.
 
-    Example: medadv run manifests/specs/lung-slices.yaml --out corpora/lung --set attacks.smia-20.steps=5
+    Example: medadv run lung-slices.yaml --out corpora/lung --set attacks.smia-60.steps=5
     """
     with stoppable() as stop:
         from medadv.prepare.request import Address, Options
@@ -65,5 +66,7 @@ def run(
     if as_json:
         print(json.dumps(result.as_dict()))
     else:
-        tell_result(result)
+        tell_made(result)
+        for line in ending(result, spec):
+            tell(line)
     raise typer.Exit(result.exit_code)

@@ -37,7 +37,7 @@ def spec_text(found: Guess, base: str, name: str) -> str:
         *([] if "group" in found.settings else ["  # group: patient           # column of the patient, so that none crosses splits"]),
         '  licence: "not stated"      # <- licence of the images; it goes into the manifest',
         preprocess,
-        "victim:                      # <- the model to attack; manifests/README.md lists the ways to name one",
+        "victim:                      # <- the model to attack; manifests/README.md of medadv's repository lists the ways to name one",
         *(f"  {line}" for line in _victim(found)),
         "  weights: victim.safetensors   # <- safetensors or state dict, relative to this file",
         f"  {normalize}",

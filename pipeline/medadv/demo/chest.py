@@ -1,4 +1,4 @@
-"""Chest CT drawn from nothing, in HU: body wall, skeleton, heart and vessels, lungs with nodules, upper abdomen, table."""
+"""Chest CT drawn from nothing, in HU: body wall, skeleton, heart and vessels, lungs with lesions, upper abdomen, table."""
 
 from dataclasses import dataclass
 
@@ -18,18 +18,25 @@ AIR, LUNG, FAT, WATER, MUSCLE = -1000.0, -850.0, -105.0, 8.0, 52.0
 LIVER, BLOOD, SPONGIOSA, CORTEX = 108.0, 175.0, 190.0, 620.0
 """HU; the blood holds contrast medium, as in most chest CTs."""
 
+LESIONS = 2
+"""Begun in every slice that shows lung; they reach into the slices beside it."""
+GROUND_GLASS = (-700.0, -530.0)
+"""HU of lesions: between lung and vessels, so that a victim has to go by little."""
+NOISE_HU = (18.0, 24.0)
+"""Standard deviation of the scanner's noise, from the lightest to the heaviest patient."""
+
 
 @dataclass(frozen=True)
 class Chest:
     """One drawn patient.
 
-    hu: (x, y, z) int16.  lung: (x, y, z) uint8, 1 in the lungs, their vessels and nodules included.
+    hu: (x, y, z) int16.  lesions: (x, y, z) uint8, 1 where at least half of a voxel is ground glass.
     spacing_mm, origin_mm (centre of the first voxel): in DICOM's patient coordinates, x to the left, y to the back, z to
     the head.
     """
 
     hu: NDArray[np.int16]
-    lung: NDArray[np.uint8]
+    lesions: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
     origin_mm: tuple[float, float, float]
 
@@ -61,13 +68,13 @@ def draw_chest(seed: int, patient: int) -> Chest:
 
     _draw_wall(canvas, build, cavity)
     dome = _draw_abdomen(rng, canvas, cavity)
-    lung = _draw_lungs(rng, canvas, build, cavity, dome)
+    lesions = _draw_lungs(rng, canvas, build, cavity, dome)
     _draw_mediastinum(rng, canvas, build)
     _draw_skeleton(rng, canvas, build, cavity)
     _draw_table(canvas, build)
 
     hu = _scan(rng, canvas.hu)
-    inside = canvas.cover(lung).reshape(*SHAPE, SUBSLICES).mean(axis=-1) >= 0.5
+    inside = lesions.reshape(*SHAPE, SUBSLICES).mean(axis=-1) >= 0.5
     corner = [-mm * (n - 1) / 2 for n, mm in zip(SHAPE[:2], SPACING_MM[:2], strict=True)]
     origin = (round(corner[0], 3), round(corner[1], 3), round(float(rng.uniform(-260, -180)), 1))
     return Chest(hu, inside.astype(np.uint8), SPACING_MM, origin)
@@ -103,7 +110,7 @@ def _draw_abdomen(rng: np.random.Generator, canvas: Canvas, cavity: Field) -> Fi
 
 
 def _draw_lungs(rng: np.random.Generator, canvas: Canvas, build: Build, cavity: Field, dome: Field) -> Field:
-    """Both lungs with fissures, vessels and nodules; gives the distance to their surface."""
+    """Both lungs with fissures, vessels and lesions; gives how much of each voxel is lesion, in [0, 1]."""
     middle = np.minimum(canvas.ellipse((0, -6), (33, build.deep - 26)), canvas.ellipse((0, build.back - 22), (30, 34)))
     heart = canvas.ellipsoid((20, build.front + 46, -30), (66, 50, 52))
     lung = np.asarray(np.maximum(np.maximum(cavity, 4 - dome), 3 - np.minimum(middle, heart)), dtype=np.float32)
@@ -121,9 +128,11 @@ def _draw_lungs(rng: np.random.Generator, canvas: Canvas, build: Build, cavity: 
     canvas.fill(np.maximum(fissure, lung), -560)
     for side in (-1.0, 1.0):
         _draw_branches(rng, canvas, np.array([side * 30.0, 6.0, 4.0]), np.array([side, 0.0, 0.0]), 6.0, within)
-    for _ in range(int(rng.integers(0, 4))):
-        _draw_nodule(rng, canvas, lung, within)
-    return lung
+    lesions = np.zeros(canvas.shape, dtype=np.float32)
+    for start in range(0, canvas.shape[2], SUBSLICES):
+        for _ in range(LESIONS):
+            lesions = np.maximum(lesions, _draw_lesion(rng, canvas, lung, start + SUBSLICES // 2))
+    return lesions
 
 
 def _draw_branches(
@@ -139,20 +148,18 @@ def _draw_branches(
         _draw_branches(rng, canvas, end, turned / np.linalg.norm(turned), radius * rng.uniform(0.62, 0.86), within)
 
 
-def _draw_nodule(rng: np.random.Generator, canvas: Canvas, lung: Field, within: Field) -> None:
-    inner = np.argwhere(lung < -9)
+def _draw_lesion(rng: np.random.Generator, canvas: Canvas, lung: Field, index: int) -> Field:
+    """A spot of ground glass about a point of one thin slice, away from the lung's surface; gives what it covers, in [0, 1]."""
+    depths = lung[:, :, index]
+    radii, value = rng.uniform(7.0, 16.0) * rng.uniform(0.8, 1.2, 3), rng.uniform(*GROUND_GLASS)
+    inner = np.argwhere((depths < max(-8.0, 0.5 * float(depths.min()))) & (depths < 0))
     if not len(inner):
-        return
-    place = inner[rng.integers(len(inner))]
-    axes = (canvas.x, canvas.y, canvas.z)
-    centre = np.array([axis.ravel()[i] for axis, i in zip(axes, place, strict=True)], dtype=np.float64)
-    radius, value = rng.uniform(4, 11), rng.uniform(10, 70)
-    canvas.fill_tube(centre, centre + rng.normal(0, 1.5, 3), radius, value, within)
-    if rng.random() < 0.5:  # spicules
-        for _ in range(7):
-            ray = rng.normal(0, 1, 3)
-            tip = centre + ray / np.linalg.norm(ray) * radius * rng.uniform(1.4, 2.1)
-            canvas.fill_tube(centre, tip, 1.0, value - 60, within)
+        return np.zeros(canvas.shape, dtype=np.float32)
+    row, column = inner[rng.integers(len(inner))]
+    centre = (float(canvas.x[row, 0, 0]), float(canvas.y[0, column, 0]), float(canvas.z[0, 0, index]))
+    spot = np.maximum(canvas.ellipsoid(centre, (float(radii[0]), float(radii[1]), float(radii[2]))), lung + 1)
+    canvas.fill(spot, value)
+    return canvas.cover(spot)
 
 
 def _draw_mediastinum(rng: np.random.Generator, canvas: Canvas, build: Build) -> None:
@@ -222,6 +229,6 @@ def _scan(rng: np.random.Generator, fine: Field) -> NDArray[np.int16]:
     slices = fine.reshape(*SHAPE, SUBSLICES).mean(axis=-1)
     blurred = gaussian_filter(slices, (0.5, 0.5, 0))
     noise = gaussian_filter(rng.standard_normal(SHAPE).astype(np.float32), (0.7, 0.7, 0))
-    # Thick parts of the body let fewer photons through: noisier near its centre, and in heavier patients.
-    noise *= np.float32(rng.uniform(9, 20)) / noise.std()
+    # Heavier patients let fewer photons through.
+    noise *= np.float32(rng.uniform(*NOISE_HU)) / noise.std()
     return np.clip(np.rint(blurred + noise), -1024, 3071).astype(np.int16)

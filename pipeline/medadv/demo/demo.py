@@ -1,6 +1,8 @@
 """`medadv demo`: phantoms, victims trained on the spot, three corpora through the same code as any run, their reports, and one table."""
 
+import math
 import multiprocessing
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -9,16 +11,16 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-import numpy as np
 import torch
 
 from medadv.common.errors import IntegrityError
 from medadv.common.files import writable_folder
 from medadv.common.progress import Passing, Progress
 from medadv.common.record import Json
+from medadv.demo.duration import seconds_needed
 from medadv.demo.phantoms import write_phantoms
 from medadv.demo.specs import PARTS, Part, samples, stacked, write_spec
-from medadv.demo.training import train_classifier, train_detector, train_segmenter
+from medadv.demo.training import train
 from medadv.demo.weights import write_victim
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
@@ -29,6 +31,8 @@ SEED = 0
 POLL_S = 0.5
 BAR = 100
 """Parts of a bar for what is told as a fraction."""
+DRAWING = 0.2
+"""Of a victim's bar, for its images."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,26 @@ def demo(root: Path, progress: Progress) -> list[Shown]:
     Raises IntegrityError when a corpus made here does not verify, SpecError when `root` cannot be written to.
     """
     writable_folder(root)
-    if not (root / "phantoms" / "endoscopy" / "annotations_coco.json").exists():
-        write_phantoms(root / "phantoms", seed=SEED, progress=lambda share, text: progress("phantoms", round(BAR * share), BAR, text))
     specs = {part.name: write_spec(root, part) for part in PARTS}
-    _train(root, specs, progress)
+    if missing := [part for part in PARTS if not (_listing(root, part).exists() and _card(root, part).exists())]:
+        cores = len(os.sched_getaffinity(0))
+        minutes = math.ceil(seconds_needed(missing, PARTS, cores) / 60)
+        busy = "; it has other work now, so longer" if os.getloadavg()[0] > cores / 2 else ""
+        progress.message(f"about {minutes} min on this processor ({_processor(cores)}), by what a few phantoms and steps took{busy}")
+        _train(root, missing, specs, progress)
     return [_corpus(root, part, specs[part.name], progress) for part in PARTS]
+
+
+def _processor(cores: int) -> str:
+    return f"{cores} core{'s' if cores > 1 else ''}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _listing(root: Path, part: Part) -> Path:
+    return root / "specs" / str(part.data["path"])
+
+
+def _card(root: Path, part: Part) -> Path:
+    return root / "victims" / f"{part.recipe.name}.json"
 
 
 def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> Shown:
@@ -82,11 +101,8 @@ def _corpus(root: Path, part: Part, spec: Path, progress: Progress) -> Shown:
     return Shown(result, part, report, round(time.monotonic() - started, 1))
 
 
-def _train(root: Path, specs: dict[str, Path], progress: Progress) -> None:
-    """Train the victims that are missing, side by side in single-threaded processes: that repeats exactly, and two cores are used."""
-    missing = [part for part in PARTS if not (root / "victims" / f"{part.recipe.name}.json").exists()]
-    if not missing:
-        return
+def _train(root: Path, missing: list[Part], specs: dict[str, Path], progress: Progress) -> None:
+    """Draw and train what is missing, side by side in single-threaded processes: that repeats exactly, and two cores are used."""
     # The detector takes longest, so it comes first.
     missing.sort(key=lambda part: part.recipe.task != "detection")
     context = multiprocessing.get_context("spawn")
@@ -99,7 +115,7 @@ def _train(root: Path, specs: dict[str, Path], progress: Progress) -> None:
             try:
                 while True:
                     name, share, text = told.get_nowait()
-                    progress(f"training the {name} victim", round(BAR * share), BAR, text)
+                    progress(f"the {name} victim", round(BAR * share), BAR, text)
             except Empty:
                 pass
         for future in futures:
@@ -107,23 +123,22 @@ def _train(root: Path, specs: dict[str, Path], progress: Progress) -> None:
 
 
 def train_part(root: str, part: Part, spec: str, told: Any) -> None:
-    """Train one victim and write its weights and card; progress goes to the queue `told`."""
+    """Draw what one victim is trained on, train it, and write its weights and card; progress goes to the queue `told`."""
     torch.set_num_threads(1)
-    images, labels = stacked(samples(Path(spec), part.train))
-    unseen, truths = stacked(samples(Path(spec), part.held_out))
+    begin = 0.0
 
     def tell(share: float, text: str) -> None:
-        told.put((part.name, share, text))
+        told.put((part.name, begin + (1 - begin) * share if begin else DRAWING * share, text))
 
-    if part.recipe.task == "classification":
-        state, metrics = train_classifier(images, labels, (unseen, truths), recipe=part.recipe, seed=SEED, progress=tell)
-    elif part.recipe.task == "segmentation":
-        masks = (np.stack(labels), np.stack(truths))
-        state, metrics = train_segmenter(images, masks[0], (unseen, masks[1]), recipe=part.recipe, seed=SEED, progress=tell)
-    else:
-        boxes = ([label.boxes for label in labels], [label.boxes for label in truths])
-        state, metrics = train_detector(images, boxes[0], (unseen, boxes[1]), recipe=part.recipe, seed=SEED, progress=tell)
-    write_victim(Path(root) / "victims", part.recipe, state, metrics, trained_on=len(images), held_out=len(unseen), seed=SEED)
+    if not _listing(Path(root), part).exists():
+        write_phantoms(part.name, Path(root) / "phantoms", seed=SEED, progress=tell)
+    if _card(Path(root), part).exists():
+        return
+    begin = DRAWING
+    images, labels = stacked(samples(Path(spec), part.train))
+    held_out = stacked(samples(Path(spec), part.held_out))
+    state, metrics = train(part.recipe, images, labels, held_out, seed=SEED, progress=tell)
+    write_victim(Path(root) / "victims", part.recipe, state, metrics, trained_on=len(images), held_out=len(held_out[1]), seed=SEED)
 
 
 def rows(shown: list[Shown]) -> list[tuple[str, ...]]:

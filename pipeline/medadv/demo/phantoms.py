@@ -7,30 +7,16 @@ from medadv.demo.phantoms_ct import write_chests
 from medadv.demo.phantoms_endoscopy import write_endoscopy
 from medadv.demo.phantoms_fundus import write_fundus
 
-CHESTS = (15, 3)
-"""Patients for training and held out; 12 slices each."""
-
-EYES = (96, 16)
-"""Patients for training and held out; two photographs each."""
-
-SESSIONS = (52, 8)
-"""Colonoscopies for training and held out; four frames each."""
+WRITERS = {"ct": write_chests, "fundus": write_fundus, "endoscopy": write_endoscopy}
+COUNTS = {"ct": (15, 3), "fundus": (96, 16), "endoscopy": (52, 8)}
+"""Patients, or colonoscopies, for training and held out: 12 slices, two photographs and four frames each."""
 
 
-def write_phantoms(root: Path, *, seed: int = 0, progress: Callable[[float, str], None] | None = None) -> dict[str, Path]:
-    """Draw and write everything below `root`; the same seed gives the same files.
+def write_phantoms(kind: str, root: Path, *, seed: int = 0, progress: Callable[[float, str], None] | None = None) -> Path:
+    """Draw and write one data set to `root`/`kind`; the same seed gives the same files.
 
-    Gives the file that lists each data set: "ct" (dataset.json, Decathlon), "fundus" (labels.csv), "endoscopy" (COCO).
-    The chest CTs lie in ct/dicom/PATIENT/ as DICOM series, too.  progress(fraction of all, what is being drawn).
+    Gives the file that lists it, which is written last: of "ct" dataset.json (Decathlon), of "fundus" labels.csv, of "endoscopy"
+    annotations_coco.json.  The chest CTs lie in ct/dicom/PATIENT/ as DICOM series, too.  progress(fraction of all, what is being drawn).
     """
-
-    def part(first: float, last: float) -> Callable[[float, str], None] | None:
-        if progress is None:
-            return None
-        return lambda fraction, text: progress(first + (last - first) * fraction, text)
-
-    return {
-        "ct": write_chests(root / "ct", seed=seed, train=CHESTS[0], test=CHESTS[1], progress=part(0, 0.35)),
-        "fundus": write_fundus(root / "fundus", seed=seed, train=EYES[0], test=EYES[1], progress=part(0.35, 0.7)),
-        "endoscopy": write_endoscopy(root / "endoscopy", seed=seed, train=SESSIONS[0], test=SESSIONS[1], progress=part(0.7, 1)),
-    }
+    train, test = COUNTS[kind]
+    return WRITERS[kind](root / kind, seed=seed, train=train, test=test, progress=progress)

@@ -1,4 +1,4 @@
-"""Chest phantoms on disk: NIfTI volumes and lung masks in the Decathlon's layout, and the same volumes as DICOM series."""
+"""Chest phantoms on disk: NIfTI volumes and masks of lesions in the Decathlon's layout, and the same volumes as DICOM series."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def write_chests(root: Path, *, seed: int, train: int, test: int, progress: Call
     for number in range(train + test):
         patient, chest = f"chest{number:03d}", draw_chest(seed, number)
         entry = {"image": f"./images/{patient}.nii.gz", "label": f"./labels/{patient}.nii.gz", "patient": patient}
-        for key, voxels in (("image", chest.hu), ("label", chest.lung)):
+        for key, voxels in (("image", chest.hu), ("label", chest.lesions)):
             volume = nibabel.Nifti1Image(voxels, affine_of(chest))
             volume.header.set_xyzt_units("mm")
             nibabel.save(volume, root / entry[key])
@@ -37,10 +37,10 @@ def write_chests(root: Path, *, seed: int, train: int, test: int, progress: Call
             progress((number + 1) / (train + test), "drawing chest CTs")
     dataset = {
         "name": "chest phantoms",
-        "description": "Synthetic chest CT volumes in HU with lung masks, drawn by medadv",
+        "description": "Synthetic chest CT volumes in HU with masks of ground-glass lesions, drawn by medadv",
         "tensorImageSize": "3D",
         "modality": {"0": "CT"},
-        "labels": {"0": "background", "1": "lung"},
+        "labels": {"0": "background", "1": "lesion"},
         "numTraining": train,
         "training": entries[:train],
         "validation": entries[train:],

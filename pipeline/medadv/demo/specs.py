@@ -1,16 +1,18 @@
 """The demo's run specs, written where a newcomer finds them, and the training images read through the same readers as any run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from medadv.common.record import Json
+from medadv.datasets.labels import Label
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
+from medadv.demo.training import Images
 from medadv.demo.victims import CLASSIFIER, DETECTOR, SEGMENTER, SIZE, Recipe
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
@@ -18,7 +20,7 @@ from medadv.spec.run_spec import RunSpec
 
 @dataclass(frozen=True)
 class Part:
-    """One of the demo's three corpora. epsilon in stored units, wide enough that the phantoms' sharp edges give way."""
+    """One of the demo's three corpora. epsilon in stored units."""
 
     name: str
     recipe: Recipe
@@ -37,7 +39,7 @@ PARTS = (
         {"as": "slices"},
         "training",
         "validation",
-        150,
+        20,
     ),
     Part(
         "fundus",
@@ -94,6 +96,6 @@ def samples(spec_path: Path, split: str) -> list[Sample]:
     return [reader.read(part) for source in listing.sources for part in reader.expand(source)]
 
 
-def stacked(found: list[Sample]) -> tuple[Any, list[Any]]:
-    """(images (n, C, *spatial), labels) for training."""
-    return np.stack([sample.image for sample in found]), [sample.label for sample in found]
+def stacked(found: Sequence[Sample]) -> tuple[Images, list[Label]]:
+    """(images (n, C, *spatial), labels) for training. Every sample of the phantoms has a label."""
+    return np.stack([sample.image for sample in found]), [sample.label for sample in found if sample.label is not None]

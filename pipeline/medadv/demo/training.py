@@ -31,6 +31,27 @@ WARM_UP = 0.25
 """Part of the one-cycle schedule in which the learning rate rises."""
 
 
+def train(
+    recipe: Recipe,
+    images: Images,
+    labels: Sequence[Label],
+    held_out: tuple[Images, Sequence[Label]],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[State, Metrics]:
+    """Train the recipe's network on its task; labels as a run reads them. See the three functions below."""
+    unseen, truths = held_out
+    if recipe.task == "classification":
+        classes = [[int(np.asarray(label)) for label in each] for each in (labels, truths)]
+        return train_classifier(images, classes[0], (unseen, classes[1]), recipe=recipe, seed=seed, progress=progress)
+    if recipe.task == "segmentation":
+        masks = [np.stack([np.asarray(label) for label in each]) for each in (labels, truths)]
+        return train_segmenter(images, masks[0], (unseen, masks[1]), recipe=recipe, seed=seed, progress=progress)
+    boxes = [[label.boxes for label in each if isinstance(label, Boxes)] for each in (labels, truths)]
+    return train_detector(images, boxes[0], (unseen, boxes[1]), recipe=recipe, seed=seed, progress=progress)
+
+
 def train_classifier(
     images: Images,
     labels: Sequence[int],
@@ -75,9 +96,9 @@ def train_segmenter(
 
     def loss(module: Normalized, batch: Tensor, picked: Tensor, flips: tuple[bool, bool]) -> Tensor:
         logits, wanted = module(_flip(batch, (flips[0], False))), _flip(truth[picked][:, None], (flips[0], False))[:, 0]
-        lung = logits.softmax(1)[:, 1]
-        overlap, size = (lung * wanted).sum((1, 2)), (lung + wanted).sum((1, 2))
-        # Dice keeps the small lungs of the lowest slices from being lost among the background.
+        lesion = logits.softmax(1)[:, 1]
+        overlap, size = (lesion * wanted).sum((1, 2)), (lesion + wanted).sum((1, 2))
+        # Dice keeps small lesions from being lost among the background.
         return functional.cross_entropy(logits, wanted) + (1 - (2 * overlap + 1) / (size + 1)).mean()
 
     module = _fit(recipe, images, loss, seed, progress)

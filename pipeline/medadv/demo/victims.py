@@ -42,7 +42,7 @@ CLASSIFIER = Recipe(
     learning_rate=3e-3,
 )
 SEGMENTER = Recipe(
-    name="lung-segmenter",
+    name="lesion-segmenter",
     task="segmentation",
     network="monai:unet",
     arguments={
@@ -54,8 +54,8 @@ SEGMENTER = Recipe(
         "num_res_units": 1,
     },
     normalize={"window": [-1000.0, 400.0]},
-    classes=("background", "lung"),
-    epochs=15,
+    classes=("background", "lesion"),
+    epochs=18,
     batch=12,
     learning_rate=5e-3,
 )
