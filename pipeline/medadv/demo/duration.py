@@ -24,8 +24,8 @@ STEPS_PER_IMAGE = 15.0
 DRAWINGS_PER_CORPUS = 40.0
 """What a corpus costs besides (workers that start, files, its report), in the time of drawing one chest: both are Python's work.
 
-Both by a demo on two idle cores with AVX2: corpora and reports of chests, eyes and frames in 26, 14 and 25 s, where a chest took 0.37 s and a step of
-training 0.18, 0.12 and 0.47 s.
+Both by a demo on two idle cores with AVX2: corpora and reports of chests, eyes and frames in 26, 14 and 25 s, where a chest took 0.37 s and
+a step of training 0.18, 0.12 and 0.47 s.
 """
 
 

@@ -1,5 +1,6 @@
 """What starts runs by itself, and how is it set up? Scripts for SLURM, cron and systemd, copied with the paths of this installation."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ NEXT = {
 """What is done with it, {0} being its folder."""
 NIGHTLY, EXECUTABLE = "/opt/medadv/scripts/schedule/nightly", "/opt/medadv/bin/medadv"
 """Paths that the files have in the repository."""
+PLAIN = re.compile(r"[\w/.+@-]+", re.ASCII)
+"""Paths that need no quotes anywhere."""
 
 
 def write_schedule(name: str, folder: Path) -> tuple[list[Path], str]:
@@ -33,7 +36,7 @@ def write_schedule(name: str, folder: Path) -> tuple[list[Path], str]:
 
     Paths to medadv and between the files become those that they have here.
 
-    Raises SpecError: no such schedule, a file is there already, or the folder cannot be written to.
+    Raises SpecError: no such schedule, a file is there already, or the folder cannot be written to or named in cron's and systemd's files.
     """
     if name not in SCHEDULES:
         raise SpecError(f"--schedule {name}: take {', '.join(SCHEDULES)}")
@@ -41,11 +44,15 @@ def write_schedule(name: str, folder: Path) -> tuple[list[Path], str]:
     for file in files:
         if file != README and (folder / file).exists():
             raise SpecError(f"{folder / file}: exists already; name another folder with --out")
+    paths = {NIGHTLY: str(folder.resolve() / "nightly"), EXECUTABLE: medadv_path()}
+    if "nightly" in files and (odd := next((path for path in paths.values() if not PLAIN.fullmatch(path)), None)):
+        raise SpecError(f"{odd}: cron and systemd read spaces and signs in a path in ways of their own; name another folder with --out")
     with all_or_nothing(folder) as made:
         for file in files:
             text = (shipped("schedule") / file).read_text(encoding="utf-8")
             if file != README:
-                text = text.replace(NIGHTLY, str(folder.resolve() / "nightly")).replace(EXECUTABLE, medadv_path())
+                for theirs, here in paths.items():
+                    text = text.replace(theirs, here)
             (made / file).write_text(text, encoding="utf-8")
             (made / file).chmod(0o755 if text.startswith("#!") else 0o644)
     return [folder / file for file in files], NEXT[name].format(folder)
