@@ -3,7 +3,7 @@
 
     python scripts/image_noise.py manifests/specs/lung-slices.yaml medadv-demo/specs/ct.yaml
 
-CT: the standard deviation in windows of 5 x 5 voxels whose mean is that of soft tissue, the commonest one of all images (after Christianson
+CT: the standard deviation in windows of 5 x 5 voxels whose mean is that of soft tissue, the commonest one of each file (after Christianson
 et al. 2015, AJR 205:W93-W99). Photographs: the median of the absolute diagonal differences in squares of 2 x 2 pixels, neither black nor
 saturated, over 0.6745 (Donoho and Johnstone 1994, Biometrika 81:425-455). Resizing and JPEG take noise away before it is stored.
 """
@@ -70,18 +70,21 @@ def told(path: Path) -> str:
     spec = load_spec(path)
     listing = list_samples(spec.data, path.parent)
     reader = Reader(listing.root, spec.data, spec.preprocess)
-    images = [image for source in listing.sources for image in readable(reader, source)]
-    if spec.data.modality == "ct":
-        found = commonest(np.concatenate([tissue_deviations(image) for image in images]))
-        text = f"noise {found:.1f} HU" if found else ""
-    else:
-        values = [value for image in images if (value := photograph_noise(image)) is not None]
-        found = float(np.median(values)) if values else None
-        text = "noise {:.1f} grey levels ({:.1f} to {:.1f} in nine of ten)".format(found, *np.percentile(values, (5, 95))) if found else ""
-    if not found:
-        return f"{path}: no noise can be told of {len(images)} images"
-    ratios = ", ".join(f"{name} {each.epsilon / found:.1f} times" for name, each in spec.attacks.items())
-    return f"{path}: {text} in {len(images)} images; epsilon: {ratios}"
+    measured: list[float | None] = []
+    for source in listing.sources:
+        images = list(readable(reader, source))
+        if spec.data.modality != "ct":
+            measured += [photograph_noise(image) for image in images]
+        elif images:
+            measured.append(commonest(np.concatenate([tissue_deviations(image) for image in images])))
+    values = [value for value in measured if value is not None]
+    if not values:
+        return f"{path}: no noise can be told of {len(measured)} files"
+    low, middle, high = np.percentile(values, (5, 50, 95))
+    ratios = ", ".join(f"{name} {each.epsilon / middle:.1f} times" for name, each in spec.attacks.items())
+    unit = "HU" if spec.data.modality == "ct" else "grey levels"
+    spread = f"{low:.1f} to {high:.1f} in nine of ten"
+    return f"{path}: noise {middle:.1f} {unit} ({spread}) in {len(values)} of {len(measured)} files; epsilon: {ratios}"
 
 
 def readable(reader: Reader, source: Source) -> Iterator[NDArray[Any]]:

@@ -137,7 +137,7 @@ def test_epsilons_of_the_specs_stand_beside_the_noise_of_their_images() -> None:
     for path in sorted(shipped("specs").glob("*.yaml")):
         before, attacks, _ = path.read_text().partition("\nattacks:\n")
         assert attacks, path.name
-        assert re.search(r"# .*[Nn]oise.*\n(# .*)?$", before), path.name
+        assert re.search(r"\n# [^\n]*[Nn]oise[^\n]*(\n# [^\n]*)*$", before), path.name
 
 
 def test_schedules_and_templates_complete() -> None:

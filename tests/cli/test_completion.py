@@ -18,14 +18,16 @@ def offered(line: str) -> tuple[list[str], list[str]]:
     answer = medadv("x", _MEDADV_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(line.count(" ")))
     said, loaded = answer.stderr.split("LOADED")
     assert said == ""
-    return answer.stdout.split(), loaded.split()
+    # Who opens a corpus has h5py at hand.
+    return answer.stdout.split(), [name for name in loaded.split() if name != "h5py"]
 
 
 class Context:
     """As typer gives it: what of the command was understood so far."""
 
     def __init__(self, corpus: object) -> None:
-        self.params = {} if corpus is None else {"corpus": corpus}
+        self.params = {"corpus": corpus}
+        self.args: list[str] = []
 
 
 def names(corpus: object, incomplete: str = "") -> tuple[list[str], list[str]]:

@@ -52,7 +52,8 @@ def _names(ctx: typer.Context, incomplete: str, of: Callable[[Path, "Manifest"],
         from medadv.corpus.folder import MANIFEST
         from medadv.corpus.opening import open_corpus
 
-        root = Path(str(ctx.params["corpus"]))
+        # An option that still waits for its value ends click's parsing; what came before is then left in args.
+        root = Path(ctx.params.get("corpus") or ctx.args[0])
         if (root / MANIFEST).stat().st_size <= MOST_BYTES:
             for name in of(root, open_corpus(root, check=False)):
                 if name.startswith(incomplete):

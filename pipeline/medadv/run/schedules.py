@@ -1,6 +1,7 @@
 """What starts runs by itself, and how is it set up? Scripts for SLURM, cron and systemd, copied with the paths of this installation."""
 
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -18,13 +19,13 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
 }
 """Files of each schedule; README.md goes with every one."""
 NEXT = {
-    "slurm": "{0}/array.sh submit SPEC N      # freezes the plan, N parts as a job array, then the merge",
-    "jobqueue": "python {0}/jobqueue.py SPEC      # Dask workers as SLURM jobs; needs medadv[slurm]",
-    "cron": "set the spec in {0}/crontab, then: crontab {0}/crontab      # replaces the user's table; `crontab -e` adds to it",
-    "systemd": "put specs into /srv/medadv or set another folder in {0}/medadv@.service, copy both units to /etc/systemd/system, then: "
+    "slurm": "{} submit SPEC N      # freezes the plan, N parts as a job array, then the merge",
+    "jobqueue": "python {} SPEC      # Dask workers as SLURM jobs; needs medadv[slurm]",
+    "cron": "set the spec in {0}, then: crontab {0}      # replaces the user's table; `crontab -e` adds to it",
+    "systemd": "put specs into /srv/medadv or set another folder in {}, copy both units to /etc/systemd/system, then: "
     "systemctl enable --now medadv@NAME.timer",
 }
-"""What is done with it, {0} being its folder."""
+"""What is done with its first file."""
 NIGHTLY, EXECUTABLE = "/opt/medadv/scripts/schedule/nightly", "/opt/medadv/bin/medadv"
 """Paths that the files have in the repository."""
 PLAIN = re.compile(r"[\w/.+@-]+", re.ASCII)
@@ -55,7 +56,7 @@ def write_schedule(name: str, folder: Path) -> tuple[list[Path], str]:
                     text = text.replace(theirs, here)
             (made / file).write_text(text, encoding="utf-8")
             (made / file).chmod(0o755 if text.startswith("#!") else 0o644)
-    return [folder / file for file in files], NEXT[name].format(folder)
+    return [folder / file for file in files], NEXT[name].format(shlex.quote(str(folder / files[0])))
 
 
 def medadv_path() -> str:
