@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ def demo(
     from medadv.demo.demo import demo as make
     from medadv.demo.demo import rows
 
+    began = monotonic()
     with reporter() as show:
         results = make(out.resolve(), show)
     if as_json:
@@ -30,6 +32,6 @@ def demo(
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\nphantoms, victims, specs and corpora: {out}\nreports, to open in a browser:")
+    print(f"\nphantoms, victims, specs and corpora: {out}, after {(monotonic() - began) / 60:.1f} min\nreports, to open in a browser:")
     for result in results:
         print(f"  {result.report}")

@@ -32,6 +32,8 @@ class Part:
     noise: str
 
 
+HOW = "by scripts/image_noise.py of medadv's repository"
+
 PARTS = (
     Part(
         "ct",
@@ -41,7 +43,7 @@ PARTS = (
         "training",
         "validation",
         20,
-        "Noise of the scanner: 21 HU, drawn with 18 to 24 by the patient. Epsilon 20 hides in it.",
+        "Noise of the scanner: a standard deviation of 18 to 24 HU by the patient, as medadv draws it. Epsilon 20 hides in that.",
     ),
     Part(
         "fundus",
@@ -51,7 +53,7 @@ PARTS = (
         "train",
         "test",
         4,
-        "Noise of the camera: 3.0 grey levels (1.5 to 5.2 in nine of ten images). Epsilon 4 is 1.3 times that.",
+        f"Noise of the camera, {HOW}: 3.0 grey levels (1.5 to 5.2 in nine of ten images). Epsilon 4 is 1.3 times that.",
     ),
     Part(
         "endoscopy",
@@ -61,7 +63,7 @@ PARTS = (
         "train",
         "test",
         4,
-        "Noise of the camera: 2.2 grey levels (1.5 to 3.0 in nine of ten images). Epsilon 4 is 1.8 times that.",
+        f"Noise of the camera, {HOW}: 2.2 grey levels (1.5 to 3.0 in nine of ten images). Epsilon 4 is 1.8 times that.",
     ),
 )
 
@@ -88,8 +90,7 @@ def write_spec(root: Path, part: Part) -> Path:
     }
     path = root / "specs" / f"{part.name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = f"{part.noise} Measured by scripts/image_noise.py of medadv's repository."
-    path.write_text(f"# medadv run {path.name}\n# {note}\n{yaml.safe_dump(spec, sort_keys=False)}", encoding="utf-8")
+    path.write_text(f"# medadv run {path.name}\n# {part.noise}\n{yaml.safe_dump(spec, sort_keys=False)}", encoding="utf-8")
     return path
 
 
