@@ -7,8 +7,8 @@ CT: the standard deviation in windows of 7 x 7 voxels whose mean is that of soft
 et al. 2015, AJR 205:W93-W99). Photographs: the median of the absolute diagonal differences in squares of 2 x 2 pixels, neither black nor
 saturated, over 0.6745 (Donoho and Johnstone 1994, Biometrika 81:425-455). Resizing and JPEG take noise away before it is stored.
 
-Where voxels are so coarse that most windows cross an edge, as in the demo's chests (2.9 mm), this tells edges and not noise; those are drawn with
-a noise that is known (NOISE_HU in pipeline/medadv/demo/chest.py).
+Where voxels are so coarse that most windows cross an edge, as in the chests of the demo (2.9 mm), this tells edges and not noise; they are
+drawn with a noise that is known (NOISE_HU in pipeline/medadv/demo/chest.py).
 """
 
 import argparse
