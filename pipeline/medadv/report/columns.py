@@ -49,6 +49,8 @@ class Columns:
     truths: list[Label]
     """Empty for segmentation: masks are read for the samples shown only."""
     attacks: dict[str, AttackColumns]
+    strata: dict[str, list[str]] = field(default_factory=dict)
+    """What the data set says of each sample by which they are told apart: site or device, say; empty text where it says nothing."""
 
 
 def read_columns(corpus: Path, manifest: Manifest) -> Columns:
