@@ -43,7 +43,7 @@ def report(
     if format_ is Format.HTML:
         written = write_report(corpus, out, window, links=allow_links, tell=say)
     else:
-        text = as_text(corpus, format_.value, window, links=allow_links, tell=say)
+        text = as_text(corpus, "card" if format_ is Format.CARD else "json", window, links=allow_links, tell=say)
         if out is None:
             print(text, end="")
             return

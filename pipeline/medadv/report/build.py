@@ -11,8 +11,9 @@ from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array
 from medadv.report import checks
+from medadv.report.answers import Facts
 from medadv.report.by_class import Held, class_drops, held, held_in_masks
-from medadv.report.checklist import Facts, checklist
+from medadv.report.checklist import checklist
 from medadv.report.claims import limits, not_to_conclude, terms
 from medadv.report.columns import AttackColumns, Columns
 from medadv.report.estimates import NAMES, Compared, metrics, success
@@ -70,7 +71,8 @@ def build(
     """
     unit, names = UNITS[manifest.data.unit], class_names(manifest)
     results = list(_results(manifest, columns))
-    by_class = {name: held_in_masks(stored[name].dice, names) if columns.task == "segmentation" else held(columns, names) for name in stored}
+    masks = columns.task == "segmentation"
+    by_class = {name: held_in_masks(read.dice, names) if masks else held(columns, names) for name, read in stored.items()}
     population = _population(manifest, columns, next(iter(by_class.values())), next(iter(stored.values())))
     said = None if noise is None else _noise(noise)
     found = checks.rows(manifest.sanity, unit)
@@ -155,10 +157,12 @@ def _population(manifest: Manifest, columns: Columns, classes: Sequence[Held], r
 
 def _parting(by: str, columns: Columns, parts: Sequence[Held], looked_at: int) -> Parting:
     listed = _largest(parts)
-    told = [
-        Part(name=part.name, samples=len(part.rows), groups=len({columns.groups[row] for row in part.rows}), boxes=part.boxes) for part in listed
-    ]
+    told = [Part(name=part.name, samples=len(part.rows), groups=_groups(part, columns), boxes=part.boxes) for part in listed]
     return Parting(by=by, looked_at=looked_at, parts=told, left_out=len(parts) - len(listed))
+
+
+def _groups(part: Held, columns: Columns) -> int:
+    return len({columns.groups[row] for row in part.rows})
 
 
 def _largest(parts: Sequence[Held]) -> list[Held]:
@@ -209,7 +213,8 @@ def _drops(columns: Columns, by_class: Mapping[str, Sequence[Held]], stored: Map
             for part in _largest(_strata(values)):
                 compared = metrics(columns, attack, part.rows)
                 # Of a part that holds one class alone there is no AUC.
-                key = next(key for key in (*HEADLINE[columns.task], *compared) if key in compared and np.isfinite(compared[key].clean.value))
+                known = [key for key, value in compared.items() if np.isfinite(value.clean.value)]
+                key = next(key for key in HEADLINE[columns.task] if key in known)
                 yield _drop(name, by, part, NAMES[key], compared[key], columns)
 
 
@@ -220,7 +225,7 @@ def _drop(attack: str, by: str, part: Held, metric: str, found: Compared, column
         name=part.name,
         metric=metric,
         samples=len(part.rows),
-        groups=len({columns.groups[row] for row in part.rows}),
+        groups=_groups(part, columns),
         boxes=part.boxes,
         clean=Figure.of(found.clean),
         adversarial=Figure.of(found.adversarial),

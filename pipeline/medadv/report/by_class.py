@@ -23,7 +23,7 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class MaskDice:
-    """Dice of each class that a sample's truth holds, of the samples that were read again: class -> (index of sample, clean, adversarial)."""
+    """Dice of each class that a sample's truth holds, of the samples that were read again: class -> (sample, clean, adversarial)."""
 
     rows: dict[int, list[tuple[int, float, float]]]
 

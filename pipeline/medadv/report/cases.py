@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from medadv.datasets.labels import Array, Boxes
 from medadv.report import paint
@@ -161,10 +162,10 @@ def _point(truth: Any, shape: tuple[int, ...]) -> tuple[float, float]:
     if isinstance(truth, Boxes) and len(truth.boxes):
         x0, y0, x1, y1 = truth.boxes[0]
         return float(y0 + y1) / 2, float(x0 + x1) / 2
-    mask = np.asarray(truth)
-    if not isinstance(truth, Boxes) and mask.ndim >= 2 and (held := ((mask != 0) & (mask != 255)).reshape(-1, *mask.shape[-2:]).any(0)).any():
-        rows, columns = np.nonzero(held)
-        return float(rows.mean()), float(columns.mean())
+    if not isinstance(truth, Boxes) and (mask := np.asarray(truth)).ndim >= 2:
+        rows, columns = np.nonzero(((mask != 0) & (mask != 255)).reshape(-1, *mask.shape[-2:]).any(0))
+        if len(rows):
+            return float(rows.mean()), float(columns.mean())
     return shape[0] / 2, shape[1] / 2
 
 
@@ -173,7 +174,7 @@ def _pictures(task: str, view: View, scores: tuple[float, float], look: Look) ->
     mean = " (mean over channels)" if len(view.perturbation) > 1 else ""
     low, high = int(view.perturbation.min()), int(view.perturbation.max())
     cells = [
-        Picture("clean", "clean image", paint.png(paint.enlarge(clean, scale))) if task == "classification" else _truth(task, clean, view, scale),
+        _truth(task, clean, view, scale),
         Picture(
             f"perturbation{mean}",
             f"signed perturbation, {low} to {high} in stored units, from {-look.limit:g} (blue) over 0 (white) to {look.limit:g} (brown)",
@@ -191,6 +192,8 @@ def _pictures(task: str, view: View, scores: tuple[float, float], look: Look) ->
 
 def _truth(task: str, clean: Array, view: View, scale: int) -> Picture:
     """The clean picture with what is true of it."""
+    if task == "classification":
+        return Picture("clean", "clean image", paint.png(paint.enlarge(clean, scale)))
     if task == "segmentation":
         text = f"clean image with the true mask, {_area(view.truth)}"
         return Picture("clean, with the true mask", text, paint.png(paint.overlay(clean, view.truth, scale)))
@@ -223,15 +226,16 @@ def _slice(
     view = load_view(planes, name, sample, at)
     clean, adversarial, scale = _greys(view, look)
     cells = []
-    for title, picture, answer in (("truth", clean, view.truth), ("clean", clean, view.clean), ("adversarial", adversarial, view.adversarial)):
+    shown = (("truth", clean, view.truth), ("clean", clean, view.clean), ("adversarial", adversarial, view.adversarial))
+    for title, picture, answer in shown:
+        drawn: Array | Image.Image = paint.enlarge(picture, scale)
+        text = ""
         if task == "segmentation":
             drawn, text = paint.overlay(picture, answer, scale), _area(answer)
         elif isinstance(answer, Boxes):
-            shown = answer if answer.scores is None else _sure(answer, look)
-            drawn = paint.draw_boxes(picture, scale, shown, paint.TRUTH if answer.scores is None else paint.ANSWER)
-            text = f"{len(shown.boxes)} boxes"
-        else:
-            drawn, text = paint.enlarge(picture, scale), ""
+            boxes = answer if answer.scores is None else _sure(answer, look)
+            drawn = paint.draw_boxes(picture, scale, boxes, paint.TRUTH if answer.scores is None else paint.ANSWER)
+            text = f"{len(boxes.boxes)} boxes"
         what = title if title == "truth" else f"answer to the {title} image"
         cells.append(Picture(what, f"slice {at + 1}, {what}{': ' if text else ''}{text}", paint.jpeg(drawn)))
     return Slice(f"slice {at + 1} of {depth}", cells, chosen)
@@ -242,7 +246,9 @@ def _here(view: View) -> str:
 
 
 def _sure(boxes: Boxes, look: Look) -> Boxes:
-    return Boxes(*(v[boxes.scores >= look.threshold] for v in (boxes.boxes, boxes.classes, boxes.scores)))
+    assert boxes.scores is not None
+    keep = boxes.scores >= look.threshold
+    return Boxes(boxes.boxes[keep], boxes.classes[keep], boxes.scores[keep])
 
 
 def _opened(task: str, title: str, picture: Any, view: View, answer: Any, score: float, look: Look, scale: int) -> Picture:

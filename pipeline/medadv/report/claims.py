@@ -21,11 +21,11 @@ def terms(manifest: Manifest, population: Population, results: list[Result], uni
     here = {
         "Robustness dimension": f"L-infinity size of a perturbation of the stored image, up to {told} {unit}",
         "Datasets needed for robustness assessment": (
-            f"{population.samples} clean images of {population.groups} groups, and each of them perturbed by {len(manifest.attacks)} attacks"
+            f"{population.samples} clean images of {population.groups} groups, each perturbed by {len(manifest.attacks)} attacks"
         ),
         "In-domain robustness assessment": f"the clean images, as they were collected: {clean}",
         "Specification of expected behaviour": "the rule of success, stored beside every attack: what counts as an answer that was lost",
-        "Robustness assessment based on performance drops": "clean metric less adversarial metric of the same samples, whole and in parts, below",
+        "Robustness assessment based on performance drops": "clean less adversarial metric of the same samples, whole and in parts, above",
         "Targeted assessment of the system's response to a perturbation": (
             "success over a ladder of epsilons and of steps, on some samples" if checked else "not done: no ladder was climbed"
         ),
@@ -42,13 +42,16 @@ def limits(manifest: Manifest, population: Population, results: list[Result], no
     if manifest.run.status != "complete":
         yield f"The corpus is partial: {manifest.run.shards_missing} shards are missing, and nothing of their samples is in any figure."
     if population.labels == "prediction":
-        yield "The truth is the victim's own clean answer: clean figures are right by definition, and drops say how far answers move, not how wrong they get."
+        yield (
+            "The truth is the victim's own clean answer: clean figures are right by definition, and drops say how far answers move, not "
+            "how wrong they get."
+        )
     if population.groups < 2:
         yield "All samples are of one group: no interval is given, since nothing here says how others would fare."
     elif population.groups < FEW_GROUPS:
         yield f"Only {population.groups} groups: intervals over so few are themselves unsure, mostly too narrow."
     if population.groups == population.samples and population.samples > 1:
-        yield "Each sample is its own group: where images of one patient are among them, which the data set does not say, intervals are too narrow."
+        yield "Each sample is its own group: where images of one patient are among them, unsaid, intervals are too narrow."
     yield f"Intervals of {LEVEL:.0%} are percentiles of a bootstrap over groups; of figures at 0 or 1 they have no width and are no proof."
     if population.quarantined:
         yield f"{population.quarantined} inputs could not be used and are in no figure; see the quarantine."
@@ -71,11 +74,17 @@ def limits(manifest: Manifest, population: Population, results: list[Result], no
 def not_to_conclude(manifest: Manifest, results: list[Result], unit: str) -> Iterator[str]:
     """What does not follow, each with the figure that may tempt to conclude it."""
     top = max(settings.epsilon for settings in manifest.attacks.values())
-    best = max((r.adversarial.value for r in results if r.adversarial.value is not None), default=None)
+    best = max((r.adversarial.value for r in results if r.metric == results[0].metric and r.adversarial.value is not None), default=None)
     if best is not None:
-        yield f"That the model withstands attacks because a figure stayed at {best:.3f}: stronger attacks, or others than these, may lower it."
-    yield f"Anything about perturbations larger than {top:g} {unit}, of another shape (rotation, blur, another scanner), or added before reconstruction or export."
-    yield "That a patient was or will be harmed, or that somebody can do this to a device in use: the attacker here has the victim's weights."
+        yield (
+            f"That the model withstands attacks because {results[0].metric} stayed at {best:.3f}: stronger attacks, or others than these, "
+            "may lower it."
+        )
+    yield (
+        f"Anything about perturbations larger than {top:g} {unit}, of another shape (rotation, blur, another scanner), or added before "
+        "reconstruction or export."
+    )
+    yield "That a patient was or will be harmed, or that somebody can do this to a device in use: the attacker here has the weights."
     yield "That another model does better or worse: only figures on the same samples under the same attacks can be compared."
     yield "That training on these images makes a model robust: that takes an evaluation of the model so trained, by attacks of its own."
     yield f"Conformity with any standard: {DRAFT} lends its terms, is no standard yet, and may change."

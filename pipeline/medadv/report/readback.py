@@ -117,8 +117,8 @@ def _similarity(
     stored = ssim(clean, adversarial, lattice.high - lattice.low)
     if window is None:
         return stored, stored
-    shown = (np.moveaxis(paint.grey(values, window)[..., :1], -1, 0) for values in (clean, adversarial))
-    return stored, ssim(*shown, GREY_SPAN)
+    before, after = (np.moveaxis(paint.grey(values, window)[..., :1], -1, 0) for values in (clean, adversarial))
+    return stored, ssim(before, after, GREY_SPAN)
 
 
 def _dice(file: Any, index: int, name: str, spatial: int) -> dict[int, float]:

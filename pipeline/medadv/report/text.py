@@ -12,7 +12,12 @@ from medadv.report.page import read_report
 
 
 def as_text(
-    corpus: Path, kind: Literal["json", "card"], window: str | None = None, *, links: bool = False, tell: Callable[[str], None] = SILENT.message
+    corpus: Path,
+    kind: Literal["json", "card"],
+    window: str | None = None,
+    *,
+    links: bool = False,
+    tell: Callable[[str], None] = SILENT.message,
 ) -> str:
     """The whole text; arguments and errors as of `write_report`."""
     report = read_report(corpus, window, links=links, tell=tell)

@@ -111,7 +111,7 @@ def load_view(planes: Planes, attack: str, sample: str, at: int | None) -> View:
 
 
 def chosen_slice(file: Any, index: int) -> int | None:
-    """Index along the last axis, None for what has no slices: where the true mask is largest, the middle of the first true box, else the middle of the volume."""
+    """Index along the last axis: where the true mask is largest, the middle of the first true box, else the middle; None without slices."""
     shape = file["image"].shape[2:]
     if len(shape) < 3:
         return None
