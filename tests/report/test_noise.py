@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
-from medadv.report.noise import MOST_AT_BOUND, commonest, sample_noise
+from medadv.report.noise import MOST_AT_BOUND, WINDOW, commonest, sample_noise
 
 SIDE = 256
 BOUND = -1024
@@ -29,6 +29,9 @@ def phantom(sigma: float, *, air: float = -1000.0, seed: int = 0, smooth: float 
         for _ in range(60):
             cx, cy = generator.uniform(-80, 80, 2)
             image[ellipse(cx, cy, 2, 2)] = generator.choice([20, 90, 180, -60])
+        # Fat between the fibres of the muscle, over more of it than is flat.
+        fibres = ((x + y).astype(int) % 16 < 6) & ~ellipse(0, 45, 60, 25)
+        image[fibres & (image == 45)] = -100
     noise = generator.normal(0, 1, image.shape)
     noise = gaussian_filter(noise, smooth) if smooth else noise
     return np.clip(np.rint(image + sigma * noise / noise.std()), BOUND, 3071).astype(np.int16)
@@ -41,11 +44,13 @@ def test_noise_of_soft_tissue_is_what_was_put_in(sigma: float) -> None:
 
 
 def test_structures_do_not_matter() -> None:
-    """With and without them it is the same; the standard deviation of all soft tissue is three times as large."""
+    """With and without them it is the same, although most windows of soft tissue cross some."""
     full, plain = phantom(12.0), phantom(12.0, organs=False)
     first, second = (sample_noise([plane]).tissue for plane in (full, plain))
     assert first == pytest.approx(second, rel=0.05)
-    assert full[(full > -30) & (full < 130)].std() > 1.5 * 12
+    mean, square = (uniform_filter(v, WINDOW) for v in (full.astype(float), full.astype(float) ** 2))
+    crossed = np.sqrt(square - mean**2)[(mean > -30) & (mean < 130)]
+    assert np.median(crossed) > 2 * 12
 
 
 def test_slices_of_a_volume_are_taken_together() -> None:
@@ -55,7 +60,7 @@ def test_slices_of_a_volume_are_taken_together() -> None:
 
 def test_noise_that_is_smooth_is_seen_as_far_as_it_varies_within_a_window() -> None:
     found = sample_noise([phantom(20.0, smooth=1.0)]).tissue
-    assert 0.75 * 20 < found < 1.02 * 20
+    assert 0.6 * 20 < found < 1.02 * 20
 
 
 def test_air_is_told_only_where_nothing_was_cut_off() -> None:
