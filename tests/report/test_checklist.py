@@ -10,9 +10,10 @@ from tests.report.test_drops import columns
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Against, Manifest, Rung, SanityReport, read_manifest
 from medadv.report.answers import Facts
-from medadv.report.build import _results
+from medadv.report.build import compared_results
 from medadv.report.checklist import POINTS, checklist
 from medadv.report.columns import Columns
+from medadv.report.estimates import metrics
 from medadv.report.record import Answer
 from medadv.spec.attack import AttackSettings
 
@@ -49,7 +50,9 @@ def two(second: list[float] | None = None) -> Columns:
 def answered(manifest: Manifest, found: Columns, attacks: dict[str, dict[str, Any]], sanity: SanityReport | None) -> dict[str, Answer]:
     settings = {name: AttackSettings.model_validate(value) for name, value in attacks.items()}
     facts = manifest.model_copy(update={"attacks": settings, "sanity": sanity})
-    return {each.point: each for each in checklist(Facts(facts, found, list(_results(facts, found)), "grey levels"))}
+    overall = {name: metrics(found, attack) for name, attack in found.attacks.items()}
+    results = list(compared_results(facts, found, overall))
+    return {each.point: each for each in checklist(Facts(facts, found, results, "grey levels"))}
 
 
 def test_every_point_is_answered_or_not_done(manifest: Manifest) -> None:

@@ -143,7 +143,7 @@ def test_sanity_checks_are_said_in_words(page: str, tiny_corpus: Path) -> None:
 def test_it_prints_and_every_figure_has_words(page: str) -> None:
     assert "@media print" in page
     assert all('role="img"' in tag and "aria-label" in tag for tag in re.findall(r"<svg[^>]*>", page))
-    assert all(re.search(r'scope="(col|row)"', tag) for tag in re.findall(r"<th(?:\s[^>]*)?>", page))
+    assert all(re.search(r'scope="(col|row|rowgroup)"', tag) for tag in re.findall(r"<th(?:\s[^>]*)?>", page))
 
 
 def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from medadv.corpus.manifest import Manifest
+from medadv.datasets.source import counted
 from medadv.report.record import Noise, Population, Result, Term
 from medadv.scoring.intervals import LEVEL
 
@@ -54,7 +55,7 @@ def limits(manifest: Manifest, population: Population, results: list[Result], no
         yield "Each sample is its own group: where images of one patient are among them, unsaid, intervals are too narrow."
     yield f"Intervals of {LEVEL:.0%} are percentiles of a bootstrap over groups; of figures at 0 or 1 they have no width and are no proof."
     if population.quarantined:
-        yield f"{population.quarantined} inputs could not be used and are in no figure; see the quarantine."
+        yield f"{counted(population.quarantined, 'input')} could not be used, in no figure; see the quarantine."
     if manifest.baseline and manifest.baseline.warning:
         yield f"{manifest.baseline.warning[:1].upper()}{manifest.baseline.warning[1:]}."
     if manifest.sanity is None or not manifest.sanity.samples:
