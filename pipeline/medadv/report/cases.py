@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from medadv.datasets.labels import Array, Boxes
+from medadv.datasets.source import counted
 from medadv.report import paint
 from medadv.report.by_class import class_name
 from medadv.report.columns import AttackColumns, Columns
@@ -90,15 +91,9 @@ def middle(attack: AttackColumns) -> int:
     return int(order[len(order) // 2])
 
 
-def show(columns: Columns, name: str, kind: str, number: int, look: Look, corpus: str, budget: int = 0) -> Case:
-    """Read one sample and paint it.  budget: bytes that slices of a volume to page through may take."""
-    path, index = columns.places[number]
-    attack, sample = columns.attacks[name], columns.ids[number]
-    with open_shard(path) as file:
-        planes = Planes(file, index)
-        at = chosen_slice(file, index)
-        view = load_view(planes, name, sample, at)
-        slices = _slices(planes, name, sample, columns.task, look, budget) if at is not None and budget else []
+def show(columns: Columns, name: str, kind: str, number: int, look: Look, corpus: str) -> Case:
+    """Read one sample and paint it."""
+    attack, sample, view = columns.attacks[name], columns.ids[number], _view(columns, name, number)
     facts = [
         f"score {attack.score_clean[number]:.3f} clean, {attack.score_adversarial[number]:.3f} adversarial",
         "the attack succeeds" if attack.success[number] else "the attack does not succeed",
@@ -107,7 +102,16 @@ def show(columns: Columns, name: str, kind: str, number: int, look: Look, corpus
     ]
     command = f"medadv reproduce {shlex.quote(corpus)} --sample {shlex.quote(sample)}"
     scores = (float(attack.score_clean[number]), float(attack.score_adversarial[number]))
-    return Case(kind, sample, "; ".join(facts), _pictures(columns.task, view, scores, look), command, slices)
+    return Case(kind, sample, "; ".join(facts), _pictures(columns.task, view, scores, look), command)
+
+
+def paged(columns: Columns, name: str, number: int, look: Look, budget: int) -> list[Slice]:
+    """Slices of a volume to page through, as many as fit into `budget` bytes; none of what has no slices."""
+    path, index = columns.places[number]
+    with open_shard(path) as file:
+        if chosen_slice(file, index) is None:
+            return []
+        return _slices(Planes(file, index), name, columns.ids[number], columns.task, look, budget)
 
 
 def opening(columns: Columns, names: Sequence[str], look: Look) -> tuple[str, list[Picture]]:
@@ -258,7 +262,8 @@ def _opened(task: str, title: str, picture: Any, view: View, answer: Any, score:
         text = f"{said}, {score:.0%} sure of the truth ({right})" if said != right else f"{said}, which is true; {score:.0%} sure of it"
         return Picture(f"{title}: {text}", f"{title} image; the answer: {text}", paint.png(paint.enlarge(picture, scale)))
     found = _answer(task, title, picture, view, answer, score, look, scale)
-    words = f"Dice {score:.3f}" if task == "segmentation" else f"{len(_sure(answer, look).boxes)} detections{_here(view)}; AP {score:.3f}"
+    boxes = "" if task == "segmentation" else f"{counted(len(_sure(answer, look).boxes), 'detection')}{_here(view)}; "
+    words = f"{boxes}{'AP' if boxes else 'Dice'} {score:.3f}"
     return Picture(f"{title}, with the answer: {words}", f"{title} image with the answer to it, {words}", found.uri)
 
 

@@ -1,8 +1,9 @@
 """The report as one HTML file: its figures, and the pictures of a few samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 
@@ -21,7 +22,7 @@ from medadv.corpus.quarantine import read_quarantine
 from medadv.report import charts
 from medadv.report.build import UNITS, build, class_names
 from medadv.report.card import card
-from medadv.report.cases import Case, Look, Picture, choose, life_size, opening, show
+from medadv.report.cases import Case, Look, Picture, choose, life_size, opening, paged, show
 from medadv.report.columns import AttackColumns, Columns, read_columns
 from medadv.report.paint import WINDOWS
 from medadv.report.readback import ReadBack, measure_noise, read_back
@@ -35,8 +36,8 @@ from medadv.store.reader import open_shard
 QUARANTINE_SHOWN = 200
 OPENING_ATTACKS = 4
 """Attacks whose images the page opens with; the others follow in the contact sheets."""
-SLICES_BUDGET = 9_000_000
-"""Bytes that all slices to page through may take."""
+PICTURES_BUDGET = 9_500_000
+"""Bytes that all pictures may take: what the others leave of it, slices to page through share."""
 
 
 @dataclass(frozen=True)
@@ -152,19 +153,29 @@ def _look(read: Read, limit: float) -> Look:
 
 
 def _drawn(read: Read) -> list[Drawn]:
-    """Every attack's pictures. Slices to page through share one budget."""
+    """Every attack's pictures. Slices to page through share what the others leave."""
     manifest, columns = read.manifest, read.columns
     seed = int(manifest.content_root[:8], 16)
     chosen = {name: choose(attack, seed) for name, attack in columns.attacks.items()}
-    budget = SLICES_BUDGET // max(1, sum(len(each) for each in chosen.values()))
+    looks = {name: _look(read, settings.epsilon) for name, settings in manifest.attacks.items()}
+    sheets = {
+        name: [show(columns, name, kind, number, looks[name], read.workspace.root.name) for kind, number in each]
+        for name, each in chosen.items()
+    }
+    life = {name: life_size(columns, name, look) for name, look in looks.items()}
+    parts = [*(case.pictures for each in sheets.values() for case in each), *(pictures for _, pictures in life.values())]
+    drawn = list(chain.from_iterable(parts))
+    left = max(0, PICTURES_BUDGET - sum(len(picture.uri) for picture in drawn))
+    budget = left // max(1, sum(len(each) for each in chosen.values()))
     found = []
-    for name, settings in manifest.attacks.items():
-        look = _look(read, settings.epsilon)
-        cases = [show(columns, name, kind, number, look, read.workspace.root.name, budget) for kind, number in chosen[name]]
+    for name, look in looks.items():
+        numbers = [number for _, number in chosen[name]]
+        cases = [
+            replace(case, slices=paged(columns, name, number, look, budget)) for case, number in zip(sheets[name], numbers, strict=True)
+        ]
         plot = charts.intervals(_lines([each for each in read.report.results if each.attack == name]), f"Metrics of {name}")
-        histograms = _charts(columns.attacks[name], read.stored[name], UNITS[manifest.data.unit], settings.epsilon)
-        life = life_size(columns, name, look)
-        found.append(Drawn(name, settings.epsilon, cases, life, plot, histograms, read.stored[name]))
+        histograms = _charts(columns.attacks[name], read.stored[name], UNITS[manifest.data.unit], look.limit)
+        found.append(Drawn(name, look.limit, cases, life[name], plot, histograms, read.stored[name]))
     return found
 
 
