@@ -35,7 +35,7 @@ from medadv.report.record import (
     Result,
     Spread,
 )
-from medadv.report.words import RESPONSIBLE, citations, in_short, methods
+from medadv.report.words import RESPONSIBLE, began, citations, in_short, methods
 from medadv.scoring.constant import constant_accuracy
 from medadv.scoring.metrics import HEADLINE
 from medadv.spec.data import numbered
@@ -90,7 +90,7 @@ def build(
         attacks=[
             Attack(
                 name=name,
-                settings=in_short(settings, unit, manifest.data.task),
+                settings=in_short(settings, unit, manifest.data.task) + began(manifest.starts.get(name)),
                 epsilon=settings.epsilon,
                 goal=in_words(settings.goal, manifest.data.task),
                 rule=rules[name],
