@@ -29,8 +29,8 @@ def phantom(sigma: float, *, air: float = -1000.0, seed: int = 0, smooth: float 
         for _ in range(60):
             cx, cy = generator.uniform(-80, 80, 2)
             image[ellipse(cx, cy, 2, 2)] = generator.choice([20, 90, 180, -60])
-        # Fat between the fibres of the muscle, over more of it than is flat.
-        fibres = ((x + y).astype(int) % 16 < 6) & ~ellipse(0, 45, 60, 25)
+        # Fat between the fibres of the muscle, of which little is flat: most windows whose mean is that of soft tissue cross some.
+        fibres = ((x + y).astype(int) % 12 < 4) & ~ellipse(0, 45, 46, 18)
         image[fibres & (image == 45)] = -100
     noise = generator.normal(0, 1, image.shape)
     noise = gaussian_filter(noise, smooth) if smooth else noise
