@@ -70,8 +70,8 @@ def nifti_corpus(folder: Path, dims: int) -> Path:
     return made(ct_spec(folder, dims, {"layout": "decathlon", "path": "data/dataset.json"}))
 
 
-def dicom_corpus(folder: Path, dims: int, **header: str) -> Path:
-    """One series of four slices whose headers say `header` too."""
+def dicom_corpus(folder: Path, dims: int, strata: list[str] | None = None, **header: str) -> Path:
+    """One series of four slices whose headers say `header` too.  strata: keywords that the corpus tells of."""
     (folder / "data").mkdir(parents=True)
     for index in range(4):
         meta = FileMetaDataset()
@@ -91,7 +91,7 @@ def dicom_corpus(folder: Path, dims: int, **header: str) -> Path:
         for keyword, value in header.items():
             setattr(dataset, keyword, value)
         dataset.save_as(folder / "data" / f"{index}.dcm", enforce_file_format=True)
-    return made(ct_spec(folder, dims, {"layout": "dicom", "path": "data", "label": "none"}))
+    return made(ct_spec(folder, dims, {"layout": "dicom", "path": "data", "label": "none", **({"strata": strata} if strata else {})}))
 
 
 def headers(folder: Path) -> dict[str, pydicom.Dataset]:

@@ -52,7 +52,7 @@ def test_nothing_is_loaded_from_elsewhere_and_every_picture_has_a_text(page: str
     parser = _Links()
     parser.feed(page)
     assert not {"script", "link", "iframe"} & set(parser.tags)
-    assert all(link.startswith(("data:image/png;base64,", "#")) for link in parser.links)
+    assert all(link.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")) for link in parser.links)
     assert parser.silent == 0
     assert "url(" not in page
 
@@ -65,10 +65,8 @@ def test_metrics_are_those_of_the_manifest(tiny_corpus: Path) -> None:
     manifest = read_manifest(Workspace(tiny_corpus))
     columns = read_columns(tiny_corpus, manifest)
     for name, recorded in manifest.metrics.items():
-        found = columns.attacks[name]
-        clean, adversarial = (found.clean, found.score_clean), (found.adversarial, found.score_adversarial)
-        for which, (answers, scores) in (("clean", clean), ("adversarial", adversarial)):
-            for key, estimate in metrics(columns, answers, scores).items():
+        for key, compared in metrics(columns, columns.attacks[name]).items():
+            for which, estimate in (("clean", compared.clean), ("adversarial", compared.adversarial)):
                 assert estimate.value == pytest.approx(recorded.all[key][which], abs=1e-12)
                 assert not estimate.low > estimate.high
 
@@ -79,7 +77,7 @@ def test_the_worst_case_is_the_largest_drop_and_every_case_has_its_command(page:
         with h5py.File(path) as file:
             attack = file["attacks/pgd-8"]
             drops |= dict(zip(file["sample_id"].asstr()[:], attack["score_clean"][:] - attack["score_adversarial"][:], strict=True))
-    sheets = page[page.index('id="cases"') :]
+    sheets = page[page.index('id="cases"') : page.index('id="distributions"')]
     shown = re.findall(r"<strong>([^<]+)</strong>: <code>(\w+)</code>", sheets)
     assert shown[0] == ("worst: largest score drop", max(drops, key=lambda key: drops[key]))
     commands = re.findall(r"<pre>medadv reproduce (\S+) --sample (\w+)</pre>", sheets)
@@ -87,7 +85,7 @@ def test_the_worst_case_is_the_largest_drop_and_every_case_has_its_command(page:
 
 
 def test_stored_perturbations_agree_with_the_records(page: str) -> None:
-    storage = page[page.index('id="storage"') : page.index('id="sanity"')]
+    storage = page[page.index('id="storage"') : page.index('id="quarantine"')]
     rows = re.findall(r"<td>int8</td><td[^>]*>(\d+)</td><td[^>]*>(\d+)</td><td[^>]*>(\d+)</td>", storage)
     assert rows == [("10", "10", "0")] * 2
 
@@ -145,12 +143,12 @@ def test_sanity_checks_are_said_in_words(page: str, tiny_corpus: Path) -> None:
 def test_it_prints_and_every_figure_has_words(page: str) -> None:
     assert "@media print" in page
     assert all('role="img"' in tag and "aria-label" in tag for tag in re.findall(r"<svg[^>]*>", page))
-    assert all(re.search(r'scope="(col|row)"', tag) for tag in re.findall(r"<th(?:\s[^>]*)?>", page))
+    assert all(re.search(r'scope="(col|row|rowgroup)"', tag) for tag in re.findall(r"<th(?:\s[^>]*)?>", page))
 
 
 def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
     settings = AttackSettings.model_validate({"attack": "smia-mi-ti", "epsilon": 4})
-    text = words._settings(settings, "grey levels", "classification")
+    text = words.in_short(settings, "grey levels", "classification")
     assert text == (
         "smia-mi-ti, epsilon 4 grey levels, step 2, 10 steps, random start, momentum 1, gradients smoothed with a Gaussian of 1 voxels, "
         "loss stabilization of weight 0.5 with a Gaussian of 1.5 voxel, gradient through both branches"
@@ -172,7 +170,7 @@ def test_methods_tell_every_part_of_an_attack_and_its_sources() -> None:
 )
 def test_methods_of_later_attacks(changes: dict[str, str], told: str, cited: str) -> None:
     settings = AttackSettings.model_validate({"epsilon": 4, **changes})
-    assert words._settings(settings, "HU", "segmentation").endswith(told)
+    assert words.in_short(settings, "HU", "segmentation").endswith(told)
     assert cited in "\n".join(words.citations({"a": settings}))
 
 

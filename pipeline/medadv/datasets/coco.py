@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from medadv.common.errors import SpecError
 from medadv.datasets.label_files import read_json
 from medadv.datasets.source import Listing, Source, counted
+from medadv.datasets.strata import strata_of
 from medadv.datasets.tables import root_of
 from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
@@ -84,7 +85,8 @@ def _add(path: Path, entry: dict[str, Any], annotations: list[Any], index: dict[
     except InputError as error:
         listing.refuse(located, error.code, error.message)
         return
-    listing.sources.append(Source((located,), label, None if group is None else str(group), size=_size(entry)))
+    strata = strata_of(entry, data, path)
+    listing.sources.append(Source((located,), label, None if group is None else str(group), size=_size(entry), strata=strata))
 
 
 def _count(listing: Listing, annotations: list[Any], ids: set[Any], taken: set[Any], data: DataSettings) -> None:

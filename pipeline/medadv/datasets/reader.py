@@ -111,6 +111,8 @@ class Reader:
             facts["label_warnings"] = notes
         if image.placement is not None:
             facts["placement"] = image.placement.as_dict()
+        if source.strata:
+            facts["strata"] = dict(source.strata)
         return Sample(image.image, image.unit, image.spatial_axes, label, image.affine, spacing_of(image), image.region, facts)
 
     def _image(self, source: Source) -> LoadedImage:

@@ -25,17 +25,20 @@ class Source:
     group: str | None = None
     index: int | None = None
     size: tuple[int, int] | None = None
+    strata: tuple[tuple[str, str], ...] = ()
+    """Column and value of what reports tell samples apart by; published."""
 
     def as_dict(self) -> dict[str, Any]:
         """For the frozen plan; a key that came later stands there only where it says something."""
         values: dict[str, Any] = {"images": self.images, "label": self.label, "group": self.group, "index": self.index}
-        return values if self.size is None else {**values, "size": self.size}
+        later = {"size": self.size, "strata": self.strata}
+        return values | {key: value for key, value in later.items() if value}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Source":
         """The inverse of `as_dict`."""
-        size = data.get("size")
-        return cls(tuple(data["images"]), data["label"], data["group"], data["index"], tuple(size) if size else None)
+        size, strata = data.get("size"), tuple((str(column), str(value)) for column, value in data.get("strata", ()))
+        return cls(tuple(data["images"]), data["label"], data["group"], data["index"], tuple(size) if size else None, strata)
 
     @property
     def masks(self) -> tuple[str, ...]:

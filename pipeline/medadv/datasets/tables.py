@@ -8,6 +8,7 @@ from medadv.datasets.label_files import read_json, read_rows
 from medadv.datasets.series import series_at
 from medadv.datasets.source import Listing, Source
 from medadv.datasets.space_boxes import named_in_space
+from medadv.datasets.strata import strata_of
 from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
 from medadv.spec.modality import MODALITIES
@@ -47,7 +48,7 @@ def list_csv(path: Path, data: DataSettings, base: Path) -> Listing:
             continue
         label = _csv_label(listing, located, [row[c] for c in labels], data)
         if label is not _REFUSED:
-            add(listing, located, label, group or None)
+            add(listing, located, label, group or None, strata_of(row, data, path))
     return listing
 
 
@@ -61,10 +62,10 @@ def root_of(path: Path, data: DataSettings, base: Path) -> Path:
     return root
 
 
-def add(listing: Listing, located: str, label: Any, group: str | None) -> None:
+def add(listing: Listing, located: str, label: Any, group: str | None, strata: tuple[tuple[str, str], ...] = ()) -> None:
     """Add a sample: a file, or the one DICOM series of a folder."""
     if not (listing.root / located).is_dir():
-        listing.sources.append(Source((located,), label, group))
+        listing.sources.append(Source((located,), label, group, strata=strata))
         return
     masks = label["mask"] if isinstance(label, dict) and "mask" in label else []
     found = series_at(listing, located, masks)
@@ -73,7 +74,7 @@ def add(listing: Listing, located: str, label: Any, group: str | None) -> None:
         listing.refuse(located, code, f"The folder holds {len(found)} CT series; a row names a folder of one.")
         return
     files, patient = found[0]
-    listing.sources.append(Source(files, label, group or patient or None))
+    listing.sources.append(Source(files, label, group or patient or None, strata=strata))
 
 
 _REFUSED = object()
@@ -138,10 +139,11 @@ def _add_decathlon(listing: Listing, entry: dict[str, Any], group: str | None, d
     if image is None:
         return
     label: Any = None
+    strata = strata_of(entry, data, f"record {name!r}")
     if not data.unlabelled:
         if data.task == "detection":
             try:
-                add(listing, image, named_in_space(entry, data.box_mode, data.box_space), group)
+                add(listing, image, named_in_space(entry, data.box_mode, data.box_space), group, strata)
             except InputError as error:
                 listing.refuse(image, error.code, error.message)
             return
@@ -157,7 +159,7 @@ def _add_decathlon(listing: Listing, entry: dict[str, Any], group: str | None, d
         else:
             listing.refuse(str(name), "missing-label", "The record has no label for this task.")
             return
-    add(listing, image, label, group)
+    add(listing, image, label, group, strata)
 
 
 def _only(value: Any) -> Any:

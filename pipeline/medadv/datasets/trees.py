@@ -8,6 +8,7 @@ from pathlib import Path
 from medadv.common.errors import SpecError
 from medadv.datasets.series import relative, series_at
 from medadv.datasets.source import Listing, Source, counted
+from medadv.datasets.strata import dicom_strata
 from medadv.datasets.templates import filled
 from medadv.spec.data import DataSettings
 from medadv_transforms.nifti import FOREIGN_VOLUMES
@@ -128,7 +129,8 @@ def list_dicom(path: Path, data: DataSettings, base: Path) -> Listing:
         if gone := [mask for mask in mine if not (root / mask).is_file()]:
             listing.refuse(gone[0], "not-found", "The mask that data.label names for a series does not exist.")
             continue
-        listing.sources.append(Source(files, {"mask": mine} if mine else None, patient))
+        strata = dicom_strata(root / files[0], data)
+        listing.sources.append(Source(files, {"mask": mine} if mine else None, patient, strata=strata))
     if templates and not every and len(listing.sources) != 1:
         raise SpecError(
             f"{root}: {len(listing.sources)} image series for one mask; point data.path at one series, or name the masks by a template, as "

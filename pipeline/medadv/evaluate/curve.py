@@ -10,7 +10,7 @@ from pydantic import Field
 
 from medadv.common.record import Closed
 from medadv.datasets.labels import Array
-from medadv.evaluate.readings import Figure
+from medadv.report.record import Figure
 from medadv.scoring.intervals import LEVEL, Interval, group_draws, percentiles, resamples_for
 
 Metric = Callable[[Array], float]

@@ -1,6 +1,5 @@
 """What is a clinical figure, clean, attacked and the difference? Records with bootstrap intervals over groups."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from pydantic import Field
 
 from medadv.common.record import Closed, Count
 from medadv.datasets.labels import Array, Boxes, Label, Prediction
+from medadv.report.record import Figure
 from medadv.scoring.intervals import Interval, group_draws, percentiles, resamples_for
 
 Statistic = Callable[[Array], Array]
@@ -39,20 +39,6 @@ def boxes_of(label: Label) -> Boxes:
     """A label of detection."""
     assert isinstance(label, Boxes)
     return label
-
-
-class Figure(Closed):
-    """A value and its 95 % percentile bootstrap interval; null where it is not defined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, interval: Interval) -> "Figure":
-        """From an interval that says NaN."""
-        value, low, high = (float(v) if math.isfinite(v) else None for v in (interval.value, interval.low, interval.high))
-        return cls(value=value, low=low, high=high)
 
 
 class Reading(Closed):

@@ -21,11 +21,12 @@ from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import open_corpus, reading
 from medadv.datasets.labels import Label, Prediction
 from medadv.evaluate.measure import clinical_of, read_shape
-from medadv.evaluate.readings import Case, ClinicalReport, Figure
+from medadv.evaluate.readings import Case, ClinicalReport
 from medadv.evaluate.write import csv_text
 from medadv.prepare.settings import resolve_device
 from medadv.report.columns import Columns
 from medadv.report.estimates import statistics
+from medadv.report.record import Figure
 from medadv.scoring.intervals import bootstrap, resamples_for
 from medadv.scoring.metrics import headline
 from medadv.store.reader import adversarial_image, open_shard, read_answer, spacing_of

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure as Drawing
 
 from medadv.common.files import all_or_nothing
 from medadv.common.printable import cell
-from medadv.evaluate.readings import Figure
 from medadv.evaluate.record import Evaluation
+from medadv.report.build import UNITS
 from medadv.report.estimates import NAMES
-from medadv.report.page import UNITS
+from medadv.report.record import Figure
 from medadv.report.words import RESPONSIBLE
 
 STEM = "evaluation"

@@ -29,6 +29,7 @@ class DataFacts(Closed):
     mask_geometry: Literal["affine", "voxels"] = "affine"
     offset: int | None = Field(None, description="added to CT integers without a rescale, HU")
     mask_255: Literal["foreground", "ignore"] | None = Field(None, description="what 255 means in mask pictures without a label map")
+    strata: list[str] | None = Field(None, description="by what else samples are told apart; each one's values are in its receipt's facts")
 
     @property
     def x_first(self) -> bool:

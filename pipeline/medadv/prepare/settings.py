@@ -28,7 +28,7 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
     victim = spec.victim.model_dump(mode="json", exclude={"weights", "network", "code"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
     network = spec.victim.network if identity.program_sha256 is None else "program"
-    labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset"})
+    labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset", "strata"})
     resolved = {
         "meaning": MEANING_VERSION,
         "name": spec.name,

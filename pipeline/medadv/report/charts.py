@@ -24,7 +24,7 @@ def short(value: float) -> str:
     return f"{value:.3g}" if value != round(value) else f"{value:.0f}"
 
 
-def histogram(values: Array, label: str, colour: str = BLUE, limits: tuple[float, float] | None = None) -> Markup:
+def histogram(values: Array | Sequence[float], label: str, colour: str = BLUE, limits: tuple[float, float] | None = None) -> Markup:
     """Histogram of values (n,) with a line at the median; `limits` fixes the axis, so that attacks can be compared."""
     values = np.asarray(values, np.float64)
     values = values[np.isfinite(values)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medadv.common.errors import IntegrityError
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.measuring import attackable_rows
 from medadv.datasets.labels import Array, Label
@@ -49,6 +50,8 @@ class Columns:
     truths: list[Label]
     """Empty for segmentation: masks are read for the samples shown only."""
     attacks: dict[str, AttackColumns]
+    strata: dict[str, list[str]] = field(default_factory=dict)
+    """What the data set says of each sample by which they are told apart: site or device, say; empty text where it says nothing."""
 
 
 def read_columns(corpus: Path, manifest: Manifest) -> Columns:
@@ -78,7 +81,22 @@ def read_columns(corpus: Path, manifest: Manifest) -> Columns:
         able = np.concatenate(found["attackable"])
         told = (np.concatenate(found[key]) if key in found else None for key in (MADE_BY, MEMBER_SCORE))
         columns.attacks[name] = AttackColumns(able, success, linf, l2, clean, adversarial, *answers[name], *told)
+    columns.strata = _strata(corpus, manifest)
     return columns
+
+
+def _strata(corpus: Path, manifest: Manifest) -> dict[str, list[str]]:
+    """From the receipts, where the corpus says that they hold any."""
+    found: dict[str, list[str]] = {name: [] for name in manifest.data.strata or ()}
+    for shard in manifest.shards if found else ():
+        receipt, why = shard.receipt(corpus)
+        if receipt is None:
+            raise IntegrityError(f"{shard.receipt_path}: {why}")
+        for record in receipt.records:
+            said = record.facts.get("strata")
+            for name, values in found.items():
+                values.append(str(said.get(name, "")) if isinstance(said, dict) else "")
+    return found
 
 
 def _shards(corpus: Path, manifest: Manifest) -> Iterator[tuple[Path, dict[str, Array]]]:

@@ -20,6 +20,8 @@ CLASSES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 
 """Okabe and Ito."""
 TRUTH, ANSWER = (86, 180, 233), (230, 159, 0)
 FILL = 0.35
+QUALITY = 82
+"""Of JPEG, out of 95."""
 
 
 def grey(image: Array, window: tuple[float, float] | None) -> Array:
@@ -77,12 +79,30 @@ def enlarge(values: Array, scale: int) -> Array:
 
 def png(picture: Array | Image.Image) -> str:
     """A data URI of an (h, w, 3) uint8 picture, reduced to `LONGEST` pixels where it is larger."""
+    return _uri(picture, "PNG")
+
+
+def jpeg(picture: Array | Image.Image) -> str:
+    """The same as JPEG, a fifth as large: for what is looked through and not at."""
+    return _uri(picture, "JPEG", quality=QUALITY)
+
+
+def _uri(picture: Array | Image.Image, kind: str, **settings: int) -> str:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     if max(image.size) > LONGEST:
         image.thumbnail((LONGEST, LONGEST), Image.Resampling.BOX)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, kind, optimize=True, **settings)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def cut(picture: Array, middle: tuple[float, float], side: int) -> Array:
+    """A square of a picture (h, w, 3) around a point (row, column), moved so that it lies inside; the whole of a smaller one."""
+    places = []
+    for length, at in zip(picture.shape[:2], middle, strict=True):
+        start = int(min(max(0, round(at) - side // 2), max(0, length - side)))
+        places.append(slice(start, start + side))
+    return picture[places[0], places[1]]
 
 
 def _outline(mask: Array) -> Array:

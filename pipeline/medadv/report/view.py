@@ -1,7 +1,7 @@
 """One sample as it is looked at: a slice or photograph with rows downwards, its perturbation, masks and boxes on the same grid."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ class View:
     adversarial: Any
     position: str
     """Where a slice lies in the patient; empty for photographs."""
-    of_volume: bool
-    """Whether this is one slice of a sample that has more, so that boxes beyond it are not shown."""
+    at: int | None
+    """Which slice of a sample that has more, so that boxes beyond it are not shown; None for the whole of one."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,42 @@ class Placing:
         return Boxes(np.stack([low_x, low_y, high_x, high_y], 1), boxes.classes, boxes.scores)
 
 
-def load_view(file: Any, index: int, attack: str, sample: str) -> View:
-    """What is shown of one sample, touching only that sample's (and, in 3D, that slice's) chunks."""
+@dataclass
+class Planes:
+    """Slices of one sample's arrays, read a brick's thickness at a time, since a slice costs as much as the bricks that it crosses.
+
+    file: an open shard.  index: of the sample.
+    """
+
+    file: Any
+    index: int
+    _held: dict[str, tuple[int, Array]] = field(default_factory=dict)
+
+    def of(self, name: str, at: int | None) -> Array:
+        """One slice along the last axis, or where it is None the whole sample."""
+        dataset = self.file[name]
+        if at is None:
+            return np.asarray(dataset[self.index])
+        thick = dataset.chunks[-1] if dataset.chunks else 1
+        start = at // thick * thick
+        if self._held.get(name, (None,))[0] != start:
+            self._held[name] = start, np.asarray(dataset[(self.index, ..., slice(start, start + thick))])
+        return self._held[name][1][..., at - start]
+
+
+def load_view(planes: Planes, attack: str, sample: str, at: int | None) -> View:
+    """What is shown of one sample, touching only that sample's (and, in 3D, that slice's) chunks.  at: slice of a volume."""
+    file, index = planes.file, planes.index
     axes = str(file.attrs["spatial_axes"])
     affine = np.asarray(file["affine"][index]) if "affine" in file else None
-    deep = file["image"].ndim == 5
-    at = chosen_slice(file, index) if deep else None
     shape = file["image"].shape[2:]
     first, second = (shape[0], shape[1])
     transpose = axes.startswith("xy")
     width, height = (first, second) if transpose else (second, first)
     placing = Placing(transpose, *_flips(affine if transpose else None), width=width, height=height)
-    grid = (slice(None),) if at is None else (..., at)
 
     def pixels(name: str) -> Array:
-        return placing.picture(np.asarray(file[name][(index, *grid)]))
+        return placing.picture(planes.of(name, at))
 
     def answer(name: str) -> Any:
         if name in dataset_names(file) and file[name].ndim >= len(shape) + 1:
@@ -85,13 +106,15 @@ def load_view(file: Any, index: int, attack: str, sample: str) -> View:
         answer(f"{prefix}/prediction_clean"),
         answer(f"{prefix}/prediction_adversarial"),
         _position(affine, at, shape, sample) if MODALITIES[file.attrs["modality"]].in_space else "",
-        deep,
+        at,
     )
 
 
-def chosen_slice(file: Any, index: int) -> int:
-    """Index along the last axis: where the true mask is largest, the middle of the first true box, else the middle of the volume."""
+def chosen_slice(file: Any, index: int) -> int | None:
+    """Index along the last axis: where the true mask is largest, the middle of the first true box, else the middle; None without slices."""
     shape = file["image"].shape[2:]
+    if len(shape) < 3:
+        return None
     label = file["label"]
     if hasattr(label, "ndim"):
         if label.ndim < 4:

@@ -65,7 +65,7 @@ def methods(manifest: Manifest, unit: str) -> str:
     """One paragraph that a paper can take over."""
     data, victim, execution = manifest.data, manifest.victim, manifest.execution
     attacks = "; ".join(
-        f"{name}: {_settings(settings, unit, data.task)}{_began(manifest.starts.get(name))}" for name, settings in manifest.attacks.items()
+        f"{name}: {in_short(settings, unit, data.task)}{began(manifest.starts.get(name))}" for name, settings in manifest.attacks.items()
     )
     truth = "the victim's own clean answer was taken as the truth" if data.label == "prediction" else "the given labels were the truth"
     split = f" of the split '{data.split}'" if data.split else ""
@@ -79,7 +79,7 @@ def methods(manifest: Manifest, unit: str) -> str:
     )
 
 
-def _began(facts: StartFacts | None) -> str:
+def began(facts: StartFacts | None) -> str:
     """Of an attack that starts from another corpus."""
     if facts is None:
         return ""
@@ -87,10 +87,11 @@ def _began(facts: StartFacts | None) -> str:
     return f", {facts.warm} samples started from {facts.attack} of the corpus with content root {facts.content_root}{others}"
 
 
-def _settings(settings: AttackSettings, unit: str, task: str) -> str:
+def in_short(settings: AttackSettings, unit: str, task: str) -> str:
+    """An attack and its settings, as a clause."""
     kind = settings.attack
     if settings.members:
-        members = ", ".join(f"({number}) {_settings(member, unit, task)}" for number, member in enumerate(settings.members, 1))
+        members = ", ".join(f"({number}) {in_short(member, unit, task)}" for number, member in enumerate(settings.members, 1))
         return f"of each sample the worst answer among {members}" + (f", each started from {settings.follows}" if settings.follows else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, "
     text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"

@@ -15,6 +15,10 @@ LABEL_FILES = ("csv", "decathlon", "coco", "yolo")
 Size = Annotated[int, Field(ge=8, le=8192)]
 
 
+DICOM_STRATA = (
+    "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "BodyPartExamined", "InstitutionName",
+)
+"""What `strata` may take from DICOM headers: nothing that names a person."""
 BACKGROUND = "background"
 """Name in a label map for values that are no class."""
 
@@ -37,7 +41,7 @@ class SplitSettings(Settings):
 class DataSettings(Settings):
     """Input images and labels."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset", "box_mode", "box_space"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset", "box_mode", "box_space", "strata"})
 
     modality: Modality
     task: Task
@@ -55,6 +59,13 @@ class DataSettings(Settings):
         "list of masks is one file a class",
     )
     group: str | None = Field(None, description="column or key of the patient, study or session")
+    strata: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        description="columns or keys by which reports tell samples apart, such as site or device (csv, decathlon, coco), or DICOM keywords "
+        f"({', '.join(DICOM_STRATA)}); their values are published",
+    )
     group_conflict: Literal["error", "drop"] = "error"
     split: SplitSettings | None = None
     label_map: dict[str, list[int]] | None = Field(
@@ -110,6 +121,7 @@ class DataSettings(Settings):
             raise ValueError("one mask file a class: their order in `label` numbers the classes, so leave label_map out")
         if self.root is not None and self.layout not in LABEL_FILES:
             raise ValueError(f"root belongs to the layouts {', '.join(LABEL_FILES)}; in {self.layout}, path is the root")
+        self._check_strata()
         in_space = self.layout == "decathlon" and self.task == "detection"
         if in_space and not MODALITIES[self.modality].in_space:
             raise ValueError("layout decathlon has boxes in space, for CT volumes; boxes of pictures take layout coco or yolo")
@@ -122,6 +134,16 @@ class DataSettings(Settings):
         if self.offset is not None and not MODALITIES[self.modality].in_space:
             raise ValueError(f"offset leads to Hounsfield units and means nothing for {self.modality}")
         return self
+
+    def _check_strata(self) -> None:
+        if self.strata is None:
+            return
+        if self.layout not in (*LABEL_FILES[:3], "dicom"):
+            raise ValueError(f"strata={self.strata}: layout {self.layout} says no more of its images; take csv, decathlon or coco")
+        if self.group in self.strata:
+            raise ValueError(f"strata names the group {self.group!r}, whose values are kept secret: name something else")
+        if self.layout == "dicom" and (odd := [name for name in self.strata if name not in DICOM_STRATA]):
+            raise ValueError(f"strata={odd[0]!r} is none of {', '.join(DICOM_STRATA)}")
 
     @property
     def unlabelled(self) -> bool:
