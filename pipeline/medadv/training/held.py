@@ -1,5 +1,6 @@
 """The shards of a corpus as its manifest had them when a reader was made: other files that lie in their places later are refused."""
 
+from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,18 @@ class HeldShards:
         # Looked at when the manifest was read: a worker that was spawned need not do it again.
         self.examined = {path: found for path in self.entries if check and (found := _identity(path)) is not None}
         self.paths = list(self.entries)
-        self.ends = list(accumulate(entry.samples for entry in self.entries.values()))
+        self.starts = list(accumulate((entry.samples for entry in self.entries.values()), initial=0))
         self.plans = [generation.plan for generation in manifest.generations]
         self.seen: dict[Path, FileIdentity] = {}
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self.starts[-1]
+
+    def locate(self, place: int) -> tuple[Path, int]:
+        """Shard file and row of a sample, counted from 0."""
+        shard = bisect_right(self.starts, place) - 1
+        return self.paths[shard], place - self.starts[shard]
 
     def open(self, path: Path) -> Any:
         """A shard's open file, kept open by this process.
