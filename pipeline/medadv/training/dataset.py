@@ -20,14 +20,16 @@ from medadv.common.hashing import hash_file, seed_of
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import reading
 from medadv.datasets.labels import Array, Boxes
-from medadv.store.patches import Window, crop_boxes, moved_affine, read_label, read_window
+from medadv.store.patches import Window, crop_boxes, moved_affine, read_window
 from medadv.store.reader import adversarial_image
+from medadv.store.rows import Rows
 from medadv.training.augmentation import WORD, derived, seeded
 from medadv.training.boxes import OwnLength
 from medadv.training.collate import with_own_affine
 from medadv.training.parts import CorpusPart, open_parts
 
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
+Verify = Literal["chunks", "files"]
 Schedule = Callable[[int], float]
 
 
@@ -76,6 +78,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         weights: str | Path | None = None,
         seed: int = 0,
         seed_hook: Callable[[int], object] | None = None,
+        verify: Verify = "chunks",
         check: bool = True,
         links: bool = False,
     ) -> None:
@@ -93,6 +96,9 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             weights: file of the model in training; warns when no corpus was made for these weights.
             seed: of all draws.
             seed_hook: called before each transform with a seed, 0 to 2**32 - 1, for generators that cannot be reached from `transform`.
+            verify: chunks holds every chunk that is read against its checksum, every time. files holds each file's SHA-256 against the
+                manifest before a process first reads it (workers trust what their parent held so), and again once the file changes: then
+                chunks of `codec: none` are read unchecked, which is faster, and finds no bit that turns on the disk afterwards.
             check: have another process open every shard first, some milliseconds each, since a damaged one may hang or crash HDF5; shards
                 that are fetched later are opened so when they are first read. False for a corpus that is known to be whole.
             links: follow files of the corpus that are symbolic links (git-annex, DVC, a hub's cache).
@@ -103,13 +109,17 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             ValueError: no such attack or mode, settings out of range, or two corpora of different kinds.
         """
         folders = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-        self.parts = open_parts(folders, [attack] if isinstance(attack, str) else attack, links=links, check=check)
+        attacks = [attack] if isinstance(attack, str) else attack
+        self.parts = open_parts(folders, attacks, links=links, check=check, hashed=verify == "files")
         if mode not in ("pair", "clean", "adversarial", "mixed"):
             raise ValueError(f"mode={mode!r} must be pair, clean, adversarial or mixed")
+        if verify not in ("chunks", "files"):
+            raise ValueError(f"verify={verify!r} must be chunks or files")
         if not 0 <= probability <= 1:
             raise ValueError(f"probability={probability} must lie between 0 and 1")
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
         self.patch = None if patch is None else tuple(int(length) for length in patch)
+        self.verify = verify
         self.transform, self.seed_hook = transform, seed_hook
         self.starts = list(accumulate((len(part.shards) for part in self.parts), initial=0))
         # In shared memory, so that workers that live on see the next epoch. Below 0: nobody has set one.
@@ -207,33 +217,41 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             return with_own_affine(self.transform(item))
 
     def _read(self, part: CorpusPart, path: Path, place: int, seed: int) -> dict[str, Any]:
-        file = part.shards.open(path)
+        rows = part.shards.rows(path)
         draw = np.random.default_rng(seed)
         attack = part.attacks[int(draw.integers(len(part.attacks)))]
         adversarial = self.mode in ("pair", "adversarial") or (self.mode == "mixed" and draw.random() < self.probability)
-        window = Window.drawn(file["image"].shape[2:], self.patch, draw)
-        image = read_window(file["image"], place, window)
-        affine = moved_affine(np.asarray(file["affine"][place]), window) if "affine" in file else None
+        window = Window.drawn(rows.array("image").shape[2:], self.patch, draw)
+        image = self._grid(rows, "image", place, window)
+        affine = moved_affine(np.asarray(rows.value("affine", place)), window) if rows.has("affine") else None
         item: dict[str, Any] = {
             "image": _tensor(image, affine),
-            "sample_id": bytes(file["sample_id"][place]).decode(),
-            "group_id": bytes(file["group_id"][place]).decode(),
+            "sample_id": rows.text("sample_id", place),
+            "group_id": rows.text("group_id", place),
             "attack": attack,
-            "success": bool(file[f"attacks/{attack}/success"][place]),
+            "success": bool(rows.value(f"attacks/{attack}/success", place)),
         }
         if adversarial:
-            delta = self._scaled(read_window(file[f"attacks/{attack}/perturbation"], place, window), part, attack)
+            delta = self._scaled(self._grid(rows, f"attacks/{attack}/perturbation", place, window), part, attack)
             item["adversarial" if self.mode == "pair" else "image"] = _tensor(adversarial_image(image, delta), affine)
         if self.mode == "mixed":
             item["is_adversarial"] = adversarial
         if affine is not None:
             item["affine"] = torch.from_numpy(affine)
-        label = read_label(file, place, window)
+        if getattr(rows.array("label"), "ndim", 0) > len(window.size):
+            return {**item, "label": _label(np.array(self._grid(rows, "label", place, window), np.int64), affine, image.ndim - 1)}
+        label = rows.answer("label", place)
         if isinstance(label, Boxes):
-            axes = str(file.attrs["spatial_axes"])
+            axes = str(rows.file.attrs["spatial_axes"])
             label = crop_boxes(label, window, axes)
             return {**item, "boxes": OwnLength.of(label.boxes), "classes": OwnLength.of(label.classes), "spatial_axes": axes}
         return {**item, "label": _label(np.asarray(label, np.int64), affine, image.ndim - 1)}
+
+    def _grid(self, rows: Rows, name: str, place: int, window: Window) -> Array:
+        """A sample's part of an array on the image grid."""
+        if window.whole:
+            return rows.whole(name, place, check=self.verify == "chunks")
+        return read_window(rows.array(name), place, window)
 
     def _scaled(self, delta: Array, part: CorpusPart, attack: str) -> Array:
         """The perturbation scaled down to the epoch's bound, on the lattice; never farther from zero than the stored one."""

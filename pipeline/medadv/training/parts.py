@@ -22,7 +22,9 @@ class CorpusPart:
     attacks: list[str]
 
 
-def open_parts(corpora: Sequence[str | Path], attacks: Sequence[str] | None, *, links: bool, check: bool) -> list[CorpusPart]:
+def open_parts(
+    corpora: Sequence[str | Path], attacks: Sequence[str] | None, *, links: bool, check: bool, hashed: bool
+) -> list[CorpusPart]:
     """The corpora in their order.
 
     corpora: folders that hold manifest.json, or these files.  attacks: read in every corpus; the first of each when None.
@@ -30,20 +32,20 @@ def open_parts(corpora: Sequence[str | Path], attacks: Sequence[str] | None, *, 
     """
     if not corpora:
         raise ValueError("corpus=[] names no corpus: give one folder, or a sequence of them")
-    parts = [_opened(corpus_folder(corpus), attacks, links, check) for corpus in corpora]
+    parts = [_opened(corpus_folder(corpus), attacks, links, check, hashed) for corpus in corpora]
     for part in parts[1:]:
         _agree(parts[0], part)
     return parts
 
 
-def _opened(root: Path, attacks: Sequence[str] | None, links: bool, check: bool) -> CorpusPart:
+def _opened(root: Path, attacks: Sequence[str] | None, links: bool, check: bool, hashed: bool) -> CorpusPart:
     manifest = read_corpus_manifest(root, links=links, check=check)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
     wanted = known[:1] if attacks is None else list(attacks)
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
-    return CorpusPart(root, manifest, HeldShards(root, manifest, links=links, check=check), wanted)
+    return CorpusPart(root, manifest, HeldShards(root, manifest, links=links, check=check, hashed=hashed), wanted)
 
 
 def _agree(first: CorpusPart, other: CorpusPart) -> None:
