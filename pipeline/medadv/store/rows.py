@@ -54,9 +54,9 @@ class Rows:
         if isinstance(self.array(name), h5py.Dataset):
             return np.array(self.value(name, row))
         low, high = self.value(f"{name}/offsets", slice(row, row + 2))
-        parts = [np.array(self.value(f"{name}/{part}", slice(low, high))) for part in ("boxes", "classes")]
+        boxes, classes = (np.array(self.value(f"{name}/{part}", slice(low, high))) for part in ("boxes", "classes"))
         scores = np.array(self.value(f"{name}/scores", slice(low, high))) if self.has(f"{name}/scores") else None
-        return Boxes(*parts, scores)
+        return Boxes(boxes, classes, scores)
 
     def whole(self, name: str, row: int, *, check: bool) -> Array:
         """One sample of an array on the image grid; perhaps read-only.
