@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from imagecodecs import h5checksum_fletcher32
+from imagecodecs import h5checksum_fletcher32, lz4h5_decode
 
 from medadv.common.errors import SpecError
 from medadv.common.threads import in_order
@@ -25,6 +25,8 @@ with contextlib.suppress(ImportError):
 GZIP_LEVEL = 1
 PACKED_LEVEL = 6
 ZSTD_LEVEL = 9
+LZ4 = 32004
+"""The filter's number with the HDF Group."""
 SZIP_BLOCK = 16
 """Values that share one Rice code: 8 and 32 gave larger photographs."""
 
@@ -63,8 +65,20 @@ def filters(name: str, dtype: Any, chunks: tuple[int, ...] | None, codec: str) -
         # One thread: workers share the cores already.
         return {**common, "compression": hdf5plugin.Blosc2(cname="zstd", clevel=ZSTD_LEVEL, filters=hdf5plugin.Blosc2.SHUFFLE)}
     if codec == "lz4":
-        return {**common, "compression": hdf5plugin.LZ4(), "shuffle": True}
+        # Bytes have nothing to shuffle, and without that step `unpacked_lz4` is all there is to do.
+        return {**common, "compression": hdf5plugin.LZ4(), "shuffle": np.dtype(dtype).itemsize > 1}
     return {**common, "compression": hdf5plugin.Zstd(clevel=ZSTD_LEVEL), "shuffle": True}
+
+
+def unpacked_lz4(data: bytes | memoryview, size: int) -> bytes:
+    """A chunk of HDF5's LZ4 filter that holds `size` bytes. ValueError where it does not."""
+    try:
+        found = lz4h5_decode(data, out=size)  # type: ignore[arg-type]  # any buffer will do, whatever its stub says
+    except RuntimeError as error:
+        raise ValueError(f"not packed with LZ4: {error}") from None
+    if len(found) != size:
+        raise ValueError(f"{len(found)} bytes where {size} were packed")
+    return bytes(found)
 
 
 def is_packed(name: str, dataset: Any) -> bool:

@@ -4,7 +4,6 @@ import math
 import operator
 import os
 import threading
-import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -13,10 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
 from torch.utils.data import Dataset, Subset
 
-from medadv.common.hashing import hash_file, seed_of
+from medadv.common.hashing import seed_of
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import reading
 from medadv.datasets.labels import Array, Boxes
@@ -26,7 +24,8 @@ from medadv.store.rows import Rows
 from medadv.training.augmentation import WORD, derived, seeded
 from medadv.training.boxes import OwnLength
 from medadv.training.collate import with_own_affine
-from medadv.training.parts import CorpusPart, open_parts
+from medadv.training.images import label_of, tensor_of
+from medadv.training.parts import CorpusPart, open_parts, warn_of_other_weights
 
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
 Verify = Literal["chunks", "files"]
@@ -127,7 +126,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         self._made_in = os.getpid(), threading.get_ident()
         self._drawn = 0
         if weights is not None:
-            self._warn_of_other_weights(Path(weights))
+            warn_of_other_weights(self.parts, Path(weights))
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -225,7 +224,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         image = self._grid(rows, "image", place, window)
         affine = moved_affine(np.asarray(rows.value("affine", place)), window) if rows.has("affine") else None
         item: dict[str, Any] = {
-            "image": _tensor(image, affine),
+            "image": tensor_of(image, affine),
             "sample_id": rows.text("sample_id", place),
             "group_id": rows.text("group_id", place),
             "attack": attack,
@@ -233,19 +232,19 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         }
         if adversarial:
             delta = self._scaled(self._grid(rows, f"attacks/{attack}/perturbation", place, window), part, attack)
-            item["adversarial" if self.mode == "pair" else "image"] = _tensor(adversarial_image(image, delta), affine)
+            item["adversarial" if self.mode == "pair" else "image"] = tensor_of(adversarial_image(image, delta), affine)
         if self.mode == "mixed":
             item["is_adversarial"] = adversarial
         if affine is not None:
             item["affine"] = torch.from_numpy(affine)
         if getattr(rows.array("label"), "ndim", 0) > len(window.size):
-            return {**item, "label": _label(np.array(self._grid(rows, "label", place, window), np.int64), affine, image.ndim - 1)}
+            return {**item, "label": label_of(np.array(self._grid(rows, "label", place, window), np.int64), affine, image.ndim - 1)}
         label = rows.answer("label", place)
         if isinstance(label, Boxes):
             axes = str(rows.file.attrs["spatial_axes"])
             label = crop_boxes(label, window, axes)
             return {**item, "boxes": OwnLength.of(label.boxes), "classes": OwnLength.of(label.classes), "spatial_axes": axes}
-        return {**item, "label": _label(np.asarray(label, np.int64), affine, image.ndim - 1)}
+        return {**item, "label": label_of(np.asarray(label, np.int64), affine, image.ndim - 1)}
 
     def _grid(self, rows: Rows, name: str, place: int, window: Window) -> Array:
         """A sample's part of an array on the image grid."""
@@ -263,28 +262,3 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"epsilon={wanted:g} must lie between 0 and the {bound:g} that {attack} was made with")
         scaled = np.rint(delta * np.float32(wanted / bound if bound else 0.0))
         return np.clip(scaled, -math.floor(wanted), math.floor(wanted)).astype(delta.dtype)
-
-    def _warn_of_other_weights(self, weights: Path) -> None:
-        found, made_for = hash_file(weights), self.parts[-1].manifest.victim.weights_sha256
-        if found not in {part.manifest.victim.weights_sha256 for part in self.parts}:
-            warnings.warn(
-                f"{self.parts[-1].root} was made for weights {made_for[:12]}…, {weights.name} is {found[:12]}…: its examples are "
-                "transferred, and weaker against this model; make a corpus against it",
-                UserWarning,
-                stacklevel=3,
-            )
-
-
-def _tensor(image: Array, affine: Array | None) -> torch.Tensor:
-    return _placed(torch.from_numpy(image.astype(np.float32)), affine)
-
-
-def _label(label: Array, affine: Array | None, axes: int) -> torch.Tensor:
-    """A number or numbers as they are; masks channel first, in the place of their image. axes: number of the image's spatial axes."""
-    if label.ndim < axes:
-        return torch.from_numpy(label)
-    return _placed(torch.from_numpy(label[None] if label.ndim == axes else label), affine)
-
-
-def _placed(values: torch.Tensor, affine: Array | None) -> torch.Tensor:
-    return values if affine is None else MetaTensor(values, affine=torch.from_numpy(affine.copy()))

@@ -1,10 +1,12 @@
 """Which corpora make one data set? Each opened as its manifest has it, and all of one kind."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medadv.common.hashing import hash_file
 from medadv.corpus.folder import corpus_folder
 from medadv.corpus.manifest import Manifest
 from medadv.store.codecs import require_codec
@@ -36,6 +38,19 @@ def open_parts(
     for part in parts[1:]:
         _agree(parts[0], part)
     return parts
+
+
+def warn_of_other_weights(parts: Sequence[CorpusPart], weights: Path) -> None:
+    """Warn where none of the corpora was made for the model in this file."""
+    found, newest = hash_file(weights), parts[-1]
+    made_for = [part.manifest.victim.weights_sha256 for part in parts]
+    if found not in made_for:
+        warnings.warn(
+            f"{newest.root} was made for weights {made_for[-1][:12]}…, {weights.name} is {found[:12]}…: its examples are transferred, "
+            "and weaker against this model; make a corpus against it",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _opened(root: Path, attacks: Sequence[str] | None, links: bool, check: bool, hashed: bool) -> CorpusPart:
