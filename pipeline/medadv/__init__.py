@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from medadv.training.dataset import CorpusDataset
     from medadv.training.in_memory import AdversarialPerturbd, as_victim, attack
     from medadv.training.monai_reader import CorpusReader, datalist
+    from medadv.training.sampler import CorpusSampler
     from medadv.training.sampling import BalancedSampler
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "BoxesToXFirstd",
     "CorpusDataset",
     "CorpusReader",
+    "CorpusSampler",
     "as_victim",
     "attack",
     "collate",
@@ -32,6 +34,7 @@ _HOMES = {
     "BoxesToXFirstd": "training.boxes",
     "CorpusDataset": "training.dataset",
     "CorpusReader": "training.monai_reader",
+    "CorpusSampler": "training.sampler",
     "as_victim": "training.in_memory",
     "attack": "training.in_memory",
     "collate": "training.collate",

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Random access to pairs, side by side in one run: reading.py CORPUS [--rounds N] [--volume NIFTI]
+"""Random access to pairs, side by side in one run: reading.py CORPUS [--rounds N] [--write]
 
-Every format holds the same pairs and yields two float32 tensors (C, *spatial). One process, warm page cache, the same random order,
-rounds interleaved; the figure is the median over rounds of the time a pair. WebDataset reads tar files in order and shuffles in memory:
+Every format holds the same pairs and yields two float32 tensors (C, *spatial). One process and thread, warm page cache, the same random
+order, formats in turn every few pairs. Figures are medians over rounds of processor time, which on an idle machine is the time that passes
+and which other programs lengthen less, and of each round's ratio to MONAI's PersistentDataset. The floor copies a pair's uncompressed
+bytes from the page cache and turns them into the two tensors, with nothing looked up or checked. --write puts the table into READING.md.
+WebDataset reads tar files in order and shuffles in memory:
 it has no random access, and is shown for comparison. webdataset, mosaicml-streaming and litdata are used where they are installed.
 """
 
@@ -27,13 +30,17 @@ import torch
 from monai.data import PersistentDataset
 from monai.transforms import Lambda
 
-from medadv.common.hashing import canonical_json
-from medadv.store.layout import ShardContent
+from medadv.common.hashing import canonical_json, hash_file
 from medadv.store.reader import open_shard, read_content
 from medadv.store.writer import write_content
-from medadv.training.dataset import CorpusDataset
+from medadv.training.dataset import CorpusDataset, Verify
 
 Read = Callable[[list[int]], None]
+PAGE = Path(__file__).with_name("READING.md")
+BEGIN, END = "<!-- written by reading.py --write -->", "<!-- until here -->"
+PERSISTENT = "MONAI PersistentDataset"
+TURN = 9
+"""Pairs that one format reads before it is the next one's turn."""
 
 
 def rewritten(corpus: Path, folder: Path, codec: str) -> Path:
@@ -43,7 +50,9 @@ def rewritten(corpus: Path, folder: Path, codec: str) -> Path:
     (folder / "shards").mkdir(parents=True)
     for entry in manifest["shards"]:
         content = read_content(corpus / entry["path"])
-        write_content(folder / entry["path"], content, content.arrays["image"].ndim - 2, codec)
+        path = folder / entry["path"]
+        write_content(path, content, content.arrays["image"].ndim - 2, codec)
+        entry |= {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     (folder / "manifest.json").write_bytes(canonical_json(manifest))
     return folder
 
@@ -79,14 +88,18 @@ def indexed(dataset: Any, get: Callable[[Any], Any]) -> Read:
 
 def formats(corpus: Path, attack: str, work: Path) -> Iterator[tuple[str, Read, int]]:
     """(name, read, bytes) of every format."""
-    for codec in ("gzip", "szip", "blosc2", "zstd"):
+    for codec in ("gzip", "szip", "blosc2", "zstd", "lz4", "none"):
         made = rewritten(corpus, work / codec, codec)
-        dataset = CorpusDataset(made, attack)
-        yield f"medadv {codec}", indexed(dataset, lambda item: (item["image"], item["adversarial"])), pair_bytes(made, attack)
+        checks: tuple[Verify, ...] = ("chunks", "files") if codec in ("lz4", "none") else ("chunks",)
+        for verify in checks:
+            dataset = CorpusDataset(made, attack, verify=verify)
+            name = f"medadv {codec}{', verify=files' if verify == 'files' else ''}"
+            yield name, indexed(dataset, lambda item: (item["image"], item["adversarial"])), pair_bytes(made, attack)
     pairs = [(i["image"].numpy(), i["adversarial"].numpy()) for i in CorpusDataset(corpus, attack)]  # type: ignore[attr-defined]
     kind = np.int16 if json.loads((corpus / "manifest.json").read_text())["data"]["unit"] == "hu" else np.uint8
     pairs = [(clean.astype(kind), adversarial.astype(kind)) for clean, adversarial in pairs]
     yield _persistent(pairs, work / "persistent")
+    yield _floor(pairs, work / "pairs.raw")
     for name, make in (("webdataset", _webdataset), ("streaming", _streaming), ("litdata", _litdata)):
         if importlib.util.find_spec(name) is None:
             print(f"{name}: not installed, left out")
@@ -105,7 +118,21 @@ def _persistent(pairs: list[Any], folder: Path) -> tuple[str, Read, int]:
     dataset = PersistentDataset(items, load, cache_dir=folder)
     for index in range(len(pairs)):
         dataset[index]
-    return "MONAI PersistentDataset", indexed(dataset, lambda pair: tuple(part.float() for part in pair)), folder_bytes(folder)
+    return PERSISTENT, indexed(dataset, lambda pair: tuple(part.float() for part in pair)), folder_bytes(folder)
+
+
+def _floor(pairs: list[Any], path: Path) -> tuple[str, Read, int]:
+    path.write_bytes(b"".join(part.tobytes() for pair in pairs for part in pair))
+    clean = pairs[0][0]
+    size, file = clean.nbytes, os.open(path, os.O_RDONLY)
+
+    def read(order: list[int]) -> None:
+        for index in order:
+            data = os.pread(file, 2 * size, 2 * size * index)
+            both = np.frombuffer(data, clean.dtype).reshape(2, *clean.shape)
+            tensors(both[0], both[1])
+
+    return "floor: page cache to float32", read, path.stat().st_size
 
 
 def _webdataset(pairs: list[Any], folder: Path, compressed: bool) -> tuple[str, Read, int]:
@@ -161,83 +188,72 @@ def _litdata(pairs: list[Any], folder: Path, compressed: bool) -> tuple[str, Rea
     return f"litdata{' zstd' if compressed else ''}", read, folder_bytes(folder)
 
 
-def compare(corpus: Path, rounds: int, work: Path) -> None:
-    """Print a table of random-access times."""
+def compare(corpus: Path, rounds: int, work: Path) -> str:
+    """Random-access times as a table in Markdown."""
     attack = next(iter(json.loads((corpus / "manifest.json").read_text())["attacks"]))
-    count = len(CorpusDataset(corpus, attack))
     entrants: list[tuple[str, Read, int]] = []
-    maker = formats(corpus, attack, work)
-    for entrant in maker:
+    for entrant in formats(corpus, attack, work):
         entrants.append(entrant)
         print(f"  {entrant[0]} written", file=sys.stderr, flush=True)
+    dataset = CorpusDataset(corpus, attack)
+    count = len(dataset)
     times: dict[str, list[float]] = {name: [] for name, _, _ in entrants}
     for number in range(rounds + 1):
-        order = np.random.default_rng(number).permutation(count).tolist()
-        for name, read, _ in entrants:
-            start = time.perf_counter()
-            read(order)
-            if number:  # the first round warms caches
-                times[name].append((time.perf_counter() - start) / count)
-    base = statistics.median(times["medadv gzip"])
-    print(f"{count} pairs, {rounds} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        spent = _round(entrants, np.random.default_rng(number).permutation(count).tolist())
+        if number:  # the first round warms caches
+            for name, seconds in spent.items():
+                times[name].append(seconds / count)
+    shape = " x ".join(map(str, dataset[0]["image"].shape))
+    rows = [
+        f"{count} pairs of {shape}, {rounds} rounds, one of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; range of the rounds in "
+        "brackets.",
+        "",
+        f"| format | KiB a pair | ms a pair | times {PERSISTENT} |",
+        "|---|---|---|---|",
+    ]
     for name, _, size in entrants:
-        median = statistics.median(times[name])
-        spread = f"{min(times[name]) * 1e3:.2f} to {max(times[name]) * 1e3:.2f}"
-        print(f"{name:28} {size / count / 1024:8.1f} KiB a pair  {median * 1e3:7.2f} ms ({spread}) {base / median:5.2f}x medadv gzip")
+        ratios = [one / other for one, other in zip(times[name], times[PERSISTENT], strict=True)]
+        median, low, high = (each(times[name]) * 1e3 for each in (statistics.median, min, max))
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        rows.append(f"| {name} | {size / count / 1024:.1f} | {median:.2f} ({low:.2f} to {high:.2f}) | {ratio} |")
+    return "\n".join(rows)
 
 
-def patches(corpus: Path, path: Path, rounds: int, work: Path) -> None:
-    """Print how much faster a 64-voxel cube is read than its 512 x 512 x 200 volume."""
-    import nibabel
+def _round(entrants: list[tuple[str, Read, int]], order: list[int]) -> dict[str, float]:
+    """Seconds of processor time in which each format read the order: by turns, but for those that can only be read whole."""
+    spent = dict.fromkeys((name for name, _, _ in entrants), 0.0)
+    for start in range(0, len(order), TURN):
+        for name, read, _ in entrants:
+            whole = name.startswith("WebDataset")
+            if not whole or start == 0:
+                begun = time.process_time()
+                read(order if whole else order[start : start + TURN])
+                spent[name] += time.process_time() - begun
+    return spent
 
-    source = np.asarray(nibabel.load(path).dataobj).astype(np.int16)  # type: ignore[attr-defined]
-    repeats = [-(-wanted // have) for wanted, have in zip((512, 512, 200), source.shape, strict=True)]
-    volume = np.clip(np.tile(source, repeats)[:512, :512, :200], -1024, 3071)
-    delta = np.random.default_rng(0).choice(np.array([-4, -2, 0, 2, 4], np.int8), volume.shape)
-    (work / "shards").mkdir()
-    arrays = {
-        "image": volume[None, None],
-        "attacks/a/perturbation": delta[None, None],
-        "label": np.zeros((1, *volume.shape), np.uint8),
-        "sample_id": np.array(["v"], "S"),
-        "group_id": np.array(["g"], "S"),
-        "attacks/a/success": np.ones(1, np.uint8),
-    }
-    write_content(work / "shards/shard-00000.h5", ShardContent({"/": {"spatial_axes": "xyz"}}, arrays), 3)
-    # All but the shard and the attack is the corpus's; nothing but those is read here.
-    manifest = json.loads((corpus / "manifest.json").read_text())
-    manifest["shards"] = [{**manifest["shards"][0], "path": "shards/shard-00000.h5", "samples": 1}]
-    manifest |= {"attacks": {"a": {"attack": "pgd", "epsilon": 4}}, "execution": {**manifest["execution"], "codec": "gzip"}}
-    (work / "manifest.json").write_text(json.dumps(manifest))
-    whole, cube = CorpusDataset(work), CorpusDataset(work, patch=(64, 64, 64))
-    seconds: dict[str, list[float]] = {"whole": [], "cube": []}
-    for number in range(rounds):
-        cube.set_epoch(number)
-        for name, dataset in (("cube", cube), ("whole", whole)):
-            if name == "whole" and number >= 3:
-                continue
-            start = time.perf_counter()
-            dataset[0]
-            seconds[name].append(time.perf_counter() - start)
-    one, other = (statistics.median(seconds[name]) for name in ("whole", "cube"))
-    print(f"512x512x200 pair: whole {one:.2f} s, 64x64x64 patch {other * 1e3:.1f} ms: {one / other:.0f} times faster")
+
+def written(page: str, table: str) -> str:
+    """The page with the table between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def main() -> None:
-    """Run both comparisons."""
+    """Compare, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--volume", type=Path, help="a CT volume as NIfTI, tiled to 512 x 512 x 200")
+    parser.add_argument("--write", action="store_true", help="put the table into READING.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        compare(arguments.corpus, arguments.rounds, Path(folder))
-    if arguments.volume is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            patches(arguments.corpus, arguments.volume, arguments.rounds, Path(folder))
+        table = compare(arguments.corpus, arguments.rounds, Path(folder))
+    print(table)
+    if arguments.write:
+        PAGE.write_text(written(PAGE.read_text(), table))
 
 
 if __name__ == "__main__":

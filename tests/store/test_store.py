@@ -80,7 +80,7 @@ def test_extents_name_the_sample_whose_bytes_changed(tmp_path: Path) -> None:
 ATTACKED = "attacks/pgd-8/perturbation"
 
 
-@pytest.mark.parametrize(("codec", "array"), [("szip", "image"), ("blosc2", ATTACKED), ("zstd", ATTACKED)])
+@pytest.mark.parametrize(("codec", "array"), [("szip", "image"), ("blosc2", ATTACKED), ("zstd", ATTACKED), ("none", ATTACKED)])
 def test_other_codecs_hold_the_same_content_with_checksums(tiny_corpus: Path, tmp_path: Path, codec: str, array: str) -> None:
     draw_pictures(tmp_path / "data", 4)
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)

@@ -8,7 +8,7 @@ from medadv.common.record import Closed, Count, Open, Sha256
 from medadv.spec.attack import AttackSettings
 from medadv.spec.base import Name
 from medadv.spec.data import PreprocessSettings, Task
-from medadv.spec.execution import MOST_THREADS
+from medadv.spec.execution import MOST_THREADS, Codec
 from medadv.spec.modality import Modality
 from medadv.spec.normalize import Normalization
 from medadv.spec.start import refuse_folders
@@ -107,7 +107,7 @@ class ExecutionFacts(Open):
     device: Literal["cpu", "cuda"]
     precision: str
     profile: ProfileFacts | None = None
-    codec: Literal["gzip", "szip", "blosc2", "zstd"]
+    codec: Codec
     seed: int
 
 

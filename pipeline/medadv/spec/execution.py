@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from medadv.spec.base import Count, Settings
 
-Codec = Literal["gzip", "szip", "blosc2", "zstd"]
+Codec = Literal["gzip", "szip", "blosc2", "zstd", "lz4", "none"]
 DEFAULT_BATCH = 8
 MOST_WORKERS, MOST_THREADS = 4096, 1024
 """More than machines have: a number beyond is a slip, and would take the machine down."""
@@ -27,7 +27,9 @@ class ExecutionSettings(Settings):
         "in bfloat16 and 8 bits only where the machine multiplies them fast",
     )
     codec: Codec = Field(
-        "gzip", description="szip: 8-bit images in HDF5's own SZIP, the rest gzip; blosc2 and zstd need hdf5plugin to be read"
+        "gzip",
+        description="szip: 8-bit images in HDF5's own SZIP, the rest gzip; blosc2, zstd and lz4 need hdf5plugin to be read; "
+        "none: not packed, with checksums, read fastest",
     )
     seed: int = Field(0, ge=0)
 

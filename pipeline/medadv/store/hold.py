@@ -23,8 +23,8 @@ PLANES = 256
 TEXT = 128
 """Bytes of an id."""
 ATTRIBUTE = 1 << 16
-FILTERS = {1, 2, 3, 4, 32015, 32026}
-"""deflate, shuffle, Fletcher32, SZIP, Zstd, Blosc2: what shards are written with. Others would be looked for among plugins."""
+FILTERS = {1, 2, 3, 4, 32004, 32015, 32026}
+"""deflate, shuffle, Fletcher32, SZIP, LZ4, Zstd, Blosc2: what shards are written with. Others would be looked for among plugins."""
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SAMPLE = re.compile(SAMPLE_ID.encode())
 GROUP = re.compile(rb"[A-Za-z0-9-]{0,64}")

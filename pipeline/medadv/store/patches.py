@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medadv.datasets.labels import Array, Boxes, Label
-from medadv.store.reader import read_answer
+from medadv.datasets.labels import Array, Boxes
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,6 @@ def read_window(dataset: Any, row: int, window: Window) -> Array:
         return np.asarray(dataset[row])
     leading = (slice(None),) * (dataset.ndim - 1 - len(window.size))
     return np.asarray(dataset[(row, *leading, *window.slices)])
-
-
-def read_label(file: Any, row: int, window: Window) -> Label:
-    """A sample's label; of a mask only the window."""
-    label = file["label"]
-    if hasattr(label, "shape") and label.ndim > len(window.size):
-        return read_window(label, row, window)
-    return read_answer(file, "label", row)
 
 
 def crop_boxes(boxes: Boxes, window: Window, axes: str) -> Boxes:

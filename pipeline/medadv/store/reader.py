@@ -16,6 +16,7 @@ from medadv.store import codecs as codecs
 from medadv.store.examine import examine
 from medadv.store.hold import ShardError, hold
 from medadv.store.layout import ShardContent, Stored
+from medadv.store.rows import Rows
 
 CHUNK_CACHE = 4 << 20
 
@@ -87,7 +88,7 @@ def sample_blocks(dataset: Any, index: int) -> Iterator[Array]:
 
 def adversarial_image(image: Array, perturbation: Array) -> Array:
     """image + perturbation in the image's own type; the sum lies on the lattice by construction."""
-    return np.asarray(image.astype(np.int32) + perturbation, dtype=image.dtype)
+    return image + perturbation.astype(image.dtype)
 
 
 def read_small(path: Path) -> dict[str, Array]:
@@ -114,21 +115,26 @@ def open_files(path: Path, *, check: bool = True) -> Any:
     A forked child opens its own.  check: as in `open_shard`. FileNotFoundError where there is no such file, ShardError where it is no
     shard.
     """
+    return open_rows(path, check=check).file
+
+
+def open_rows(path: Path, *, check: bool = True) -> Rows:
+    """A file of `open_files`, to be read sample by sample."""
     identity = file_identity(path)
     with _opening:
-        kept, file = _handles.pop(path, (None, None))
-        if kept != identity:
+        kept, rows = _handles.pop(path, (None, None))
+        if kept != identity or rows is None:
             # The former file goes first: HDF5 takes one that was overwritten in place for the one that it holds open.
-            file = None
+            rows = None
             # Readers of patches come back to a brick; 3D shards have bricks of 256 KiB at most.
-            file = _opened(path, check, rdcc_nbytes=CHUNK_CACHE)
-        _handles[path] = identity, file
+            rows = Rows(_opened(path, check, rdcc_nbytes=CHUNK_CACHE))
+        _handles[path] = identity, rows
         if len(_handles) > OPEN_FILES:
             _handles.pop(next(iter(_handles)))
-    return file
+    return rows
 
 
-_handles: dict[Path, tuple[FileIdentity, Any]] = {}
+_handles: dict[Path, tuple[FileIdentity, Rows]] = {}
 _opening = threading.RLock()
 
 

@@ -4,55 +4,59 @@ import math
 import operator
 import os
 import threading
-import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
 from torch.utils.data import Dataset, Subset
 
-from medadv.common.hashing import hash_file, seed_of
-from medadv.corpus.folder import corpus_folder
+from medadv.common.hashing import seed_of
+from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import reading
 from medadv.datasets.labels import Array, Boxes
-from medadv.store.codecs import require_codec
-from medadv.store.patches import Window, crop_boxes, moved_affine, read_label, read_window
+from medadv.store.patches import Window, crop_boxes, moved_affine, read_window
 from medadv.store.reader import adversarial_image
+from medadv.store.rows import Rows
 from medadv.training.augmentation import WORD, derived, seeded
 from medadv.training.boxes import OwnLength
 from medadv.training.collate import with_own_affine
-from medadv.training.held import HeldShards
-from medadv.training.location import read_corpus_manifest
+from medadv.training.images import label_of, tensor_of
+from medadv.training.parts import CorpusPart, open_parts, warn_of_other_weights
 
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
+Verify = Literal["chunks", "files"]
 Schedule = Callable[[int], float]
 
 
 class CorpusDataset(Dataset[dict[str, Any]]):
-    """Clean and adversarial samples, read from the shards on demand.
+    """Clean and adversarial samples of one corpus, or of several (generations) end to end, read from the shards on demand.
 
     Each item is a dictionary: `image` (C, *spatial) float32 in stored units, `label`, and, as keys of their own, `sample_id`, `group_id`,
-    `attack` (str) and `success` (bool, of the stored example). The label is an int64 scalar, a vector (K,), or a mask (1, *spatial), of
-    several classes with a mask each (K, *spatial). For detection there are `boxes` (m, 2 * dims) float32, x first, and `classes` (m,)
-    int64 from 1 instead, with `spatial_axes` (str), the order of the image's axes, for `BoxesToTensorAxesd`. Where the corpus has
-    geometry, images and masks are MetaTensors with their affine, and `affine` (4, 4) float64 is the image's own after the transforms. By
-    mode:
+    `attack` (str), `success` (bool, of the stored example) and `corpus` (int, its place among the folders given). The label is an int64
+    scalar, a vector (K,), or a mask (1, *spatial), of several classes with a mask each (K, *spatial). For detection there are `boxes`
+    (m, 2 * dims) float32, x first, and `classes` (m,) int64 from 1 instead, with `spatial_axes` (str), the order of the image's axes, for
+    `BoxesToTensorAxesd`. Where the corpus has geometry, images and masks are MetaTensors with their affine, and `affine` (4, 4) float64 is
+    the image's own after the transforms. By mode:
 
     - pair: `image` is clean, `adversarial` beside it.
     - clean: `image` is clean.
     - adversarial: `image` is the adversarial example.
     - mixed: `image` is adversarial with `probability`, clean otherwise; `is_adversarial` (bool) says which.
 
-    Call `set_epoch` before each epoch; it reaches persistent workers too. What is drawn (attack, mixture, patch) follows from seed, epoch
-    and sample alone, not from workers or their number, and so does what `transform` draws: from MONAI's Randomizables and from generators
-    of NumPy, torch and `random` that it holds (inside Compose, OneOf and the like, as attributes, in partials and closures), and from the
-    global ones (torchvision, functions of one's own), which are put back afterwards. Out of reach, and for `seed_hook` to seed: generators
-    of other libraries, and those that a function finds by a global name. Threads beside others (ThreadDataLoader) share transforms and
-    global generators, so that there only what each transform holds is seeded, and with several of them nothing can be repeated.
+    Of several corpora every stored example is an item, so that a sample that is in three of them comes three times an epoch, its clean
+    image too. With `CorpusSampler` it comes once, from the corpus that is drawn for it.
+
+    Call `set_epoch` before each epoch; it reaches persistent workers too. What is drawn (attack, mixture, patch) follows from seed, epoch,
+    sample and the place of its corpus alone, not from workers or their number, and so does what `transform` draws: from MONAI's
+    Randomizables and from generators of NumPy, torch and `random` that it holds (inside Compose, OneOf and the like, as attributes, in
+    partials and closures), and from the global ones (torchvision, functions of one's own), which are put back afterwards. Out of reach, and
+    for `seed_hook` to seed: generators of other libraries, and those that a function finds by a global name. Threads beside others
+    (ThreadDataLoader) share transforms and global generators, so that there only what each transform holds is seeded, and with several of
+    them nothing can be repeated.
 
     Before the first `set_epoch`, attack, mixture and patch stay at epoch 0 in every epoch, while augmentation is drawn anew from torch's
     generator in the process that reads. Files are opened per process, so workers of a DataLoader, forked or spawned, never share a handle.
@@ -62,7 +66,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        corpus: str | Path,
+        corpus: str | Path | Sequence[str | Path],
         attack: str | Sequence[str] | None = None,
         transform: Callable[[dict[str, Any]], Any] | None = None,
         *,
@@ -73,13 +77,14 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         weights: str | Path | None = None,
         seed: int = 0,
         seed_hook: Callable[[int], object] | None = None,
+        verify: Verify = "chunks",
         check: bool = True,
         links: bool = False,
     ) -> None:
         """
         Args:
-            corpus: folder that holds manifest.json, or that file.
-            attack: whose examples to read; of several, one is drawn for each item. The corpus's first when None.
+            corpus: folder that holds manifest.json, or that file; or a sequence of them, of one task, modality, classes and spatial axes.
+            attack: whose examples to read, there in each corpus; of several, one is drawn for each item. Each corpus's first when None.
             transform: applied to each dictionary, such as a MONAI Compose.
             mode: what an item holds, see above.
             probability: of an adversarial image in mode mixed.
@@ -87,9 +92,12 @@ class CorpusDataset(Dataset[dict[str, Any]]):
                 perturbation times epsilon / its own epsilon, rounded to the lattice, is an approximation: an attack with the smaller
                 bound would have found another, as a rule stronger one.
             patch: spatial size of a random patch; only the chunks that it touches are read.
-            weights: file of the model in training; warns when the corpus was made for other weights.
+            weights: file of the model in training; warns when no corpus was made for these weights.
             seed: of all draws.
             seed_hook: called before each transform with a seed, 0 to 2**32 - 1, for generators that cannot be reached from `transform`.
+            verify: chunks holds every chunk that is read against its checksum, every time. files holds each file's SHA-256 against the
+                manifest before a process first reads it (workers trust what their parent held so), and again once the file changes: then
+                chunks of `codec: none` are read unchecked, which is faster, and finds no bit that turns on the disk afterwards.
             check: have another process open every shard first, some milliseconds each, since a damaged one may hang or crash HDF5; shards
                 that are fetched later are opened so when they are first read. False for a corpus that is known to be whole.
             links: follow files of the corpus that are symbolic links (git-annex, DVC, a hub's cache).
@@ -97,33 +105,31 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         Raises:
             IntegrityError: no readable manifest, a link without `links`, or a file that is no shard of this corpus.
             SpecError: the corpus needs hdf5plugin.
-            ValueError: no such attack or mode, or settings out of range.
+            ValueError: no such attack or mode, settings out of range, or two corpora of different kinds.
         """
-        self.root = corpus_folder(corpus)
-        self.manifest = read_corpus_manifest(self.root, links=links, check=check)
-        require_codec(self.manifest.execution.codec)
-        known = list(self.manifest.attacks)
-        self.attacks = known[:1] if attack is None else [attack] if isinstance(attack, str) else list(attack)
-        if unknown := [name for name in self.attacks if name not in known]:
-            raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)}")
+        folders = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+        attacks = [attack] if isinstance(attack, str) else attack
+        self.parts = open_parts(folders, attacks, links=links, check=check, hashed=verify == "files")
         if mode not in ("pair", "clean", "adversarial", "mixed"):
             raise ValueError(f"mode={mode!r} must be pair, clean, adversarial or mixed")
+        if verify not in ("chunks", "files"):
+            raise ValueError(f"verify={verify!r} must be chunks or files")
         if not 0 <= probability <= 1:
             raise ValueError(f"probability={probability} must lie between 0 and 1")
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
         self.patch = None if patch is None else tuple(int(length) for length in patch)
+        self.verify = verify
         self.transform, self.seed_hook = transform, seed_hook
-        self.shards = HeldShards(self.root, self.manifest, links=links, check=check)
-        self.paths, self.ends = self.shards.paths, self.shards.ends
+        self.starts = list(accumulate((len(part.shards) for part in self.parts), initial=0))
         # In shared memory, so that workers that live on see the next epoch. Below 0: nobody has set one.
         self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()
         self._made_in = os.getpid(), threading.get_ident()
         self._drawn = 0
         if weights is not None:
-            self._warn_of_other_weights(Path(weights))
+            warn_of_other_weights(self.parts, Path(weights))
 
     def __len__(self) -> int:
-        return self.ends[-1] if self.ends else 0
+        return self.starts[-1]
 
     def __getitem__(self, index: Any) -> Any:
         """One sample; for a slice or a sequence of indices a Subset, as MONAI's data sets have it."""
@@ -132,10 +138,12 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         if isinstance(index, Sequence) or np.ndim(index):
             return Subset(self, [self._place(part) for part in index])
         place = self._place(index)
-        shard, row = self.locate(place)
+        number, part, own = self._part_at(place)
+        shard, row = part.shards.locate(own)
         with reading(shard, OSError, KeyError):
-            item = self._read(shard, row, place)
-        return item if self.transform is None else self._transformed(item, place)
+            item = self._read(part, shard, row, self._seed("dataset", number, own))
+        item["corpus"] = number
+        return item if self.transform is None else self._transformed(item, number, own)
 
     @property
     def epoch(self) -> int:
@@ -146,11 +154,39 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         """Draw anew, and move the curriculum on."""
         self._epoch.fill_(epoch)
 
+    @property
+    def root(self) -> Path:
+        """The folder of the corpus, of several the first."""
+        return self.parts[0].root
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its record; of several corpora the first one's, with which the others agree in task, modality, unit and classes."""
+        return self.parts[0].manifest
+
+    @property
+    def attacks(self) -> list[str]:
+        """Whose examples are read; the first corpus's own where none was named."""
+        return self.parts[0].attacks
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every shard file in the order of the samples."""
+        return [path for part in self.parts for path in part.shards.paths]
+
     def locate(self, index: int) -> tuple[Path, int]:
         """Shard file and row of a sample."""
-        index = self._place(index)
-        shard = bisect_right(self.ends, index)
-        return self.paths[shard], index - (self.ends[shard - 1] if shard else 0)
+        _, part, own = self._part_at(self._place(index))
+        return part.shards.locate(own)
+
+    def _part_at(self, place: int) -> tuple[int, CorpusPart, int]:
+        """Number of the corpus that a place lies in, the corpus, and the place in it."""
+        number = bisect_right(self.starts, place) - 1
+        return number, self.parts[number], place - self.starts[number]
+
+    def _seed(self, purpose: str, number: int, place: int) -> int:
+        """Of the draws for one sample of a corpus in this epoch; the first corpus draws what it draws alone."""
+        return seed_of(purpose, self.seed, self.epoch, place, *([number] if number else []))
 
     def _place(self, index: Any) -> int:
         """An index as a plain number from 0; those of NumPy and torch are understood."""
@@ -164,7 +200,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             raise IndexError(f"index {place} of {len(self)} samples")
         return place % len(self)
 
-    def _transformed(self, item: dict[str, Any], index: int) -> Any:
+    def _transformed(self, item: dict[str, Any], number: int, place: int) -> Any:
         """The transform's answer, drawn from this sample's own seed."""
         assert self.transform is not None
         if int(self._epoch) < 0:
@@ -172,74 +208,57 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             self._drawn += 1
             seed = derived(int(torch.randint((1 << 63) - 1, ())), str(self._drawn))
         else:
-            seed = seed_of("augmentation", self.seed, self.epoch, index)
+            seed = self._seed("augmentation", number, place)
         process, thread = self._made_in
         with seeded(self.transform, seed, process=os.getpid() != process or threading.get_ident() == thread):
             if self.seed_hook is not None:
                 self.seed_hook(derived(seed, "hook") % WORD)
             return with_own_affine(self.transform(item))
 
-    def _read(self, path: Path, place: int, index: int) -> dict[str, Any]:
-        file = self.shards.open(path)
-        draw = np.random.default_rng(seed_of("dataset", self.seed, self.epoch, index))
-        attack = self.attacks[int(draw.integers(len(self.attacks)))]
+    def _read(self, part: CorpusPart, path: Path, place: int, seed: int) -> dict[str, Any]:
+        rows = part.shards.rows(path)
+        draw = np.random.default_rng(seed)
+        attack = part.attacks[int(draw.integers(len(part.attacks)))]
         adversarial = self.mode in ("pair", "adversarial") or (self.mode == "mixed" and draw.random() < self.probability)
-        window = Window.drawn(file["image"].shape[2:], self.patch, draw)
-        image = read_window(file["image"], place, window)
-        affine = moved_affine(np.asarray(file["affine"][place]), window) if "affine" in file else None
+        window = Window.drawn(rows.array("image").shape[2:], self.patch, draw)
+        image = self._grid(rows, "image", place, window)
+        affine = moved_affine(np.asarray(rows.value("affine", place)), window) if rows.has("affine") else None
         item: dict[str, Any] = {
-            "image": _tensor(image, affine),
-            "sample_id": bytes(file["sample_id"][place]).decode(),
-            "group_id": bytes(file["group_id"][place]).decode(),
+            "image": tensor_of(image, affine),
+            "sample_id": rows.text("sample_id", place),
+            "group_id": rows.text("group_id", place),
             "attack": attack,
-            "success": bool(file[f"attacks/{attack}/success"][place]),
+            "success": bool(rows.value(f"attacks/{attack}/success", place)),
         }
         if adversarial:
-            delta = self._scaled(read_window(file[f"attacks/{attack}/perturbation"], place, window), attack)
-            item["adversarial" if self.mode == "pair" else "image"] = _tensor(adversarial_image(image, delta), affine)
+            delta = self._scaled(self._grid(rows, f"attacks/{attack}/perturbation", place, window), part, attack)
+            item["adversarial" if self.mode == "pair" else "image"] = tensor_of(adversarial_image(image, delta), affine)
         if self.mode == "mixed":
             item["is_adversarial"] = adversarial
         if affine is not None:
             item["affine"] = torch.from_numpy(affine)
-        label = read_label(file, place, window)
+        if getattr(rows.array("label"), "ndim", 0) > len(window.size):
+            return {**item, "label": label_of(np.array(self._grid(rows, "label", place, window), np.int64), affine, image.ndim - 1)}
+        label = rows.answer("label", place)
         if isinstance(label, Boxes):
-            axes = str(file.attrs["spatial_axes"])
+            axes = str(rows.file.attrs["spatial_axes"])
             label = crop_boxes(label, window, axes)
             return {**item, "boxes": OwnLength.of(label.boxes), "classes": OwnLength.of(label.classes), "spatial_axes": axes}
-        return {**item, "label": _label(np.asarray(label, np.int64), affine, image.ndim - 1)}
+        return {**item, "label": label_of(np.asarray(label, np.int64), affine, image.ndim - 1)}
 
-    def _scaled(self, delta: Array, attack: str) -> Array:
+    def _grid(self, rows: Rows, name: str, place: int, window: Window) -> Array:
+        """A sample's part of an array on the image grid."""
+        if window.whole:
+            return rows.whole(name, place, check=self.verify == "chunks")
+        return read_window(rows.array(name), place, window)
+
+    def _scaled(self, delta: Array, part: CorpusPart, attack: str) -> Array:
         """The perturbation scaled down to the epoch's bound, on the lattice; never farther from zero than the stored one."""
         if self.epsilon is None:
             return delta
-        bound = float(self.manifest.attacks[attack].epsilon)
+        bound = float(part.manifest.attacks[attack].epsilon)
         wanted = self.epsilon(self.epoch) if callable(self.epsilon) else self.epsilon
         if not 0 <= wanted <= bound:
             raise ValueError(f"epsilon={wanted:g} must lie between 0 and the {bound:g} that {attack} was made with")
         scaled = np.rint(delta * np.float32(wanted / bound if bound else 0.0))
         return np.clip(scaled, -math.floor(wanted), math.floor(wanted)).astype(delta.dtype)
-
-    def _warn_of_other_weights(self, weights: Path) -> None:
-        found, made_for = hash_file(weights), self.manifest.victim.weights_sha256
-        if found != made_for:
-            warnings.warn(
-                f"{self.root} was made for weights {made_for[:12]}…, {weights.name} is {found[:12]}…: its examples are transferred, "
-                "and weaker against this model; make a corpus against it",
-                UserWarning,
-                stacklevel=3,
-            )
-
-
-def _tensor(image: Array, affine: Array | None) -> torch.Tensor:
-    return _placed(torch.from_numpy(image.astype(np.float32)), affine)
-
-
-def _label(label: Array, affine: Array | None, axes: int) -> torch.Tensor:
-    """A number or numbers as they are; masks channel first, in the place of their image. axes: number of the image's spatial axes."""
-    if label.ndim < axes:
-        return torch.from_numpy(label)
-    return _placed(torch.from_numpy(label[None] if label.ndim == axes else label), affine)
-
-
-def _placed(values: torch.Tensor, affine: Array | None) -> torch.Tensor:
-    return values if affine is None else MetaTensor(values, affine=torch.from_numpy(affine.copy()))

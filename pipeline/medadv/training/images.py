@@ -7,6 +7,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
+from medadv.datasets.labels import Array
 from medadv_transforms.units import Lattice
 
 COARSE = (torch.float16, torch.bfloat16)
@@ -56,3 +57,19 @@ def moved(images: Tensor, perturbation: Tensor, dtype: torch.dtype) -> Tensor:
             left = left - left.sign() * beyond
             found = (images + left).to(dtype)
     return found
+
+
+def tensor_of(image: Array, affine: Array | None) -> Tensor:
+    """A stored image as training gets it: float32 of its own, in its place where it has one."""
+    return _placed(torch.from_numpy(image.astype(np.float32)), affine)
+
+
+def label_of(label: Array, affine: Array | None, axes: int) -> Tensor:
+    """A number or numbers as they are; masks channel first, in the place of their image. axes: number of the image's spatial axes."""
+    if label.ndim < axes:
+        return torch.from_numpy(label)
+    return _placed(torch.from_numpy(label[None] if label.ndim == axes else label), affine)
+
+
+def _placed(values: Tensor, affine: Array | None) -> Tensor:
+    return values if affine is None else MetaTensor(values, affine=torch.from_numpy(affine.copy()))

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from torch.utils.data import ConcatDataset, Sampler, Subset
+from torch.utils.data import Sampler
 
 from medadv.common.hashing import seed_of
-from medadv.datasets.labels import Boxes
-from medadv.store.reader import read_answer
-from medadv.training.dataset import CorpusDataset
+from medadv.training.strata import drawables
 
 Balance = Literal["class", "group", "class-group"]
 
@@ -37,8 +35,8 @@ class BalancedSampler(Sampler[int]):
         if balance not in ("class", "group", "class-group"):
             raise ValueError(f"balance={balance!r} must be class, group or class-group")
         tree: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for index, (label, group) in enumerate(_strata(dataset)):
-            tree[label if "class" in balance else ""][group if "group" in balance else ""].append(index)
+        for each in drawables(dataset):
+            tree[each.label if "class" in balance else ""][each.group if "group" in balance else ""].append(each.index)
         self.strata = [[groups[name] for name in sorted(groups)] for _, groups in sorted(tree.items())]
         self.length, self.seed, self.epoch = len(dataset) if length is None else length, seed, 0
 
@@ -55,30 +53,3 @@ class BalancedSampler(Sampler[int]):
             groups = self.strata[int(draw.integers(len(self.strata)))]
             samples = groups[int(draw.integers(len(groups)))]
             yield samples[int(draw.integers(len(samples)))]
-
-
-def _strata(dataset: Any) -> Iterator[tuple[str, str]]:
-    """(class, group) of every sample in order."""
-    if isinstance(dataset, Subset):
-        whole = list(_strata(dataset.dataset))
-        yield from (whole[index] for index in dataset.indices)
-    elif isinstance(dataset, ConcatDataset):
-        for part in dataset.datasets:
-            yield from _strata(part)
-    elif isinstance(dataset, CorpusDataset):
-        yield from _stored_strata(dataset)
-    else:
-        kind = type(dataset).__name__
-        raise TypeError(f"BalancedSampler reads labels from a CorpusDataset, a Subset or a ConcatDataset of them, not {kind}")
-
-
-def _stored_strata(dataset: CorpusDataset) -> Iterator[tuple[str, str]]:
-    for path in dataset.paths:
-        file = dataset.shards.open(path)
-        groups = [bytes(value).decode() for value in file["group_id"][...]]
-        for row, group in enumerate(groups):
-            label = read_answer(file, "label", row)
-            if isinstance(label, Boxes):
-                yield str(len(label.boxes) > 0), group
-            else:
-                yield str(label.tolist() if label.ndim < 2 else bool(label.any())), group

@@ -1,0 +1,84 @@
+"""Which corpora make one data set? Each opened as its manifest has it, and all of one kind."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medadv.common.hashing import hash_file
+from medadv.corpus.folder import corpus_folder
+from medadv.corpus.manifest import Manifest
+from medadv.store.codecs import require_codec
+from medadv.training.held import HeldShards
+from medadv.training.location import read_corpus_manifest
+
+
+@dataclass(frozen=True)
+class CorpusPart:
+    """One of the corpora that a data set reads, and whose examples it reads there."""
+
+    root: Path
+    manifest: Manifest
+    shards: HeldShards
+    attacks: list[str]
+
+
+def open_parts(
+    corpora: Sequence[str | Path], attacks: Sequence[str] | None, *, links: bool, check: bool, hashed: bool
+) -> list[CorpusPart]:
+    """The corpora in their order.
+
+    corpora: folders that hold manifest.json, or these files.  attacks: read in every corpus; the first of each when None.
+    Raises IntegrityError and SpecError as CorpusDataset does, ValueError where there is no corpus, one has no such attack, or two differ.
+    """
+    if not corpora:
+        raise ValueError("corpus=[] names no corpus: give one folder, or a sequence of them")
+    parts = [_opened(corpus_folder(corpus), attacks, links, check, hashed) for corpus in corpora]
+    for part in parts[1:]:
+        _agree(parts[0], part)
+    return parts
+
+
+def warn_of_other_weights(parts: Sequence[CorpusPart], weights: Path) -> None:
+    """Warn where none of the corpora was made for the model in this file."""
+    found, newest = hash_file(weights), parts[-1]
+    made_for = [part.manifest.victim.weights_sha256 for part in parts]
+    if found not in made_for:
+        warnings.warn(
+            f"{newest.root} was made for weights {made_for[-1][:12]}…, {weights.name} is {found[:12]}…: its examples are transferred, "
+            "and weaker against this model; make a corpus against it",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _opened(root: Path, attacks: Sequence[str] | None, links: bool, check: bool, hashed: bool) -> CorpusPart:
+    manifest = read_corpus_manifest(root, links=links, check=check)
+    require_codec(manifest.execution.codec)
+    known = list(manifest.attacks)
+    wanted = known[:1] if attacks is None else list(attacks)
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
+    return CorpusPart(root, manifest, HeldShards(root, manifest, links=links, check=check, hashed=hashed), wanted)
+
+
+def _agree(first: CorpusPart, other: CorpusPart) -> None:
+    """Raise ValueError where samples of both would not fit into one batch, or would mean something else there."""
+    there = _kind(other)
+    for what, value in _kind(first).items():
+        if value != there[what]:
+            raise ValueError(
+                f"{first.root} and {other.root} differ in {what}: {_shown(value)} and {_shown(there[what])}; "
+                "read each as a data set of its own"
+            )
+
+
+def _kind(part: CorpusPart) -> dict[str, Any]:
+    data, paths = part.manifest.data, part.shards.paths
+    axes = str(part.shards.open(paths[0]).attrs["spatial_axes"]) if paths else None
+    return {"task": data.task, "modality": data.modality, "unit": data.unit, "classes": data.classes, "spatial axes": axes}
+
+
+def _shown(value: Any) -> str:
+    return "none named" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
