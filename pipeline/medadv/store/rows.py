@@ -24,7 +24,7 @@ class Rows:
 
     def __init__(self, file: Any) -> None:
         self.file = file
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, object] = {}
         self._small: dict[str, Array] = {}
         self._ways: dict[str, Way | None] = {}
 

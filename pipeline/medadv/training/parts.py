@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medadv.common.hashing import hash_file
 from medadv.corpus.folder import corpus_folder
@@ -74,11 +73,11 @@ def _agree(first: CorpusPart, other: CorpusPart) -> None:
             )
 
 
-def _kind(part: CorpusPart) -> dict[str, Any]:
+def _kind(part: CorpusPart) -> dict[str, str | list[str] | None]:
     data, paths = part.manifest.data, part.shards.paths
     axes = str(part.shards.open(paths[0]).attrs["spatial_axes"]) if paths else None
     return {"task": data.task, "modality": data.modality, "unit": data.unit, "classes": data.classes, "spatial axes": axes}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: str | list[str] | None) -> str:
     return "none named" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
