@@ -97,7 +97,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             seed_hook: called before each transform with a seed, 0 to 2**32 - 1, for generators that cannot be reached from `transform`.
             verify: chunks holds every chunk that is read against its checksum, every time. files holds each file's SHA-256 against the
                 manifest before a process first reads it (workers trust what their parent held so), and again once the file changes: then
-                chunks of `codec: none` are read unchecked, which is faster, and finds no bit that turns on the disk afterwards.
+                chunks of `codec: none` and `lz4` are read unchecked, which is faster, and finds no bit that turns on the disk afterwards.
             check: have another process open every shard first, some milliseconds each, since a damaged one may hang or crash HDF5; shards
                 that are fetched later are opened so when they are first read. False for a corpus that is known to be whole.
             links: follow files of the corpus that are symbolic links (git-annex, DVC, a hub's cache).
