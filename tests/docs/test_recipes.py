@@ -29,7 +29,7 @@ def laid_over(recipe: dict[str, Any]) -> dict[str, Any]:
     """The base with a recipe's lines in it; a model's folder is held against what its importer takes, and left out."""
     spec = copy.deepcopy(BASE)
     if recipe.get("data", {}).get("modality", "ct") != "ct":
-        spec["victim"]["normalize"] = {"mean": [0.5], "std": [0.25]}
+        spec["victim"]["normalize"], spec["preprocess"] = {"mean": [0.5], "std": [0.25]}, {"size": [256, 256]}
     for section, lines in recipe.items():
         if section == "victim" and (named := [kind for kind in IMPORTERS if kind in lines]):
             assert set(lines) <= {named[0], *IMPORTERS[named[0]][1]}, lines
