@@ -81,5 +81,6 @@ def test_modules_that_are_named_anywhere_are_there() -> None:
         # What lies in other projects is named by its address.
         own = re.sub(r"https?://\S+", "", read(place))
         for name in re.findall(r"(?<![\w./-])([\w./-]*\w+\.py)\b", own):
-            there = [file for file in files if f"/{file}".endswith(f"/{name.removeprefix('../').removeprefix('./')}")]
+            below = re.sub(r"^(?:\.\.?/)+", "", name)
+            there = [file for file in files if f"/{file}".endswith(f"/{below}")]
             assert there or name in ELSEWHERE, f"{place} names {name}, which is not there"
