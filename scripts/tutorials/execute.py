@@ -50,7 +50,8 @@ def executed(notebook: Path, folder: Path) -> NotebookNode:
         kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", connection_file=f"{private}/k.json")
         place = {"metadata": {"path": str(folder)}}
         client = NotebookClient(found, km=kernel, timeout=TIMEOUT_S, record_timing=False, resources=place)
-        client.execute(env=environment(folder))
+        # A manager that was handed over is not shut down unless it is asked for.
+        client.execute(cleanup_kc=True, env=environment(folder))
     return cleaned(found, folder)
 
 
