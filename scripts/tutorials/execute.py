@@ -2,9 +2,9 @@
 """Do the tutorials run, and print what is stored in them? execute.py [--write] [--exact] [--keep DIR] [NOTEBOOK ...]
 
 All three in order, in one folder of their own, since each goes on with what the one before left; of NOTEBOOKs only those, with --keep DIR
-for the folder. Text has to be the stored one: words and whole numbers exactly, numbers with a point within 0.05 or a tenth, since machines
-round differently (with --exact they have to be equal, too); hashes and durations are passed over. --write stores what came out, pictures
-included, without a trace of the machine: no times, no absolute paths.
+for the folder. Text has to be the stored one: words and whole numbers exactly, numbers with a point and percentages within 0.15 or a fifth,
+since each kind of processor rounds in its own way (with --exact they have to be equal, too, as on the machine that wrote them); hashes and
+durations are passed over. --write stores what came out, pictures included, without a trace of the machine: no times, no absolute paths.
 """
 
 import argparse
@@ -25,9 +25,11 @@ from nbformat.v4 import new_output
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.glob("[0-9]-*.ipynb"))
-TIMEOUT_S = 600
-TOLERANCE, SHARE = 0.05, 0.1
-NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+TIMEOUT_S = 1800
+"""Of a cell; a minute on an idle machine."""
+TOLERANCE, SHARE = 0.15, 0.2
+"""Networks are trained here, and what differs in the last digit of a first step differs more in the end."""
+NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|\d+(?=%)")
 PROGRESS = re.compile(r"(?:[\w ]+: \d+ of \d+(?: \(.*\))?|Matplotlib is building the font cache.*)")
 """Lines that only a slow machine shows."""
 PASSED_OVER = re.compile(r"\b[0-9a-f]{16,64}\b|\b\d+(?:\.\d+)? (?:s|ms|min)\b")

@@ -100,6 +100,8 @@ def notebook(execute: types.ModuleType, text: str) -> Any:
         ("dice 0.90", "dice 0.70", True, True),
         ("-11.592 to 10.5", "-10.9 to 10.6", False, True),
         ("6 samples", "7 samples", True, True),
+        ("success 100% of 6", "success 83% of 6", False, True),
+        ("success 100% of 6", "success 50% of 6", True, True),
         ("clean 0.9", "clean n/a", True, True),
         (f"root {'0a' * 32}", f"root {'1b' * 32}", False, False),
         ("in 3.2 s", "in 70 s", False, False),
