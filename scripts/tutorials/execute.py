@@ -30,8 +30,8 @@ TIMEOUT_S = 1800
 TOLERANCE, SHARE = 0.15, 0.2
 """Networks are trained here, and what differs in the last digit of a first step differs more in the end."""
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|\d+(?=%)")
-PROGRESS = re.compile(r"(?:[\w ]+: \d+ of \d+(?: \(.*\))?|Matplotlib is building the font cache.*)")
-"""Lines that only a slow machine shows."""
+PROGRESS = re.compile(r"[\w ]+: \d+ of \d+(?: \(.*\))?|\d+ workers? with \d+ threads? each.*|Matplotlib is building the font cache.*")
+"""Lines that only a slow machine shows, or that say how large it is."""
 PASSED_OVER = re.compile(r"\b[0-9a-f]{16,64}\b|\b\d+(?:\.\d+)? (?:s|ms|min)\b")
 """Hashes, which change with the last digit of any weight, and durations."""
 

@@ -61,7 +61,7 @@ def test_a_notebook_is_stored_as_it_ran(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_names_nothing_of_the_machine(path: Path) -> None:
     assert ABSOLUTE.findall(printed(path)) == []
-    assert not re.search(r"\x1b\[|\d+:\d\d:\d\d", printed(path)), "a terminal's codes, or a clock"
+    assert not re.search(r"\x1b\[|\d+:\d\d:\d\d|GiB", printed(path)), "a terminal's codes, a clock, or the machine's memory"
     document = json.loads(path.read_text())
     assert set(document["metadata"]) == {"kernelspec", "language_info"}
     assert all(cell["metadata"] == {} for cell in document["cells"])
@@ -114,7 +114,7 @@ def test_what_is_printed_elsewhere_is_compared(stored: str, now: str, differs: b
 
 
 def test_what_the_machine_added_is_taken_away(execute: types.ModuleType, tmp_path: Path) -> None:
-    ran = notebook(execute, f"{tmp_path}/work/corpora: 6 samples\nmaking shards: 1 of 1\n")
+    ran = notebook(execute, f"{tmp_path}/work/corpora: 6 samples\nmaking shards: 1 of 1\n2 workers with 1 thread each, at most 9 GiB of memory each\n")
     ran.metadata["papermill"] = {"start": "12:00"}
     ran.cells[0].outputs.append(execute.new_output("stream", name="stdout", text="more\n"))
     (cell,) = execute.cleaned(ran, tmp_path).cells
