@@ -114,7 +114,8 @@ def test_what_is_printed_elsewhere_is_compared(stored: str, now: str, differs: b
 
 
 def test_what_the_machine_added_is_taken_away(execute: types.ModuleType, tmp_path: Path) -> None:
-    ran = notebook(execute, f"{tmp_path}/work/corpora: 6 samples\nmaking shards: 1 of 1\n2 workers with 1 thread each, at most 9 GiB of memory each\n")
+    machine = "making shards: 1 of 1\n2 workers with 1 thread each, at most 9 GiB of memory each\n"
+    ran = notebook(execute, f"{tmp_path}/work/corpora: 6 samples\n{machine}")
     ran.metadata["papermill"] = {"start": "12:00"}
     ran.cells[0].outputs.append(execute.new_output("stream", name="stdout", text="more\n"))
     (cell,) = execute.cleaned(ran, tmp_path).cells
