@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what follows from the code: the JSON Schemas, and the tables of manifests/README.md. scripts/write_schemas.py [MANIFESTS]"""
+"""Write what follows from the code: the JSON Schemas, and the tables of manifests/*.md. scripts/write_schemas.py [MANIFESTS]"""
 
 import json
 import re
@@ -59,7 +59,7 @@ def reference() -> str:
 
 
 def filled(text: str) -> str:
-    """The README with its generated parts made anew."""
+    """A document with its generated parts made anew."""
     for name, content in (("run spec", reference()), ("reasons", reasons())):
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         text = marks.sub(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
@@ -115,12 +115,12 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write schemas and README of `folder`."""
+    """Write schemas and documents of `folder`."""
     (folder / "schema").mkdir(parents=True, exist_ok=True)
     for name, content in schemas().items():
         (folder / "schema" / name).write_text(content)
-    readme = folder / "README.md"
-    readme.write_text(filled(readme.read_text()))
+    for document in folder.glob("*.md"):
+        document.write_text(filled(document.read_text()))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medadv.cli.console import Reporter
+from medadv.cli.console import Reporter, reporter
 from medadv.common.errors import StoppedError
 from medadv.common.progress import Passing, Silent
 from medadv.common.stop import Stop
@@ -45,3 +45,12 @@ def test_a_message_is_a_line_whatever_was_shown_before(capfd: pytest.CaptureFixt
     show("shards", 2, 9)
     # Steps within ten seconds of the last line are not worth one of their own.
     assert capfd.readouterr().err == "2 workers\n"
+
+
+def test_no_bar_goes_into_a_pipe_that_is_told_to_be_colourful(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Jupyter's kernels set it for every command that a notebook starts.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with reporter() as show:
+        show("shards", 1, 1)
+        show.message("a line")
+    assert capsys.readouterr().err == "a line\n"

@@ -20,8 +20,8 @@ PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "chec
 
 
 def stderr() -> Console:
-    """rich on standard error; it leaves colours out of pipes and files by itself."""
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    """rich on standard error, without colours or bars in pipes and files, also where FORCE_COLOR asks for them, as Jupyter's kernels do."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, force_terminal=sys.stderr.isatty())
 
 
 def say(text: str) -> None:
