@@ -1,0 +1,87 @@
+"""How is a victim hardened? Generations of corpora and of training on them, and how one of them is chosen: `medadv harden`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from medadv.spec.attack import AttackSettings
+from medadv.spec.base import Count, Settings
+from medadv.spec.evaluation import resolved
+
+PGD: dict[str, JsonValue] = {"attack": "pgd", "steps": 20}
+SMIA: dict[str, JsonValue] = {"attack": "smia", "steps": 20}
+
+
+class HardeningSettings(Settings):
+    """What `medadv harden` does. The spec's own split is that of the final images; `split` names the one that is trained on."""
+
+    split: str = Field(min_length=1, description="value of data.split that is trained on; data.split.use are the final images")
+    generations: Count = Field(10, le=1000, description="corpora that are made, each against the model of the moment")
+    epochs: Count = Field(2, le=1000, description="epochs of training on each corpus")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with a momentum of 0.9 (Nesterov)")
+    rate: float = Field(1e-4, gt=0, le=10, description="learning rate, the same throughout")
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    batch_size: Count = Field(16, description="images a training step")
+    share: float = Field(1.0, gt=0, le=1, description="share of the samples that training sees attacked; the rest it sees clean")
+    read: Literal["newest", "all"] = Field("newest", description="corpora that training reads: the newest, or for each sample any one so far")
+    keep: Literal["newest", "all"] = Field("newest", description="corpora whose shards are kept; of the others the manifest stays")
+    loss: Literal["adversarial", "trades"] = Field(
+        "adversarial", description="the task's loss on attacked images, or on clean ones plus beta times the divergence of both answers"
+    )
+    beta: float = Field(6.0, gt=0, le=1000, description="weight of the divergence, for `trades`")
+    epsilon: Literal["rising", "full"] = Field(
+        "rising", description="of the attacks over generations: rising in whole units over the first half, or that of the spec throughout"
+    )
+    batch_norm: Literal["on", "frozen"] = Field("on", description="frozen: its statistics stay those of the victim")
+    averaging: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights a step; 0: no average")
+    flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] | Literal["auto", "none"] = Field(
+        "auto", description="spatial axes of the stored image that training mirrors at random; auto: all of pictures, none of CT"
+    )
+    validation: float = Field(0.2, gt=0, lt=1, description="share of the groups that are cut off the training split, whole, by seed")
+    validation_attacks: list[dict[str, JsonValue]] = Field(
+        [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; of each image the worst answer counts"
+    )
+    final_attacks: list[dict[str, JsonValue]] = Field(
+        [PGD, SMIA], min_length=1, max_length=8, description="fresh attacks on the final images, without `epsilon`"
+    )
+    epsilons: list[Annotated[float, Field(ge=1, le=4095)]] | None = Field(
+        None, min_length=1, max_length=8, description="of the attacks on final images, stored units; left out: the largest of the spec's attacks"
+    )
+    clean_cost: float = Field(0.05, ge=0, le=1, description="what the metric on clean validation images may fall below the control's")
+    threads: Count | None = Field(None, le=1024, description="that a training step computes with; left out: execution.threads")
+    seed: int = Field(0, ge=0, description="of the cut, the order of training and its flips")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.read == "all" and self.keep != "all":
+            raise ValueError("read: all trains on every corpus so far, which keep: newest throws away; set keep: all beside it")
+        if self.loss == "trades" and self.share != 1:
+            raise ValueError(f"share={self.share:g}: trades sees each image clean and attacked; leave share out")
+        if self.loss != "trades" and "beta" in self.model_fields_set:
+            raise ValueError("beta weighs the divergence of loss: trades; leave it out")
+        if isinstance(self.flips, tuple) and len(set(self.flips)) != len(self.flips):
+            raise ValueError("flips names an axis twice")
+        for key in ("validation_attacks", "final_attacks"):
+            for number, attack in enumerate(getattr(self, key)):
+                if "epsilon" in attack:
+                    raise ValueError(f"{key}[{number}]: the epsilon is that of the spec's attacks or of epsilons: leave it out")
+                try:
+                    resolved(attack, number, 1)
+                except ValueError as error:
+                    raise ValueError(str(error).replace("attacks[", f"{key}[", 1)) from None
+        return self
+
+    def generation_epsilon(self, generation: int, full: float) -> float:
+        """Of an attack in a generation, counted from 1.  full: its own. In whole units, since the lattice has nothing between them."""
+        if self.epsilon == "full" or full <= 1:
+            return full
+        part = min(1.0, 2 * generation / self.generations)
+        return full if part == 1 else float(max(1, round(full * part)))
+
+    def generation_attack(self, generation: int, attack: AttackSettings) -> AttackSettings:
+        """An attack as a generation has it. In a smaller ball its steps are shorter, down to one unit."""
+        epsilon = self.generation_epsilon(generation, attack.epsilon)
+        if epsilon == attack.epsilon:
+            return attack
+        smaller = attack.at(epsilon, start=attack.start)
+        return smaller.model_copy(update={"step": max(1.0, attack.step * epsilon / attack.epsilon)})
