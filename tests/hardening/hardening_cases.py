@@ -1,11 +1,13 @@
 """Small hardenings, one a task, of victims that need no training."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
+from tests.run.test_tasks import UNET, chest, segmentation_spec
 
 PLAIN = {
     "split": "train",
@@ -33,7 +35,44 @@ def classification(folder: Path, count: int = 20, final: int = 6, **hardening: A
         writer.writeheader()
         writer.writerows(rows)
     save_victim(folder / "victim.safetensors", "monai:densenet121", CLASSIFIER)
-    path = tiny_spec(folder, data__group="patient", data__split={"use": "test"}, attacks={"pgd": {"attack": "pgd", "epsilon": 4, "steps": 2}})
+    attacks = {"pgd": {"attack": "pgd", "epsilon": 4, "steps": 2}}
+    path = tiny_spec(folder, data__group="patient", data__split={"use": "test"}, attacks=attacks)
+    return with_hardening(path, **hardening)
+
+
+def segmentation(folder: Path, **hardening: Any) -> Path:
+    """Slices of CT volumes with a box as `lung`; the last two volumes are the final images."""
+    chest(folder / "data", (32, 32, 2), count=7)
+    listing = folder / "data" / "dataset.json"
+    records = json.loads(listing.read_text())["training"]
+    listing.write_text(json.dumps({"name": "chest", "training": records[:5], "validation": records[5:]}))
+    save_victim(folder / "victim.safetensors", "monai:unet", {"spatial_dims": 2, **UNET})
+    attacks = {"pgd": {"attack": "pgd", "epsilon": 60, "steps": 2}}
+    path = segmentation_spec(folder, 2, data__group="patient", data__split={"use": "validation"})
+    spec = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**spec, "attacks": attacks}))
+    return with_hardening(path, split="training", **hardening)
+
+
+def detection(folder: Path, **hardening: Any) -> Path:
+    """Pictures with a box each; the last two are the final images."""
+    draw_pictures(folder / "data", 8, size=64)
+    images = [
+        {"id": i, "file_name": f"{i:03d}.png", "width": 64, "height": 64, "split": "train" if i < 6 else "test"} for i in range(8)
+    ]
+    boxes = [{"id": i, "image_id": i, "category_id": 7, "bbox": [8, 8, 20, 30]} for i in range(8)]
+    coco = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "polyp"}]}
+    (folder / "data" / "boxes.json").write_text(json.dumps(coco))
+    arguments = {"num_classes": 2, "size": 64, "channels": 64}
+    save_victim(folder / "victim.safetensors", "torchvision:fcos_resnet10_fpn_gn", arguments)
+    path = tiny_spec(
+        folder,
+        data={"modality": "endoscopy", "task": "detection", "layout": "coco", "path": "data/boxes.json", "split": {"use": "test"}},
+        preprocess__size=[64, 64],
+        victim__network="torchvision:fcos_resnet10_fpn_gn",
+        victim__arguments=arguments,
+        attacks={"pgd": {"attack": "pgd", "epsilon": 4, "steps": 2}},
+    )
     return with_hardening(path, **hardening)
 
 

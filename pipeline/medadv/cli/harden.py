@@ -33,7 +33,7 @@ def harden(
     now: Annotated[
         int | None,
         typer.Option(
-            "--generations-now", min=1, help="end after so many generations, the final images counting as one: exit code 7 while more is left"
+            "--generations-now", min=1, help="end after so many generations, of which final images are one; exit code 7: more is left"
         ),
     ] = None,
     scheduler: Scheduler = None,
@@ -78,9 +78,9 @@ def _tell(done: "Hardened") -> None:
     if record.choice is not None:
         tell(f"  chosen: generation {record.choice.generation}. {record.choice.why}")
     if record.final is not None:
-        tell(f"  final images, clean: victim {_told(record.final.victim)}, control {_told(record.final.control)}, chosen {_told(record.final.chosen)}")
-        for at in record.final.at:
-            tell(f"  epsilon {at.epsilon:g}: victim {_told(at.victim)}, control {_told(at.control)}, chosen {_told(at.chosen)}")
+        tell("  final images:")
+        for name, each in (("clean", record.final), *((f"epsilon {at.epsilon:g}", at) for at in record.final.at)):
+            tell(f"    {name}: victim {_told(each.victim)}, control {_told(each.control)}, chosen {_told(each.chosen)}")
     for each in record.generations:
         if each.worse:
             tell(f"  WARNING: generation {each.number} is worse than the one before: {_told(each.step)}")

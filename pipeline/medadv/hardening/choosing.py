@@ -16,14 +16,15 @@ def choose(generations: Sequence[GenerationRecord], clean_cost: float, metric: s
     if within:
         best = max(within, key=_robust)
         dearer = len(generations) - len(within)
-        others = f"; {dearer} others cost more" if dearer else ""
+        others = f"; {dearer} more cost more" if dearer else ""
         why = (
-            f"Its {metric} under fresh attacks on validation, {_robust(best):.3f}, is the highest of the {len(within)} generations whose clean "
-            f"{metric} falls at most {clean_cost:g} below the control's{others}."
+            f"Its {metric} under fresh attacks on validation, {_robust(best):.3f}, is the highest of the {len(within)} generations "
+            f"whose clean {metric} falls at most {clean_cost:g} below the control's{others}."
         )
         return Choice(generation=best.number, why=why, within_cost=True)
     best = max(generations, key=_change)
-    why = f"Every generation's clean {metric} falls more than {clean_cost:g} below the control's; this one's falls least, by {-_change(best):.3f}."
+    fell = f"this one's falls least, by {-_change(best):.3f}"
+    why = f"Every generation's clean {metric} falls more than {clean_cost:g} below the control's; {fell}."
     return Choice(generation=best.number, why=why, within_cost=False)
 
 

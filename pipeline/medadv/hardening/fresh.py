@@ -1,4 +1,4 @@
-"""What does a model answer to fresh attacks, or to clean images it was not trained on? Corpora by `run`, and what was measured beside them."""
+"""What does a model answer to fresh attacks, and to images that it was not trained on? Corpora by `run`, and measurements beside them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How is a victim hardened? Generation by generation: a corpus against the model of the moment, training on it, fresh attacks on validation.
+"""How is a victim hardened? Generation by generation; then one is chosen, and looked at on the final images.
 
 Whatever is finished lies in a file, and what is not is made again: a hardening that was killed goes on where it was, and ends with the same
 weights as one that was not (on one machine, bit for bit).

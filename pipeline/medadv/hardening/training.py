@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +76,9 @@ class Trainee:
     def save(self, path: Path) -> None:
         """Everything that the next epoch goes on from, in one step."""
         stream = io.BytesIO()
-        state = {"epochs": self.epochs, "steps": self.steps, "losses": self.losses, "network": self.network.state_dict(), "average": self.average}
-        torch.save({**state, "optimizer": self.optimizer.state_dict()}, stream)
+        far = {"epochs": self.epochs, "steps": self.steps, "losses": self.losses}
+        weights = {"network": self.network.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict()}
+        torch.save({**far, **weights}, stream)
         write_file(path, stream.getvalue(), mode=0o600)
 
     def restore(self, path: Path) -> None:

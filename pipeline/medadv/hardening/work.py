@@ -127,7 +127,9 @@ class Phase:
 
 
 @contextmanager
-def working(spec_path: Path, spec: RunSpec, settings: HardeningSettings, options: Options, progress: Progress, stop: Stop) -> Iterator[Work]:
+def working(
+    spec_path: Path, spec: RunSpec, settings: HardeningSettings, options: Options, progress: Progress, stop: Stop
+) -> Iterator[Work]:
     """Hold the folder of a hardening; failures of the machine become one line.
 
     Raises:
@@ -170,7 +172,8 @@ def _refuse_change(home: Home, now: dict[str, Json]) -> None:
     if not home.spec.exists():
         write_file(home.spec, canonical_json(now) + b"\n", mode=0o600)
         return
-    changed = [line for line in differences(json.loads(home.spec.read_text()), now) if not line.startswith(tuple(f"spec.{key}:" for key in ANY_SETTING))]
+    free = tuple(f"spec.{key}:" for key in ANY_SETTING)
+    changed = [line for line in differences(json.loads(home.spec.read_text()), now) if not line.startswith(free)]
     if changed:
         raise SpecError(
             f"{home.root} was begun with other settings: {'; '.join(changed[:5])}. "

@@ -23,7 +23,7 @@ class HardeningSettings(Settings):
     weight_decay: float = Field(0.0, ge=0, le=1)
     batch_size: Count = Field(16, description="images a training step")
     share: float = Field(1.0, gt=0, le=1, description="share of the samples that training sees attacked; the rest it sees clean")
-    read: Literal["newest", "all"] = Field("newest", description="corpora that training reads: the newest, or for each sample any one so far")
+    read: Literal["newest", "all"] = Field("newest", description="corpora that training reads: the newest, or of each sample any so far")
     keep: Literal["newest", "all"] = Field("newest", description="corpora whose shards are kept; of the others the manifest stays")
     loss: Literal["adversarial", "trades"] = Field(
         "adversarial", description="the task's loss on attacked images, or on clean ones plus beta times the divergence of both answers"
@@ -39,13 +39,13 @@ class HardeningSettings(Settings):
     )
     validation: float = Field(0.2, gt=0, lt=1, description="share of the groups that are cut off the training split, whole, by seed")
     validation_attacks: list[dict[str, JsonValue]] = Field(
-        [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; of each image the worst answer counts"
+        [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; an image's worst answer counts"
     )
     final_attacks: list[dict[str, JsonValue]] = Field(
         [PGD, SMIA], min_length=1, max_length=8, description="fresh attacks on the final images, without `epsilon`"
     )
     epsilons: list[Annotated[float, Field(ge=1, le=4095)]] | None = Field(
-        None, min_length=1, max_length=8, description="of the attacks on final images, stored units; left out: the largest of the spec's attacks"
+        None, min_length=1, max_length=8, description="of the attacks on final images; left out: the largest of the spec's attacks"
     )
     clean_cost: float = Field(0.05, ge=0, le=1, description="what the metric on clean validation images may fall below the control's")
     threads: Count | None = Field(None, le=1024, description="that a training step computes with; left out: execution.threads")
