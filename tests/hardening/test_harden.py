@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from medadv.common.record import parse
 from medadv.common.stop import Stop
 from medadv.corpus.opening import open_corpus
 from medadv.evidence.verify import verify
+from medadv.hardening import measuring
 from medadv.hardening.harden import Hardened, harden
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Hardening
@@ -32,6 +33,14 @@ WEIGHTS = "weights.safetensors"
 
 def hardened(path: Path, now: int | None = None, **options: Any) -> Hardened:
     return harden(path, Options(**options), now, quiet, Stop())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """The bootstrap takes longer than the training of so small a network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "resamples_for", lambda *_: 30)
+        yield
 
 
 @pytest.fixture(scope="module")

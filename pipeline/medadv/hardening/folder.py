@@ -48,6 +48,11 @@ class Home:
         return self.root / "hardening.json"
 
     @property
+    def page(self) -> Path:
+        """The same to be read."""
+        return self.root / "hardening.html"
+
+    @property
     def victim(self) -> Path:
         """What the victim is worth before anything was trained."""
         return self.root / "victim"

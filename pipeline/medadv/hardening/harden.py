@@ -19,7 +19,7 @@ from medadv.hardening.generation import add_generation, compared_of
 from medadv.hardening.record import Hardening
 from medadv.hardening.specs import final_spec, settings_of, validation_spec
 from medadv.hardening.work import Work, working
-from medadv.hardening.write import write_hardening
+from medadv.hardening.write import write_hardening, write_record
 from medadv.prepare.request import Options, asked
 
 
@@ -63,7 +63,7 @@ def harden(spec_path: Path, options: Options, now: int | None, progress: Progres
         for text in told:
             progress.message(text)
         record, arms = _record(work.home), Arms(work)
-        made = 0
+        made, files = 0, []
         while (record is None or record.left) and (now is None or made < now):
             done = 0 if record is None else len(record.generations)
             progress("generations", done, settings.generations + 1)
@@ -72,13 +72,13 @@ def harden(spec_path: Path, options: Options, now: int | None, progress: Progres
             else:
                 assert record is not None
                 record = _chosen(work, record)
-                write_hardening(work.home, record)
+                # The choice stands before anybody looks at the final images.
+                write_record(work.home, record)
                 record = _looked_at(work, record)
-            write_hardening(work.home, record)
+            files = write_hardening(work.home, record)
             made += 1
         assert record is not None
-        files = write_hardening(work.home, record)
-        return Hardened(work.home.root, record, files, work.newly_quarantined)
+        return Hardened(work.home.root, record, files or write_hardening(work.home, record), work.newly_quarantined)
 
 
 def _record(home: Home) -> Hardening | None:

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from medadv.batches.batch import on_device, rows_by_batch
-from medadv.common.errors import IntegrityError
+from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.record import Closed, Count, Sha256, parse
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import open_corpus, reading
@@ -35,7 +35,7 @@ class Estimate(Closed):
     """A metric on the samples, and on every resample of their groups; null where it is not defined, such as the AUC of one class."""
 
     value: float | None
-    resamples: list[float | None]
+    resamples: list[float | None] = Field(description="empty of metrics that are not the headline")
 
     @property
     def figure(self) -> Figure:
@@ -128,6 +128,8 @@ def _measurement(
     corpus: Path, manifest: Manifest, columns: Columns, clean: Answers, seen: Collection[str], *, attacked: bool
 ) -> Measurement:
     rows = np.array([row for row, name in enumerate(columns.ids) if name.partition("-")[0] not in seen], np.int64)
+    if not len(rows):
+        raise SpecError(f"{corpus}: every image is equal to one that was trained on: nothing is left to measure with")
     groups = [columns.groups[row] for row in rows]
     of_clean = _statistics(columns, clean)
     metric = headline(columns.task, dict.fromkeys(of_clean, 0.0))
@@ -160,12 +162,10 @@ def _statistics(columns: Columns, answers: Answers) -> Statistics:
 
 
 def _estimates(each: Statistics, rows: Array, groups: Sequence[str], task: str) -> dict[str, Estimate]:
-    draws = list(group_draws(groups, resamples_for(task, len(rows))))
+    metric, draws = headline(task, dict.fromkeys(each, 0.0)), group_draws(groups, resamples_for(task, len(rows)))
+    resamples = [_number_or_none(each[metric](rows[drawn])) for drawn in draws]
     return {
-        name: Estimate(
-            value=_number_or_none(statistic(rows)) if len(rows) else None,
-            resamples=[_number_or_none(statistic(rows[drawn])) for drawn in draws],
-        )
+        name: Estimate(value=_number_or_none(statistic(rows)), resamples=resamples if name == metric else [])
         for name, statistic in each.items()
     }
 

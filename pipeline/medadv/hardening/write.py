@@ -21,7 +21,6 @@ from medadv.hardening.record import Cost, Hardening, Passes
 from medadv.report.estimates import NAMES
 from medadv.report.page import UNITS
 
-STEM = "hardening"
 SIZE, DPI = (7.2, 4.2), 120
 LIMITS = (
     "Fresh attacks find upper bounds: a stronger one may find more, and `medadv evaluate` lets a set of strong ones loose on the "
@@ -32,14 +31,15 @@ LIMITS = (
 
 
 def write_hardening(home: Home, record: Hardening) -> list[Path]:
-    """Both files, each in one step. Returns them."""
-    contents = {
-        f"{STEM}.json": json.dumps(record.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n",
-        f"{STEM}.html": page(record),
-    }
-    for name, content in contents.items():
-        write_file(home.root / name, content.encode())
-    return [home.root / name for name in contents]
+    """Record and page, each in one step. Returns them."""
+    write_record(home, record)
+    write_file(home.page, page(record).encode())
+    return [home.record, home.page]
+
+
+def write_record(home: Home, record: Hardening) -> None:
+    """The record alone."""
+    write_file(home.record, (json.dumps(record.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def page(record: Hardening) -> str:

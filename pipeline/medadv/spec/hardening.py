@@ -57,7 +57,7 @@ class HardeningSettings(Settings):
             raise ValueError("read: all trains on every corpus so far, which keep: newest throws away; set keep: all beside it")
         if self.loss == "trades" and self.share != 1:
             raise ValueError(f"share={self.share:g}: trades sees each image clean and attacked; leave share out")
-        if self.loss != "trades" and "beta" in self.model_fields_set:
+        if self.loss != "trades" and self.beta != type(self).model_fields["beta"].default:
             raise ValueError("beta weighs the divergence of loss: trades; leave it out")
         if isinstance(self.flips, tuple) and len(set(self.flips)) != len(self.flips):
             raise ValueError("flips names an axis twice")
