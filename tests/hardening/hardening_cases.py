@@ -56,14 +56,14 @@ def segmentation(folder: Path, **hardening: Any) -> Path:
 
 def detection(folder: Path, **hardening: Any) -> Path:
     """Pictures with a box each; the last two are the final images."""
-    draw_pictures(folder / "data", 8, size=64)
+    draw_pictures(folder / "data", 6, size=64)
     images = [
-        {"id": i, "file_name": f"{i:03d}.png", "width": 64, "height": 64, "split": "train" if i < 6 else "test"} for i in range(8)
+        {"id": i, "file_name": f"{i:03d}.png", "width": 64, "height": 64, "split": "train" if i < 4 else "test"} for i in range(6)
     ]
-    boxes = [{"id": i, "image_id": i, "category_id": 7, "bbox": [8, 8, 20, 30]} for i in range(8)]
+    boxes = [{"id": i, "image_id": i, "category_id": 7, "bbox": [8, 8, 20, 30]} for i in range(6)]
     coco = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "polyp"}]}
     (folder / "data" / "boxes.json").write_text(json.dumps(coco))
-    arguments = {"num_classes": 2, "size": 64, "channels": 64}
+    arguments = {"num_classes": 2, "size": 64, "channels": 32}
     save_victim(folder / "victim.safetensors", "torchvision:fcos_resnet10_fpn_gn", arguments)
     path = tiny_spec(
         folder,
@@ -71,9 +71,10 @@ def detection(folder: Path, **hardening: Any) -> Path:
         preprocess__size=[64, 64],
         victim__network="torchvision:fcos_resnet10_fpn_gn",
         victim__arguments=arguments,
-        attacks={"pgd": {"attack": "pgd", "epsilon": 4, "steps": 2}},
+        attacks={"pgd": {"attack": "pgd", "epsilon": 4, "steps": 1}},
     )
-    return with_hardening(path, **hardening)
+    once = [{"attack": "fgsm"}]
+    return with_hardening(path, validation_attacks=once, final_attacks=once, **hardening)
 
 
 def with_hardening(path: Path, **changes: Any) -> Path:

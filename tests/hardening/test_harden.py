@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_figures_are_those_of_what_was_measured(whole: Hardened) -> None:
         parse(Measurement, (folder / name / "validation.json").read_bytes()) for name in ("victim", "generation-001", "generation-002")
     ]
     assert record.metric == "auc"
-    for before, after, each in zip(found, found[1:], record.generations, strict=True):
+    for (before, after), each in zip(pairwise(found), record.generations, strict=True):
         assert each.validation.robust == after.under().figure
         assert each.step == after.under().less(before.under())
     metrics = open_corpus(folder / "generation-002" / "validation").metrics["pgd-1-4"]

@@ -25,6 +25,7 @@ from medadv.common.stop import stoppable
 if TYPE_CHECKING:
     from medadv.evaluate.readings import Figure
     from medadv.hardening.harden import Hardened
+    from medadv.hardening.record import Three
 
 
 def harden(
@@ -79,7 +80,8 @@ def _tell(done: "Hardened") -> None:
         tell(f"  chosen: generation {record.choice.generation}. {record.choice.why}")
     if record.final is not None:
         tell("  final images:")
-        for name, each in (("clean", record.final), *((f"epsilon {at.epsilon:g}", at) for at in record.final.at)):
+        three: list[tuple[str, Three]] = [("clean", record.final), *((f"epsilon {at.epsilon:g}", at) for at in record.final.at)]
+        for name, each in three:
             tell(f"    {name}: victim {_told(each.victim)}, control {_told(each.control)}, chosen {_told(each.chosen)}")
     for each in record.generations:
         if each.worse:

@@ -2,6 +2,7 @@
 
 from medadv.common.machine import set_threads
 from medadv.hardening.cards import write_weights
+from medadv.hardening.command import train_by_command
 from medadv.hardening.flips import Flips, flip_axes
 from medadv.hardening.folder import TRAINED, WEIGHTS, Arm
 from medadv.hardening.training import Generations, Trainee
@@ -17,9 +18,16 @@ class Arms:
         self.trainees: dict[Arm, Trainee] = {}
 
     def trained(self, arm: Arm, number: int, newest: Made) -> list[float]:
-        """Train a model up to the end of a generation and write its weights down; gives the loss of each of the generation's epochs."""
-        work, trainee = self.work, self._trainee(arm, newest)
-        until, folder = number * work.settings.epochs, work.home.generation(number, arm)
+        """Train a model up to the end of a generation and write its weights down; gives the loss of each of the generation's epochs.
+
+        Of a program of one's own no losses are known.
+        """
+        work, folder = self.work, self.work.home.generation(number, arm)
+        if work.settings.command is not None:
+            if not (folder / WEIGHTS).exists():
+                train_by_command(work, arm, number, newest)
+            return []
+        trainee, until = self._trainee(arm, newest), number * work.settings.epochs
         if trainee.epochs < until:
             data = _training_data(work, arm, number, newest)
             while trainee.epochs < until:

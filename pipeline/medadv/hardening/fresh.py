@@ -14,7 +14,7 @@ def moment(work: Work, number: int) -> str | None:
     """Weights that the next corpus is made against: of the model in training after a generation; None for the victim's own."""
     if number == 0:
         return None
-    return beside(work.home.generation(number) / (TRAINED if work.settings.averaging else WEIGHTS), work.base)
+    return beside(work.home.generation(number) / (TRAINED if work.settings.averages else WEIGHTS), work.base)
 
 
 def weights_of(work: Work, number: int, arm: Arm = "hardened") -> str | None:

@@ -58,7 +58,7 @@ def harden(spec_path: Path, options: Options, now: int | None, progress: Progres
     Raises what `run` raises, and SpecError for a spec of which no hardening can be made, or that is not the one it was begun with.
     """
     spec, told = asked(spec_path, options)
-    settings = settings_of(spec)
+    settings = settings_of(spec, options.trust_code)
     with working(spec_path, spec, settings, options, progress, stop) as work:
         for text in told:
             progress.message(text)

@@ -24,7 +24,7 @@ class Cost(Closed):
     """What was paid, in passes over images."""
 
     attacks: Passes = Field(description="that made corpora to train on")
-    training: Passes = Field(description="of the hardened model's training")
+    training: Passes = Field(description="of the hardened model's training; 0 where a program of one's own does it")
     control: Passes = Field(description="of the control's training")
     measuring: Passes = Field(description="of fresh attacks on validation and final images")
 
@@ -45,7 +45,7 @@ class GenerationRecord(Closed):
     samples: Count
     attacked_weights_sha256: Sha256 = Field(description="of the model that the corpus was made against")
     weights_sha256: Sha256 = Field(description="of the model that came out: the average, where weights are averaged")
-    losses: list[float] = Field(description="mean training loss of each epoch")
+    losses: list[float] = Field(description="mean training loss of each epoch; empty where a program of one's own trains")
     control_losses: list[float]
     validation: Compared
     control: Compared
@@ -63,13 +63,18 @@ class Choice(Closed):
     within_cost: bool = Field(description="whether its clean metric falls no more below the control's than is allowed")
 
 
-class FinalAt(Closed):
+class Three(Closed):
+    """The headline metric of three models on the same images."""
+
+    victim: Figure
+    control: Figure = Field(description="of the control after as many epochs as the chosen generation")
+    chosen: Figure
+
+
+class FinalAt(Three):
     """Final images under attacks of one epsilon."""
 
     epsilon: float
-    victim: Figure
-    control: Figure
-    chosen: Figure
     gain: Figure = Field(description="chosen less control, paired")
     attacks: dict[str, dict[str, float | None]] = Field(description="victim, control, chosen -> attack -> the metric of its answers alone")
     classes_answered: Count | None = Field(description="how many classes the chosen model answers under attack")
@@ -77,16 +82,13 @@ class FinalAt(Closed):
     above_ignoring: bool = Field(description="whether it lies above what an answer that ignores the image gets")
 
 
-class Final(Closed):
-    """What the chosen model is worth on images that nobody looked at before the choice."""
+class Final(Three):
+    """What the chosen model is worth on clean images that nobody looked at before the choice, and under attack."""
 
     samples: Count
     groups: Count
     left_out: Count = Field(description="images that training saw, too")
     ignoring_image: float | None
-    victim: Figure
-    control: Figure
-    chosen: Figure
     clean_change: Figure = Field(description="clean: chosen less control, paired")
     at: list[FinalAt]
 

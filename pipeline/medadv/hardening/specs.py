@@ -15,11 +15,13 @@ from medadv.spec.run_spec import RunSpec
 LONGEST_NAME = 100
 
 
-def settings_of(spec: RunSpec) -> HardeningSettings:
+def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
     """The section `hardening`, held against the rest of the spec.  SpecError where no hardening can be made of it."""
     settings = spec.hardening
     if settings is None:
         raise SpecError("hardening is missing: name at least the split that is trained on, such as hardening: {split: train}")
+    if settings.command is not None and not trust_code:
+        raise SpecError(f"hardening.command runs {settings.command[0]}, which may do anything: look at it, then allow it with --trust-code")
     if spec.data.split is None:
         raise SpecError("data.split is missing: its `use` are the final images, and hardening.split is trained on")
     if settings.split == spec.data.split.use:

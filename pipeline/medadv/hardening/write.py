@@ -13,6 +13,7 @@ import jinja2
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from medadv.common.files import write_file
 from medadv.evaluate.readings import Figure
@@ -95,7 +96,7 @@ def drawn(record: Hardening) -> bytes:
     if record.choice is not None:
         axis.axvline(record.choice.generation, color="C2", linewidth=1, label="chosen")
     axis.set_ylim(-0.02, 1.02)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("generation; 0 is the victim")
     axis.set_ylabel(NAMES[record.metric])
     axis.set_title(f"{record.name}: {record.validation_samples} validation images")

@@ -11,6 +11,9 @@ from medadv.spec.evaluation import resolved
 PGD: dict[str, JsonValue] = {"attack": "pgd", "steps": 20}
 SMIA: dict[str, JsonValue] = {"attack": "smia", "steps": 20}
 
+PLACES = ("{corpus}", "{weights}", "{out}", "{mode}")
+"""What a program of one's own has to be told; `{epochs}`, `{seed}` and `{generation}` it may be."""
+
 
 class HardeningSettings(Settings):
     """What `medadv harden` does. The spec's own split is that of the final images; `split` names the one that is trained on."""
@@ -37,6 +40,12 @@ class HardeningSettings(Settings):
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] | Literal["auto", "none"] = Field(
         "auto", description="spatial axes of the stored image that training mirrors at random; auto: all of pictures, none of CT"
     )
+    command: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="program that trains in place of the built-in loop, as arguments with {corpus}, {weights}, {out} and {mode} in them; "
+        "needs --trust-code",
+    )
     validation: float = Field(0.2, gt=0, lt=1, description="share of the groups that are cut off the training split, whole, by seed")
     validation_attacks: list[dict[str, JsonValue]] = Field(
         [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; an image's worst answer counts"
@@ -61,6 +70,11 @@ class HardeningSettings(Settings):
             raise ValueError("beta weighs the divergence of loss: trades; leave it out")
         if isinstance(self.flips, tuple) and len(set(self.flips)) != len(self.flips):
             raise ValueError("flips names an axis twice")
+        if self.command is not None:
+            if missing := [place for place in PLACES if not any(place in argument for argument in self.command)]:
+                raise ValueError(f"command says nowhere {missing[0]}: a program is told {', '.join(PLACES)}")
+            if self.read == "all":
+                raise ValueError("read: all is for the built-in loop; a program reads what it is told, the newest corpus")
         for key in ("validation_attacks", "final_attacks"):
             for number, attack in enumerate(getattr(self, key)):
                 if "epsilon" in attack:
@@ -70,6 +84,11 @@ class HardeningSettings(Settings):
                 except ValueError as error:
                     raise ValueError(str(error).replace("attacks[", f"{key}[", 1)) from None
         return self
+
+    @property
+    def averages(self) -> bool:
+        """Whether what comes out of a generation is an average, beside the weights in training."""
+        return self.averaging > 0 and self.command is None
 
     def generation_epsilon(self, generation: int, full: float) -> float:
         """Of an attack in a generation, counted from 1.  full: its own. In whole units, since the lattice has nothing between them."""
