@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import pairwise
@@ -9,24 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 from tests.conftest import InlinePool, quiet
 from tests.hardening.hardening_cases import classification, detection, segmentation
 
-from medadv.common.errors import ExitCode, SpecError
+from medadv.common.errors import ExitCode, LockedError, RunError, SpecError, StoppedError
 from medadv.common.hashing import hash_file
+from medadv.common.log import Log
 from medadv.common.record import parse
 from medadv.common.stop import Stop
 from medadv.corpus.opening import open_corpus
 from medadv.evidence.verify import verify
 from medadv.hardening import measuring
+from medadv.hardening.command import run_program
+from medadv.hardening.folder import Home
 from medadv.hardening.harden import Hardened, harden
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Hardening
+from medadv.hardening.specs import settings_of
+from medadv.hardening.work import Work
 from medadv.prepare.request import Options
 from medadv.run import cluster
 from medadv.run.lock import held
+from medadv.spec.reading import load_spec
 from medadv.training.dataset import CorpusDataset
 
 WEIGHTS = "weights.safetensors"
@@ -220,7 +230,60 @@ def test_what_cannot_be_hardened_is_said(changes: dict[str, Any], said: str, tmp
 def test_it_is_begun_once_and_held_by_one(whole: Hardened) -> None:
     with pytest.raises(SpecError, match=r"begun with other settings: spec.hardening.rate"):
         hardened(spec_of(whole), overrides=["hardening.rate=0.5"])
-    from medadv.common.errors import LockedError
-
     with held(whole.folder / ".medadv" / "lock", "hardening"), pytest.raises(LockedError, match="hardening"):
         hardened(spec_of(whole))
+
+
+TRAINER = """
+import sys
+from safetensors.torch import load_file, save_file
+
+corpus, weights, out, mode = sys.argv[1:]
+if mode == "broken":
+    sys.exit("no such mode")
+state = load_file(weights)
+name = sorted(state)[0]
+state[name] = state[name] + (1 if mode == "adversarial" else 2)
+save_file(state, out)
+"""
+
+
+def by_program(path: Path, mode: str = "{mode}") -> Path:
+    """The spec with a trainer of one's own, which adds 1 to the first weights, or 2 for the control."""
+    (path.parent / "trainer.py").write_text(TRAINER)
+    spec = yaml.safe_load(path.read_text())
+    spec["hardening"] |= {"command": [sys.executable, "trainer.py", "{corpus}", "{weights}", "{out}", mode], "generations": 1}
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_program_of_ones_own_trains_where_it_is_trusted(tmp_path: Path) -> None:
+    path = by_program(classification(tmp_path, 8, 4))
+    with pytest.raises(SpecError, match="--trust-code"):
+        hardened(path)
+    done = hardened(path, trust_code=True)
+    before = load_file(tmp_path / "victim.safetensors")
+    name = sorted(before)[0]
+    for folder, added in ((done.folder, 1), (done.folder / "control", 2)):
+        after = load_file(folder / "generation-001" / WEIGHTS)
+        assert ((after[name] - before[name]) == added).all() or torch.allclose(after[name] - before[name], torch.tensor(float(added)))
+        assert all((after[other] == before[other]).all() for other in before if other != name)
+    with pytest.raises(SpecError, match="--trust-code"):
+        hardened(path)
+
+
+def test_what_a_program_does_wrong_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"command says nowhere \{mode\}"):
+        hardened(by_program(classification(tmp_path, 4, 2), "adversarial"), trust_code=True)
+    spec = load_spec(by_program(tmp_path / "spec.yaml"))
+    work = Work(tmp_path / "spec.yaml", spec, settings_of(spec), Home(tmp_path), Options(), quiet, Stop(), Log(tmp_path / "log"))
+    with pytest.raises(RunError, match="ended with 1: no such mode"):
+        run_program(work, [sys.executable, "trainer.py", "", "", "", "broken"], tmp_path / "said")
+    with pytest.raises(SpecError, match="nowhere-at-all cannot be started"):
+        run_program(work, ["nowhere-at-all"], tmp_path / "said")
+    work.stop.note(signal.SIGTERM)
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        run_program(work, ["sleep", "60"], tmp_path / "said")
+    assert time.monotonic() - began < 30

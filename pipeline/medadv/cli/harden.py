@@ -83,9 +83,8 @@ def _tell(done: "Hardened") -> None:
         three: list[tuple[str, Three]] = [("clean", record.final), *((f"epsilon {at.epsilon:g}", at) for at in record.final.at)]
         for name, each in three:
             tell(f"    {name}: victim {_told(each.victim)}, control {_told(each.control)}, chosen {_told(each.chosen)}")
-    for each in record.generations:
-        if each.worse:
-            tell(f"  WARNING: generation {each.number} is worse than the one before: {_told(each.step)}")
+    for worse in (each for each in record.generations if each.worse):
+        tell(f"  WARNING: generation {worse.number} is worse under attack than the one before: {_told(worse.step)}")
     tell(f"  {done.files[-1]}" + (f"; {record.left} steps are left, run again" if record.left else ""))
 
 

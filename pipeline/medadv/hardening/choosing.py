@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from medadv.evaluate.readings import Figure
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Choice, Final, FinalAt, GenerationRecord
+from medadv.report.estimates import NAMES
 
 
 def choose(generations: Sequence[GenerationRecord], clean_cost: float, metric: str) -> Choice:
@@ -12,6 +13,7 @@ def choose(generations: Sequence[GenerationRecord], clean_cost: float, metric: s
 
     Of equally robust ones the earlier is chosen. Where every one costs more than is allowed, the one that costs least.
     """
+    metric = NAMES[metric]
     within = [each for each in generations if _change(each) >= -clean_cost]
     if within:
         best = max(within, key=_robust)

@@ -14,7 +14,7 @@ from medadv.common.stop import Stop
 from medadv.hardening.arms import Arms
 from medadv.hardening.choosing import choose, final_of
 from medadv.hardening.folder import Home
-from medadv.hardening.fresh import attacked, weights_of
+from medadv.hardening.fresh import attacked, validated, weights_of
 from medadv.hardening.generation import add_generation, compared_of
 from medadv.hardening.record import Hardening
 from medadv.hardening.specs import final_spec, settings_of, validation_spec
@@ -98,7 +98,11 @@ def _chosen(work: Work, record: Hardening) -> Hardening:
     control = attacked(work, folder, validation_spec(work.spec, last, weights_of(work, last, "control")), work.made(last))
     choice = record.choice or choose(record.generations, record.settings.clean_cost, record.metric)
     work.log("chosen", generation=choice.generation)
-    return record.model_copy(update={"control": compared_of(control), "choice": choice})
+    generations = [
+        each.model_copy(update={"gain": validated(work, each.number, work.made(last)).under().less(control.under())})
+        for each in record.generations
+    ]
+    return record.model_copy(update={"control": compared_of(control), "choice": choice, "generations": generations})
 
 
 def _looked_at(work: Work, record: Hardening) -> Hardening:

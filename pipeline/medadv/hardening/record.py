@@ -51,6 +51,7 @@ class GenerationRecord(Closed):
     control: Compared
     clean_change: Figure = Field(description="clean, less that of the control after as many epochs, paired")
     step: Figure = Field(description="robust, less that of the generation before, paired")
+    gain: Figure | None = Field(None, description="robust, less that of the control after all generations, paired; null until then")
     worse: bool = Field(description="whether that interval lies below 0")
     cost: Cost
 
