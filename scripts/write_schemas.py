@@ -18,7 +18,7 @@ from medadv.spec.data import DataSettings, PartSettings, PreprocessSettings, Spl
 from medadv.spec.evaluation import EvaluationSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.goal import ClassGoal
-from medadv.spec.hardening import HardeningSettings
+from medadv.spec.hardening import BundleSettings, HardeningSettings
 from medadv.spec.normalize import STEPS, NormalizeSettings
 from medadv.spec.run_spec import RunSpec
 from medadv.spec.start import CorpusStart
@@ -41,6 +41,7 @@ PARTS: dict[str, type[Settings]] = {
     "execution": ExecutionSettings,
     "evaluation": EvaluationSettings,
     "hardening": HardeningSettings,
+    "hardening.bundle": BundleSettings,
 }
 ALL = {**SCHEMAS, "hardening": Published(Hardening, 1), "measurement": Published(Measurement, 1)}
 """Records of corpora, and those that stand beside them."""

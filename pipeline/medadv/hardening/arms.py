@@ -1,6 +1,7 @@
 """Who is trained, and on what? The hardened model on corpora against itself, and the control on their clean images for as long."""
 
 from medadv.common.machine import set_threads
+from medadv.hardening.bundle import train_by_bundle
 from medadv.hardening.cards import write_weights
 from medadv.hardening.command import train_by_command
 from medadv.hardening.flips import Flips, flip_axes
@@ -23,9 +24,9 @@ class Arms:
         Of a program of one's own no losses are known.
         """
         work, folder = self.work, self.work.home.generation(number, arm)
-        if work.settings.command is not None:
+        if work.settings.foreign:
             if not (folder / WEIGHTS).exists():
-                train_by_command(work, arm, number, newest)
+                (train_by_command if work.settings.bundle is None else train_by_bundle)(work, arm, number, newest)
             return []
         trainee, until = self._trainee(arm, newest), number * work.settings.epochs
         if trainee.epochs < until:

@@ -15,9 +15,13 @@ from medadv.common.errors import RunError, SpecError
 from medadv.common.files import sync
 from medadv.hardening.folder import WEIGHTS, Arm
 from medadv.hardening.fresh import weights_of
+from medadv.hardening.specs import beside
 from medadv.hardening.work import KEPT, Made, Work
 
+LOG = "training.log"
 TICK_S = 0.25
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+"""A bundle's folder gets no compiled code."""
 SHOWN = 300
 """Characters of what a program said last that an error repeats."""
 
@@ -28,14 +32,10 @@ def train_by_command(work: Work, arm: Arm, number: int, newest: Made) -> None:
     Raises RunError where it fails or writes nothing, SpecError where the weights do not fit, StoppedError after a signal.
     """
     assert work.settings.command is not None
-    folder = work.home.generation(number, arm)
-    folder.mkdir(parents=True, exist_ok=True)
-    made = folder / "new.safetensors"
-    made.unlink(missing_ok=True)
-    start = weights_of(work, number - 1, arm) or work.spec.victim.weight_files[0]
+    folder, made = place_of(work, arm, number)
     places = {
         "corpus": str(newest.folder),
-        "weights": str((work.base / start).resolve()),
+        "weights": str(start_of(work, arm, number)),
         "out": str(made),
         "mode": "clean" if arm == "control" else "adversarial",
         "epochs": str(work.settings.epochs),
@@ -43,14 +43,33 @@ def train_by_command(work: Work, arm: Arm, number: int, newest: Made) -> None:
         "generation": str(number),
     }
     work.progress(f"training, {arm}", 0, 1, f"generation {number}, by {work.settings.command[0]}")
-    run_program(work, filled(work.settings.command, places), folder / "training.log")
+    run_program(work, filled(work.settings.command, places), folder / LOG)
+    take(work, made, newest)
+
+
+def place_of(work: Work, arm: Arm, number: int) -> tuple[Path, Path]:
+    """Folder of a generation, and the file in it that new weights are put into; what a killed trainer left there is gone."""
+    folder = work.home.generation(number, arm)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / "new.safetensors"
+    made.unlink(missing_ok=True)
+    return folder, made
+
+
+def start_of(work: Work, arm: Arm, number: int) -> Path:
+    """File of the weights that a generation starts from."""
+    return (work.base / (weights_of(work, number - 1, arm) or work.spec.victim.weight_files[0])).resolve()
+
+
+def take(work: Work, made: Path, newest: Made) -> None:
+    """Give new weights their name, if the victim's network takes them."""
     if not made.is_file():
-        raise RunError(f"hardening.command ended well and left no weights in {made}; see {folder / 'training.log'}")
+        raise RunError(f"training ended well and left no weights in {made}; see {made.with_name(LOG)}")
     # The error of a file that does not fit names it.
-    work.victim(newest, os.path.relpath(made, work.base))
+    work.victim(newest, beside(made, work.base))
     sync(made)
-    made.rename(folder / WEIGHTS)
-    sync(folder)
+    made.rename(made.with_name(WEIGHTS))
+    sync(made.parent)
 
 
 def filled(command: Sequence[str], places: Mapping[str, str]) -> list[str]:
@@ -63,12 +82,18 @@ def filled(command: Sequence[str], places: Mapping[str, str]) -> list[str]:
     return arguments
 
 
-def run_program(work: Work, arguments: Sequence[str], log: Path) -> None:
-    """Run a program in the spec's folder until it ends, its words in a file of their own. A signal ends it."""
+def run_program(work: Work, arguments: Sequence[str], log: Path, folder: Path | None = None) -> None:
+    """Run a program in a folder, the spec's unless given, until it ends, its words in a file of their own. A signal ends it."""
     with log.open("wb") as stream:
         try:
             process = subprocess.Popen(
-                arguments, cwd=work.base, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                arguments,
+                cwd=folder or work.base,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         except OSError as error:
             raise SpecError(f"hardening.command: {arguments[0]} cannot be started ({error.strerror})") from None
@@ -83,7 +108,7 @@ def run_program(work: Work, arguments: Sequence[str], log: Path) -> None:
             raise
     if process.returncode:
         said = log.read_bytes()[-SHOWN:].decode(errors="replace").strip().splitlines()
-        raise RunError(f"hardening.command ended with {process.returncode}: {said[-1] if said else 'it said nothing'} ({log})")
+        raise RunError(f"training ended with {process.returncode}: {said[-1] if said else 'it said nothing'} ({log})")
 
 
 def _end(process: "subprocess.Popen[bytes]", grace_s: float) -> None:

@@ -89,7 +89,7 @@ def _cost(work: Work, newest: Made, attacks: Mapping[str, AttackSettings], after
     # An epoch leaves out what fills no batch.
     trained = settings.epochs * (count // settings.batch_size * settings.batch_size if count >= settings.batch_size else count)
     both = trained * (2 if settings.loss == "trades" else 1)
-    if settings.command is not None:
+    if settings.foreign:
         both = trained = 0
     fresh = validation_spec(work.spec, 0, None).attacks
     return Cost(

@@ -20,8 +20,11 @@ def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
     settings = spec.hardening
     if settings is None:
         raise SpecError("hardening is missing: name at least the split that is trained on, such as hardening: {split: train}")
-    if settings.command is not None and not trust_code:
-        raise SpecError(f"hardening.command runs {settings.command[0]}, which may do anything: look at it, then allow it with --trust-code")
+    if settings.foreign and not trust_code:
+        key = "command" if settings.bundle is None else "bundle"
+        raise SpecError(f"hardening.{key} trains by code that may do anything: look at it, then allow it with --trust-code")
+    if settings.bundle is not None and spec.data.task == "detection":
+        raise SpecError("hardening.bundle is for classes and masks; detectors of a bundle are trained by hardening.command")
     if spec.data.split is None:
         raise SpecError("data.split is missing: its `use` are the final images, and hardening.split is trained on")
     if settings.split == spec.data.split.use:

@@ -15,6 +15,21 @@ PLACES = ("{corpus}", "{weights}", "{out}", "{mode}")
 """What a program of one's own has to be told; `{epochs}`, `{seed}` and `{generation}` it may be."""
 
 
+class BundleSettings(Settings):
+    """A MONAI bundle that trains in place of the built-in loop, and what things are called in its configuration."""
+
+    path: str = Field(min_length=1, description="the bundle's folder, relative to the spec")
+    configuration: str = Field("train", min_length=1, description="file in its configs")
+    run: str | None = Field(None, description="run id; `run`, else `training`, when left out")
+    network: str = Field("network", description="id of the network that is trained")
+    train_data: str = Field("train#dataset#data", description="id of the list that training reads")
+    validation_data: str = Field("validate#dataset#data", description="id of the list that its validation reads, where it has one")
+    epochs: str | None = Field(None, description="id of how many epochs there are; left out: `epochs`, else `train#trainer#max_epochs`")
+    folders: list[str] = Field(["ckpt_dir", "output_dir"], description="ids of folders that it writes to; those that it has")
+    image: str = Field("image", description="key of an item's image")
+    label: str = Field("label", description="key of its class or mask")
+
+
 class HardeningSettings(Settings):
     """What `medadv harden` does. The spec's own split is that of the final images; `split` names the one that is trained on."""
 
@@ -46,6 +61,7 @@ class HardeningSettings(Settings):
         description="program that trains in place of the built-in loop, as arguments with {corpus}, {weights}, {out} and {mode} in them; "
         "needs --trust-code",
     )
+    bundle: BundleSettings | None = Field(None, description="a MONAI bundle that trains in place of the built-in loop; needs --trust-code")
     validation: float = Field(0.2, gt=0, lt=1, description="share of the groups that are cut off the training split, whole, by seed")
     validation_attacks: list[dict[str, JsonValue]] = Field(
         [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; an image's worst answer counts"
@@ -75,6 +91,10 @@ class HardeningSettings(Settings):
                 raise ValueError(f"command says nowhere {missing[0]}: a program is told {', '.join(PLACES)}")
             if self.read == "all":
                 raise ValueError("read: all is for the built-in loop; a program reads what it is told, the newest corpus")
+        if self.bundle is not None and self.command is not None:
+            raise ValueError("command and bundle are two trainers; name one")
+        if self.bundle is not None and (self.loss != "adversarial" or self.read == "all" or self.share not in (0.5, 1)):
+            raise ValueError("a bundle has a loss of its own and reads the newest corpus: share is 1 (attacked) or 0.5 (each image twice)")
         for key in ("validation_attacks", "final_attacks"):
             for number, attack in enumerate(getattr(self, key)):
                 if "epsilon" in attack:
@@ -88,7 +108,12 @@ class HardeningSettings(Settings):
     @property
     def averages(self) -> bool:
         """Whether what comes out of a generation is an average, beside the weights in training."""
-        return self.averaging > 0 and self.command is None
+        return self.averaging > 0 and not self.foreign
+
+    @property
+    def foreign(self) -> bool:
+        """Whether something else than the built-in loop trains."""
+        return self.command is not None or self.bundle is not None
 
     def generation_epsilon(self, generation: int, full: float) -> float:
         """Of an attack in a generation, counted from 1.  full: its own. In whole units, since the lattice has nothing between them."""
