@@ -63,7 +63,7 @@ def detection(folder: Path, **hardening: Any) -> Path:
     boxes = [{"id": i, "image_id": i, "category_id": 7, "bbox": [8, 8, 20, 30]} for i in range(6)]
     coco = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "polyp"}]}
     (folder / "data" / "boxes.json").write_text(json.dumps(coco))
-    arguments = {"num_classes": 2, "size": 64, "channels": 32}
+    arguments = {"num_classes": 2, "size": 64, "channels": 64}
     save_victim(folder / "victim.safetensors", "torchvision:fcos_resnet10_fpn_gn", arguments)
     path = tiny_spec(
         folder,

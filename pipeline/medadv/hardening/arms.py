@@ -1,5 +1,6 @@
 """Who is trained, and on what? The hardened model on corpora against itself, and the control on their clean images for as long."""
 
+from medadv.common.errors import IntegrityError
 from medadv.common.machine import set_threads
 from medadv.hardening.bundle import train_by_bundle
 from medadv.hardening.cards import write_weights
@@ -34,6 +35,8 @@ class Arms:
             while trainee.epochs < until:
                 self._epoch(arm, trainee, data)
         if not (folder / WEIGHTS).exists():
+            if trainee.epochs != until:
+                raise IntegrityError(f"{folder / WEIGHTS} is gone, and training went on since: put it back, or begin anew with --out DIR")
             if trainee.average is not None:
                 write_weights(folder / TRAINED, trainee.trained())
             write_weights(folder / WEIGHTS, trainee.weights())

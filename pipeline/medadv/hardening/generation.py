@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from medadv.attacks.cost import passes
+from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_file
 from medadv.hardening.arms import Arms
 from medadv.hardening.cards import write_card
@@ -25,8 +26,10 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     before = validated(work, number - 1, newest)
     if record is None:
         record = _begun(work, newest, before)
+    _refuse_other_images(work, record, newest.manifest.samples, record.training_samples)
     losses = {arm: arms.trained(arm, number, newest) for arm in ("hardened", "control")}
     after, undefended = validated(work, number, newest), control_validated(work, number, newest)
+    _refuse_other_images(work, record, after.samples, record.validation_samples)
     step = after.under().less(before.under())
     compared = {"hardened": compared_of(after), "control": compared_of(undefended)}
     generation = GenerationRecord(
@@ -52,6 +55,14 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     drop_older(work, number - 1)
     work.log("generation", number=number, clean=after.headline.value, robust=after.under().value)
     return record.model_copy(update={"generations": [*record.generations, generation]})
+
+
+def _refuse_other_images(work: Work, record: Hardening, now: int, before: int) -> None:
+    if now != before:
+        raise SpecError(
+            f"{work.home.root}: {before} images of split {record.settings.split} were there when it was begun, and {now} are now: "
+            "figures would not compare; put them back, or begin anew with --out DIR"
+        )
 
 
 def compared_of(found: Measurement) -> Compared:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medadv.common.errors import ExitCode, IntegrityError
+from medadv.common.files import write_file
 from medadv.common.progress import Progress
 from medadv.common.record import Json, RecordError, parse
 from medadv.common.stop import Stop
 from medadv.hardening.arms import Arms
 from medadv.hardening.choosing import choose, final_of
-from medadv.hardening.folder import Home
+from medadv.hardening.folder import CARD, WEIGHTS, Home
 from medadv.hardening.fresh import attacked, validated, weights_of
 from medadv.hardening.generation import add_generation, compared_of
 from medadv.hardening.record import Hardening
@@ -113,4 +114,6 @@ def _looked_at(work: Work, record: Hardening) -> Hardening:
     found = {
         name: attacked(work, work.home.final(name), final_spec(work.spec, name, file), newest) for name, file in weights.items()
     }
+    for name in (WEIGHTS, CARD):
+        write_file(work.home.root / name, (work.home.generation(number) / name).read_bytes())
     return record.model_copy(update={"final": final_of(found["victim"], found["control"], found["chosen"])})

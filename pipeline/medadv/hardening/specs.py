@@ -13,6 +13,7 @@ from medadv.spec.hardening import HardeningSettings
 from medadv.spec.run_spec import RunSpec
 
 LONGEST_NAME = 100
+JUDGED = "final-chosen"
 
 
 def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
@@ -89,10 +90,11 @@ def _changed(
     data["data"]["split"]["use"] = split
     if take is not None:
         data["data"]["part"] = {"share": settings.validation, "seed": settings.seed, "take": take}
-        # What a report says of the attack is said of the final corpora.
-        data["sanity_samples"] = 0
     if weights is not None:
         data["victim"] = {**data["victim"], "weights": weights, "weights_key": None}
+    if suffix != JUDGED:
+        # How strong the attack is, is asked once: of that on the model that is chosen.
+        data["sanity_samples"] = 0
     data["output"] = None
     try:
         return RunSpec.model_validate(data)
