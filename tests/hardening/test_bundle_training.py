@@ -97,6 +97,7 @@ def hardened(path: Path) -> Hardened:
     return harden(path, Options(trust_code=True), None, quiet, Stop())
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
 @pytest.mark.usefixtures("inline")
 def test_a_bundle_trains_on_clean_and_attacked_images_as_items_of_their_own(tmp_path: Path) -> None:
     path = spec_with(tmp_path)

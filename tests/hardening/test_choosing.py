@@ -27,6 +27,7 @@ def generation(number: int, robust: float, change: float | None) -> GenerationRe
         epsilons={},
         content_root="0" * 64,
         samples=1,
+        warm={},
         attacked_weights_sha256="0" * 64,
         weights_sha256="0" * 64,
         losses=[],

@@ -96,6 +96,9 @@ def test_each_corpus_is_made_against_the_model_of_the_moment(whole: Hardened) ->
     assert corpora[0].victim.weights_sha256 == record.victim_weights_sha256 == hash_file(spec_of(whole).parent / "victim.safetensors")
     assert corpora[1].victim.weights_sha256 == hash_file(folder / "generation-001" / "trained.safetensors")
     assert [each.content_root for each in record.generations] == [corpus.content_root for corpus in corpora]
+    # Each attack goes on from its perturbation in the corpus before, which is named by its content.
+    assert [each.warm for each in record.generations] == [{}, {"pgd": 14}]
+    assert corpora[1].starts["pgd"].content_root == corpora[0].content_root
     # What is judged is the average.
     for number, each in enumerate(record.generations, 1):
         weights = folder / f"generation-00{number}" / WEIGHTS
@@ -136,7 +139,7 @@ def test_final_images_are_looked_at_once_and_files_say_it(whole: Hardened) -> No
     assert record.choice is not None
     assert record.final is not None
     chosen = open_corpus(whole.folder / "final" / "chosen")
-    assert chosen.victim.weights_sha256 == record.generations[record.choice.generation - 1].weights_sha256
+    assert chosen.victim.weights_sha256 == hash_file(whole.folder / WEIGHTS) == record.generations[record.choice.generation - 1].weights_sha256
     assert list(record.final.at[0].attacks["chosen"]) == ["fgsm-2-4", "pgd-1-4"]
     assert parse(Hardening, (whole.folder / "hardening.json").read_bytes()) == record
     page = (whole.folder / "hardening.html").read_text()

@@ -12,7 +12,7 @@ from medadv.hardening.folder import CARD, WEIGHTS
 from medadv.hardening.fresh import control_validated, drop_older, moment, validated
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Hardening, Passes
-from medadv.hardening.specs import training_spec, validation_spec
+from medadv.hardening.specs import beside, training_spec, validation_spec
 from medadv.hardening.work import Made, Work
 from medadv.spec.attack import AttackSettings
 
@@ -21,22 +21,24 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     """The next generation, and the record with it."""
     number = 1 if record is None else len(record.generations) + 1
     spec, settings = work.spec, work.settings
-    corpus = training_spec(spec, number, moment(work, number - 1))
+    before = beside(work.home.corpus(number - 1), work.base) if settings.warm and number > 1 else None
+    corpus = training_spec(spec, number, moment(work, number - 1), before)
     newest = work.corpus(work.home.corpus(number), corpus)
-    before = validated(work, number - 1, newest)
+    earlier = validated(work, number - 1, newest)
     if record is None:
-        record = _begun(work, newest, before)
+        record = _begun(work, newest, earlier)
     _refuse_other_images(work, record, newest.manifest.samples, record.training_samples)
     losses = {arm: arms.trained(arm, number, newest) for arm in ("hardened", "control")}
     after, undefended = validated(work, number, newest), control_validated(work, number, newest)
     _refuse_other_images(work, record, after.samples, record.validation_samples)
-    step = after.under().less(before.under())
+    step = after.under().less(earlier.under())
     compared = {"hardened": compared_of(after), "control": compared_of(undefended)}
     generation = GenerationRecord(
         number=number,
         epsilons={name: attack.epsilon for name, attack in corpus.attacks.items()},
         content_root=newest.manifest.content_root,
         samples=newest.manifest.samples,
+        warm={name: start.warm for name, start in newest.manifest.starts.items()},
         attacked_weights_sha256=newest.manifest.victim.weights_sha256,
         weights_sha256=after.weights_sha256,
         losses=losses["hardened"],

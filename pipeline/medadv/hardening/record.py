@@ -43,6 +43,7 @@ class GenerationRecord(Closed):
     epsilons: dict[str, float] = Field(description="attack -> its epsilon in this generation's corpus, stored units")
     content_root: Sha256 = Field(description="of the corpus that was trained on")
     samples: Count
+    warm: dict[str, Count] = Field(description="attack -> samples that started from their perturbation of the generation before")
     attacked_weights_sha256: Sha256 = Field(description="of the model that the corpus was made against")
     weights_sha256: Sha256 = Field(description="of the model that came out: the average, where weights are averaged")
     losses: list[float] = Field(description="mean training loss of each epoch; empty where a program of one's own trains")

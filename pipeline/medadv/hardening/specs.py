@@ -11,6 +11,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.spec.evaluation import resolved
 from medadv.spec.hardening import HardeningSettings
 from medadv.spec.run_spec import RunSpec
+from medadv.spec.start import WHY_COLD, CorpusStart
 
 LONGEST_NAME = 100
 JUDGED = "final-chosen"
@@ -48,11 +49,23 @@ def largest(spec: RunSpec) -> float:
     return max(attack.epsilon for attack in spec.attacks.values())
 
 
-def training_spec(spec: RunSpec, generation: int, weights: str | None) -> RunSpec:
-    """Of the corpus that a generation is trained on.  weights: those of the moment, relative to the spec; the victim's when None."""
+def training_spec(spec: RunSpec, generation: int, weights: str | None, before: str | None = None) -> RunSpec:
+    """Of the corpus that a generation is trained on.
+
+    weights: those of the moment, relative to the spec; the victim's when None.  before: corpus of the generation before, which attacks
+    start from, likewise; at random, or as the spec says, when None.
+    """
     settings = settings_of(spec)
     attacks = {name: settings.generation_attack(generation, attack) for name, attack in spec.attacks.items()}
+    if before is not None:
+        start = CorpusStart(corpus=before)
+        attacks = {name: attack.model_copy(update={"start": start}) if can_be_warm(attack) else attack for name, attack in attacks.items()}
     return _changed(spec, f"generation-{generation:03d}", weights, attacks, settings.split, "rest")
+
+
+def can_be_warm(attack: AttackSettings) -> bool:
+    """Whether an attack goes on from its perturbations of another corpus. One that the spec starts from another attack does that."""
+    return attack.start is None and attack.attack not in WHY_COLD
 
 
 def validation_spec(spec: RunSpec, generation: int, weights: str | None) -> RunSpec:

@@ -43,6 +43,7 @@ class HardeningSettings(Settings):
     share: float = Field(1.0, gt=0, le=1, description="share of the samples that training sees attacked; the rest it sees clean")
     read: Literal["newest", "all"] = Field("newest", description="corpora that training reads: the newest, or of each sample any so far")
     keep: Literal["newest", "all"] = Field("newest", description="corpora whose shards are kept; of the others the manifest stays")
+    warm: bool = Field(True, description="each sample's attack starts from its perturbation of the generation before, where an attack can")
     loss: Literal["adversarial", "trades"] = Field(
         "adversarial", description="the task's loss on attacked images, or on clean ones plus beta times the divergence of both answers"
     )
