@@ -12,6 +12,7 @@ from tests.conftest import CLASSIFIER, quiet
 from tests.hardening.hardening_cases import classification
 
 from medadv.common.errors import IntegrityError, SpecError
+from medadv.common.record import parse
 from medadv.common.stop import Stop
 from medadv.hardening import bundle as bundle_room
 from medadv.hardening import bundle_process, measuring
@@ -87,7 +88,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "path", list(sys.path))
         sys.modules.pop("loop_of_the_bundle", None)
         assert arguments[:3] == [sys.executable, "-m", bundle_process.__name__]
-        bundle_process.main(json.loads(Path(arguments[3]).read_text()))
+        bundle_process.main(parse(bundle_process.Job, Path(arguments[3]).read_bytes()))
 
     monkeypatch.setattr(bundle_room, "run_program", run_program)
     monkeypatch.setattr(measuring, "resamples_for", lambda *_: 30)
@@ -138,14 +139,14 @@ def test_what_a_configuration_must_have(entries: dict[str, Any], settings: dict[
     config = {key: value for key, value in config.items() if value is not None}
     if said is None:
         config["training"] = TRAIN["run"]
-        found = changes(config, BundleSettings(path="b", **settings), [], [], 3, "folder")
-        assert found["run"] == "training"
-        assert found["overrides"] == {
+        found = changes(config, BundleSettings(path="b", **settings), "$[]", "$[]", 3, "folder")
+        assert found.run == "training"
+        assert found.overrides == {
             "train#dataset#transform#transforms#0#reader": bundle_room.READER,
-            "train#dataset#data": [],
+            "train#dataset#data": "$[]",
             "epochs": 3,
             "ckpt_dir": "folder",
         }
         return
     with pytest.raises(SpecError, match=said):
-        changes(config, BundleSettings(path="b", **settings), [], [], 3, "folder")
+        changes(config, BundleSettings(path="b", **settings), "$[]", "$[]", 3, "folder")

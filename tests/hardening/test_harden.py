@@ -139,7 +139,8 @@ def test_final_images_are_looked_at_once_and_files_say_it(whole: Hardened) -> No
     assert record.choice is not None
     assert record.final is not None
     chosen = open_corpus(whole.folder / "final" / "chosen")
-    assert chosen.victim.weights_sha256 == hash_file(whole.folder / WEIGHTS) == record.generations[record.choice.generation - 1].weights_sha256
+    generation = record.generations[record.choice.generation - 1]
+    assert chosen.victim.weights_sha256 == hash_file(whole.folder / WEIGHTS) == generation.weights_sha256
     assert list(record.final.at[0].attacks["chosen"]) == ["fgsm-2-4", "pgd-1-4"]
     assert parse(Hardening, (whole.folder / "hardening.json").read_bytes()) == record
     page = (whole.folder / "hardening.html").read_text()

@@ -6,7 +6,8 @@ bundle changes: it is hashed before and after.
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medadv.common.files import write_file
 from medadv.common.hashing import hash_file, hash_value
 from medadv.common.record import Json
 from medadv.corpus.opening import open_corpus
+from medadv.hardening.bundle_process import Job
 from medadv.hardening.command import LOG, place_of, run_program, start_of, take
 from medadv.hardening.folder import VALIDATION, Arm
 from medadv.hardening.work import Made, Work
@@ -24,10 +26,10 @@ from medadv.spec.hardening import BundleSettings
 from medadv.training.monai_reader import datalist
 
 READER = "$__import__('medadv').CorpusReader"
-LOADERS = ("LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict")
 RESAMPLERS = ("Spacing", "Resize", "Zoom", "Resample", "ResampleToMatch", "SpatialResample")
 """What would move the stored grid again, which the victim's own preprocessing has made; as they are, and as dictionary transforms."""
 RUN_IDS = ("run", "training")
+Config = Mapping[str, Json]
 EPOCHS = ("epochs", "train#trainer#max_epochs")
 
 
@@ -48,17 +50,21 @@ def train_by_bundle(work: Work, arm: Arm, number: int, newest: Made) -> None:
     kinds = ["adversarial"] if work.settings.share == 1 else ["image", "adversarial"]
     items = items_of(newest.folder, settings, ["image"] * len(kinds) if arm == "control" else kinds)
     checked = items_of(work.home.generation(number - 1) / VALIDATION, settings, ["image", "adversarial"])
-    job = {
-        "bundle": str(root),
-        "configuration": str(file),
-        **changes(read_configuration(file), settings, items, checked, work.settings.epochs, str(written)),
-        "weights": str(start_of(work, arm, number)),
-        "out": str(made),
-        "seed": work.settings.seed + number,
-        "threads": work.settings.threads or work.spec.execution.threads,
-    }
+    lists = [_listed(written / f"{name}.json", each) for name, each in (("training", items), ("validation", checked))]
+    changed = changes(read_configuration(file), settings, lists[0], lists[1], work.settings.epochs, str(written))
+    job = Job(
+        bundle=str(root),
+        configuration=str(file),
+        run=changed.run,
+        network=settings.network,
+        overrides=changed.overrides,
+        weights=str(start_of(work, arm, number)),
+        out=str(made),
+        seed=work.settings.seed + number,
+        threads=work.settings.threads or work.spec.execution.threads,
+    )
     path = written / "job.json"
-    write_file(path, json.dumps(job).encode(), mode=0o600)
+    write_file(path, job.model_dump_json().encode(), mode=0o600)
     work.progress(f"training, {arm}", 0, 1, f"generation {number}, by {root.name}")
     run_program(work, [sys.executable, "-m", "medadv.hardening.bundle_process", str(path)], folder / LOG, written)
     if hash_folder(root) != before:
@@ -66,11 +72,19 @@ def train_by_bundle(work: Work, arm: Arm, number: int, newest: Made) -> None:
     take(work, made, newest)
 
 
+@dataclass(frozen=True)
+class Changed:
+    """What of a configuration is carried out, and what is put in its place, by id."""
+
+    run: str
+    overrides: dict[str, str | int]
+
+
 def changes(
-    config: dict[str, Any], settings: BundleSettings, items: Sequence[Json], checked: Sequence[Json], epochs: int, written: str
-) -> dict[str, Json]:
-    """Run id, network and overrides of a configuration.  written: folder that it writes to.  SpecError where it does not fit."""
-    has = ConfigParser(config)
+    config: Config, settings: BundleSettings, items: str, checked: str, epochs: int, written: str
+) -> Changed:
+    """Run id and overrides of a configuration.  written: folder that it writes to.  SpecError where it does not fit."""
+    has = ConfigParser(dict(config))
     if moving := next((target for _, target in _targets(config) if _base_name(target) in RESAMPLERS), None):
         raise SpecError(
             f"hardening.bundle: {moving} would move the stored grid again: corpora hold images as the victim's preprocessing made them; "
@@ -78,7 +92,7 @@ def changes(
         )
     run = settings.run or next((each for each in RUN_IDS if each in has), None)
     count = settings.epochs or next((each for each in EPOCHS if each in has), None)
-    overrides: dict[str, Json] = {f"{place}#reader": READER for place, target in _targets(config) if _base_name(target) == "LoadImage"}
+    overrides: dict[str, str | int] = {f"{place}#reader": READER for place, target in _targets(config) if _base_name(target) == "LoadImage"}
     for key, found in (("run", run), ("epochs", count), ("network", settings.network), ("train_data", settings.train_data)):
         if found is None or found not in has:
             raise SpecError(f"hardening.bundle.{key}: its configuration has no {found or key}; say what it is called there")
@@ -88,7 +102,13 @@ def changes(
     if settings.validation_data in has:
         overrides[settings.validation_data] = checked
     overrides |= {folder: written for folder in settings.folders if folder in has}
-    return {"run": run, "network": settings.network, "overrides": overrides}
+    return Changed(run, overrides)
+
+
+def _listed(path: Path, items: list[Json]) -> str:
+    """Items in a file, as an expression that reads it: in values of a configuration MONAI takes `#` for the separator of its ids."""
+    write_file(path, json.dumps(items).encode(), mode=0o600)
+    return f"$__import__('json').load(open({str(path)!r}))"
 
 
 def items_of(corpus: Path, settings: BundleSettings, kinds: Sequence[str]) -> list[Json]:
@@ -113,7 +133,7 @@ def configuration_of(root: Path, name: str) -> Path:
     raise SpecError(f"hardening.bundle: no {name}.json or .yaml in {root / 'configs'}")
 
 
-def read_configuration(file: Path) -> dict[str, Any]:
+def read_configuration(file: Path) -> Config:
     """As data: nothing in it is evaluated."""
     config = ConfigParser.load_config_file(str(file))
     if not isinstance(config, dict):

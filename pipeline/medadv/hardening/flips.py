@@ -1,6 +1,6 @@
 """How is an image mirrored while a model is trained? Image, adversarial image, mask and boxes together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,12 @@ class Flips:
 
     axes: tuple[int, ...]
 
-    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
         drawn = torch.rand(len(self.axes)).tolist()
         return flipped(item, [axis for axis, value in zip(self.axes, drawn, strict=True) if value < 0.5])
 
 
-def flipped(item: dict[str, Any], axes: Sequence[int]) -> dict[str, Any]:
+def flipped(item: Mapping[str, Any], axes: Sequence[int]) -> Mapping[str, Any]:
     """An item mirrored along spatial axes."""
     if not axes:
         return item

@@ -88,7 +88,7 @@ def fresh(attacks: Sequence[dict[str, JsonValue]], epsilons: Sequence[float]) ->
     found = {}
     for epsilon in sorted(set(epsilons)):
         for number, attack in enumerate(attacks):
-            settings = resolved({"keep": "last", **attack}, number, epsilon)
+            settings = resolved(attack, number, epsilon)
             found[f"{settings.attack}-{number + 1}-{epsilon:g}"] = settings
     return found
 

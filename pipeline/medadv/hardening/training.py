@@ -1,7 +1,7 @@
 """How is a generation trained? A plain loop: batches of a corpus, the loss, a step, the average; and the state that a kill cannot touch."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Trainee:
             self._training_mode()
             for number, batch in enumerate(loader):
                 each(number, len(loader))
-                loss = batch_loss(self.model, batch, self.device, beta)
+                loss = batch_loss(self.model, self.seen(batch), self.device, beta)
                 self.optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.model.module.parameters(), GRADIENT_NORM)
@@ -64,6 +64,10 @@ class Trainee:
         set_evaluation(self.model.module)
         self.epochs += 1
         self.losses.append(float(np.mean(losses)))
+
+    def seen(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the model sees of a batch: what the corpus holds. Training with attacks in memory makes something else of it."""
+        return batch
 
     def weights(self) -> dict[str, Tensor]:
         """Of the generation: the average where there is one."""
