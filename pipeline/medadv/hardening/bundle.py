@@ -108,7 +108,7 @@ def changes(
 def _listed(path: Path, items: list[Json]) -> str:
     """Items in a file, as an expression that reads it: in values of a configuration MONAI takes `#` for the separator of its ids."""
     write_file(path, json.dumps(items).encode(), mode=0o600)
-    return f"$__import__('json').load(open({str(path)!r}))"
+    return f"$__import__('json').loads(__import__('pathlib').Path({str(path)!r}).read_text())"
 
 
 def items_of(corpus: Path, settings: BundleSettings, kinds: Sequence[str]) -> list[Json]:
