@@ -89,7 +89,7 @@ class Work:
         first = not self.notes
         show = Phase(self.progress, f"{folder.parent.name}/{folder.name}", tells=first)
         options = replace(self.options, out=folder, change=lambda _: spec)
-        if spec.execution.workers == 1 and not options.scheduler.is_given and not (folder / "manifest.json").exists():
+        if spec.execution.workers == 1 and not options.scheduler.is_given:
             run_part(self.spec_path, "1/1", options, show, self.stop)
         result = run(self.spec_path, options, show, self.stop)
         if first:

@@ -41,7 +41,7 @@ class SplitSettings(Settings):
 class PartSettings(Settings):
     """Whole groups (patients, sessions) of the split, drawn by seed; of a sample without a group, its image stands for one."""
 
-    share: float = Field(gt=0, lt=1, description="share of the groups that is cut off, at least one of them")
+    share: float = Field(gt=0, lt=1, description="share of the groups that is cut off, at least one; groups that come later move the cut")
     seed: int = Field(0, ge=0, description="which groups are cut off")
     take: Literal["cut", "rest"] = Field(description="the groups that are cut off, or the others")
 
