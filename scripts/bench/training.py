@@ -18,11 +18,11 @@ import numpy as np
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
 from medadv.common.record import Closed, parse
-from medadv.evaluate.readings import Figure
 from medadv.hardening.folder import Home, measurement
 from medadv.hardening.measuring import Estimate, Measurement
 from medadv.hardening.record import Hardening
 from medadv.hardening.write import total_cost
+from medadv.report.record import Figure
 
 HERE = Path(__file__).resolve().parent
 KEPT, PAGE = HERE / "training", HERE / "TRAINING.md"

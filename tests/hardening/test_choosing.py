@@ -7,10 +7,10 @@ import torch
 
 from medadv.datasets.part import part_of
 from medadv.datasets.source import Listing, Source
-from medadv.evaluate.readings import Figure
 from medadv.hardening.choosing import choose, is_worse
 from medadv.hardening.flips import flip_axes, flipped
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Passes
+from medadv.report.record import Figure
 from medadv.spec.attack import AttackSettings
 from medadv.spec.data import PartSettings
 from medadv.spec.hardening import HardeningSettings

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from medadv.evaluate.readings import Figure
 from medadv.hardening.measuring import Estimate
+from medadv.report.record import Figure
 
 
 @pytest.fixture(scope="module")

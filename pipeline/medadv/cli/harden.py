@@ -23,9 +23,9 @@ from medadv.cli.options import (
 from medadv.common.stop import stoppable
 
 if TYPE_CHECKING:
-    from medadv.evaluate.readings import Figure
     from medadv.hardening.harden import Hardened
     from medadv.hardening.record import Three
+    from medadv.report.record import Figure
 
 
 def harden(

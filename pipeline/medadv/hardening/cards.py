@@ -8,9 +8,9 @@ from torch import Tensor
 from medadv.common.files import write_file
 from medadv.common.hashing import canonical_json, hash_bytes
 from medadv.common.record import Json
-from medadv.evaluate.readings import Figure
 from medadv.hardening.record import Compared
 from medadv.hardening.work import Made
+from medadv.report.record import Figure
 from medadv.spec.run_spec import RunSpec
 
 

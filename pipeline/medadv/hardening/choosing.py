@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from medadv.evaluate.readings import Figure
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Choice, Final, FinalAt, GenerationRecord
 from medadv.report.estimates import NAMES
+from medadv.report.record import Figure
 
 
 def choose(generations: Sequence[GenerationRecord], clean_cost: float, metric: str) -> Choice:

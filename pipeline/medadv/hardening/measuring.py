@@ -20,9 +20,9 @@ from medadv.common.record import Closed, Count, Sha256, parse
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import open_corpus, reading
 from medadv.datasets.labels import Array, Label
-from medadv.evaluate.readings import Figure
 from medadv.report.columns import Columns, read_columns
 from medadv.report.estimates import statistics
+from medadv.report.record import Figure
 from medadv.scoring.intervals import Interval, group_draws, percentiles, resamples_for
 from medadv.scoring.metrics import headline
 from medadv.store.reader import open_shard, read_answer

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from medadv.common.record import Closed, Count, Sha256
-from medadv.evaluate.readings import Figure
+from medadv.report.record import Figure
 from medadv.spec.attack import AttackSettings
 from medadv.spec.hardening import HardeningSettings
 

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from medadv.common.files import write_file
-from medadv.evaluate.readings import Figure
 from medadv.hardening.folder import Home
 from medadv.hardening.record import Cost, Hardening, Passes
+from medadv.report.build import UNITS
 from medadv.report.estimates import NAMES
-from medadv.report.page import UNITS
+from medadv.report.record import Figure
 
 SIZE, DPI = (7.2, 4.2), 120
 LIMITS = (
