@@ -17,12 +17,8 @@ def choose(generations: Sequence[GenerationRecord], clean_cost: float, metric: s
     within = [each for each in generations if _change(each) >= -clean_cost]
     if within:
         best = max(within, key=_robust)
-        dearer = len(generations) - len(within)
-        others = f"; {dearer} more cost more" if dearer else ""
-        why = (
-            f"Its {metric} under fresh attacks on validation, {_robust(best):.3f}, is the highest of the {len(within)} generations "
-            f"whose clean {metric} falls at most {clean_cost:g} below the control's{others}."
-        )
+        among = f"among those ({len(within)} of {len(generations)}) whose clean {metric} falls at most {clean_cost:g} below the control's"
+        why = f"Its {metric} under fresh attacks on validation, {_robust(best):.3f}, is the highest {among}."
         return Choice(generation=best.number, why=why, within_cost=True)
     best = max(generations, key=_change)
     fell = f"this one's falls least, by {-_change(best):.3f}"
