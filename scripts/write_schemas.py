@@ -9,13 +9,16 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from medadv.corpus.schema import SCHEMAS, json_schema
+from medadv.corpus.schema import SCHEMAS, Published, json_schema
+from medadv.hardening.measuring import Measurement
+from medadv.hardening.record import Hardening
 from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.base import Settings
-from medadv.spec.data import DataSettings, PreprocessSettings, SplitSettings
+from medadv.spec.data import DataSettings, PartSettings, PreprocessSettings, SplitSettings
 from medadv.spec.evaluation import EvaluationSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.goal import ClassGoal
+from medadv.spec.hardening import BundleSettings, HardeningSettings
 from medadv.spec.normalize import STEPS, NormalizeSettings
 from medadv.spec.run_spec import RunSpec
 from medadv.spec.start import CorpusStart
@@ -27,6 +30,7 @@ PARTS: dict[str, type[Settings]] = {
     "top level": RunSpec,
     "data": DataSettings,
     "data.split": SplitSettings,
+    "data.part": PartSettings,
     "preprocess": PreprocessSettings,
     "victim": VictimSettings,
     "victim.normalize": NormalizeSettings,
@@ -36,12 +40,17 @@ PARTS: dict[str, type[Settings]] = {
     "attacks.NAME.fit": FitSettings,
     "execution": ExecutionSettings,
     "evaluation": EvaluationSettings,
+    "hardening": HardeningSettings,
+    "hardening.bundle": BundleSettings,
 }
+ALL = {**SCHEMAS, "hardening": Published(Hardening, 1), "measurement": Published(Measurement, 1)}
+"""Records of corpora, and those that stand beside them."""
 
 
 def schemas() -> dict[str, str]:
     """File name in manifests/schema/ -> content."""
-    return {published.file(name): json.dumps(json_schema(name), indent=1, sort_keys=True) + "\n" for name, published in SCHEMAS.items()}
+    made = {published.file(name): json_schema(name, published) for name, published in ALL.items()}
+    return {file: json.dumps(schema, indent=1, sort_keys=True) + "\n" for file, schema in made.items()}
 
 
 def reasons() -> str:

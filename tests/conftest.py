@@ -36,6 +36,7 @@ LONGEST = (
     "evidence/test_beside_a_run.py",
     "demo/test_training.py",
     "evaluate/test_evaluate.py",
+    "hardening/test_harden.py",
     "run/test_universal_changed.py",
     "run/test_universal_fits.py",
 )

@@ -19,7 +19,6 @@ CASES: dict[str, tuple[list[str], str | None, str]] = {
     "bench/evaluate_peers.py": (["evaluation", "pgd", "--epsilon", "1", "--out"], "figures.json", "read_manifest"),
     "bench/robust_victims.py": (["--data", ".", "--out"], None, "photographs"),
     "train_victims.py": (["--data", ".", "--out"], None, "train"),
-    "adversarial_training.py": (["spec.yaml", "--train", "corpus", "--out"], "figures.json", "load_spec"),
     "contact_sheet.py": (["corpus", "--out"], "sheet.png", "row"),
     "fuzz_inputs.py": (["--keep"], None, "run_cases"),
 }

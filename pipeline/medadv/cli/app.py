@@ -14,6 +14,7 @@ from medadv.cli.doctor import doctor
 from medadv.cli.evaluate import evaluate
 from medadv.cli.export import export
 from medadv.cli.forget import forget
+from medadv.cli.harden import harden
 from medadv.cli.init import init
 from medadv.cli.last_resort import close_output, told
 from medadv.cli.plan import plan
@@ -37,9 +38,11 @@ app = typer.Typer(
         "  medadv run polyps.yaml               make the corpus; again: resume, or add new images\n"
         "  medadv report corpora/polyps         one offline HTML page about it\n"
         "  medadv evaluate polyps.yaml          how robust the model is: the worst of a set of strong attacks\n"
+        "  medadv harden polyps.yaml            a model that withstands: generations of corpora and of training on them\n"
         "  medadv COMMAND --help                each with an example\n\n\b\n"
         "Exit codes: 0 done or nothing new, 2 wrong spec or arguments, 3 done with inputs quarantined,\n"
-        "  4 failed, 5 integrity broken, 6 done and a requirement not met, 70 an error of medadv itself,\n"
+        "  4 failed, 5 integrity broken, 6 done and a requirement not met,\n"
+        "  7 done so far and more is left (harden), 70 an error of medadv itself,\n"
         "  75 another run holds the corpus, 130 and 143 stopped on request"
     ),
     no_args_is_help=True,
@@ -64,7 +67,7 @@ def _every_verb(
     """Options that come before a verb; the help is the app's own."""
 
 
-for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, evaluate, victim, report, doctor, init, demo):
+for _verb in (run, plan, forget, verify, sign, reproduce, export, compare, evaluate, harden, victim, report, doctor, init, demo):
     app.command()(_verb)
 
 

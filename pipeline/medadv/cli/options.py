@@ -13,7 +13,8 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable result on s
 TrustCode = Annotated[
     bool,
     typer.Option(
-        "--trust-code", help="allow a victim that is a python: factory or code of a bundle, or a program that may do more than compute"
+        "--trust-code",
+        help="allow a victim that is a python: factory or code of a bundle, a program that may do more than compute, or hardening.command",
     ),
 ]
 Code = Annotated[Path | None, typer.Option("--code", help="with --trust-code: folder of the code of a victim that is a python: factory")]

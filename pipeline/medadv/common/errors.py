@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     """Something published differs from what was committed."""
     REQUIREMENT = 6
     """Done, and a model is not as robust as was required."""
+    UNFINISHED = 7
+    """Done what this call was to do, and more is left: call again."""
     INTERNAL = 70
     """An error of medadv itself (EX_SOFTWARE)."""
     LOCKED = 75

@@ -35,9 +35,8 @@ SCHEMAS = {
 """Name of a record -> what is published of it."""
 
 
-def json_schema(name: str) -> dict[str, Json]:
-    """JSON Schema (draft 2020-12) of one of SCHEMAS."""
-    published = SCHEMAS[name]
+def json_schema(name: str, published: Published) -> dict[str, Json]:
+    """JSON Schema (draft 2020-12) of a record, such as one of SCHEMAS."""
     schema = published.model.model_json_schema(by_alias=True, mode="validation")
     _close(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"medadv/{published.file(name)}", **schema}

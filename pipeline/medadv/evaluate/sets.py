@@ -51,7 +51,7 @@ def evaluation_of(spec: RunSpec, epsilons: Sequence[float] | None = None) -> Run
         ensembles[name] = {"attack": "ensemble", "epsilon": epsilon, "members": members, "start": before}
         before = name
     changed = {
-        **spec.model_dump(mode="json", by_alias=True, exclude={"evaluation"}),
+        **spec.model_dump(mode="json", by_alias=True, exclude={"evaluation", "hardening"}),
         "name": spec.name[: LONGEST_NAME - len(SUFFIX)] + SUFFIX,
         "attacks": ensembles,
         "output": f"evaluations/{spec.name}/corpus",

@@ -20,7 +20,7 @@ from medadv.spec.run_spec import RunSpec
 
 def whole(spec: RunSpec) -> Any:
     """A run spec as JSON-able values with every key that a run reads, so that specs compare whatever their authors left out."""
-    return spec.model_dump(mode="json", by_alias=True, exclude={"evaluation"})
+    return spec.model_dump(mode="json", by_alias=True, exclude={"evaluation", "hardening"})
 
 
 class PlanHead(Closed):

@@ -38,10 +38,18 @@ class SplitSettings(Settings):
     ignore: list[str] = Field(default_factory=list, description="values that are no split: such samples are left out, and cross nothing")
 
 
+class PartSettings(Settings):
+    """Whole groups (patients, sessions) of the split, drawn by seed; of a sample without a group, its image stands for one."""
+
+    share: float = Field(gt=0, lt=1, description="share of the groups that is cut off, at least one; groups that come later move the cut")
+    seed: int = Field(0, ge=0, description="which groups are cut off")
+    take: Literal["cut", "rest"] = Field(description="the groups that are cut off, or the others")
+
+
 class DataSettings(Settings):
     """Input images and labels."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset", "box_mode", "box_space", "strata"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"root", "threshold", "mask_geometry", "offset", "box_mode", "box_space", "strata", "part"})
 
     modality: Modality
     task: Task
@@ -68,6 +76,7 @@ class DataSettings(Settings):
     )
     group_conflict: Literal["error", "drop"] = "error"
     split: SplitSettings | None = None
+    part: PartSettings | None = Field(None, description="only some groups of the split, such as those held back for validation")
     label_map: dict[str, list[int]] | None = Field(
         None, description="class name -> source mask values, classes counted from 1 as written; values under `background` are 0"
     )

@@ -10,6 +10,7 @@ from medadv.spec.data import DataSettings, PreprocessSettings
 from medadv.spec.evaluation import EvaluationSettings
 from medadv.spec.execution import ExecutionSettings
 from medadv.spec.goal import meaningless
+from medadv.spec.hardening import HardeningSettings
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import NormalizeSettings
 from medadv.spec.start import refuse_planned
@@ -19,7 +20,7 @@ from medadv.spec.victim import VictimSettings
 class RunSpec(Settings):
     """A run spec (YAML). Paths in it are relative to the file it was read from."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"evaluation"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"evaluation", "hardening"})
 
     name: Name
     data: DataSettings
@@ -35,6 +36,7 @@ class RunSpec(Settings):
     )
     output: str | None = None
     evaluation: EvaluationSettings | None = Field(None, description="what `medadv evaluate` does; a run does not read it")
+    hardening: HardeningSettings | None = Field(None, description="what `medadv harden` does; a run does not read it")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

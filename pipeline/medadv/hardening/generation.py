@@ -1,0 +1,119 @@
+"""What is a generation? A corpus against the model of the moment, training on it beside the control, and fresh attacks on validation."""
+
+from collections.abc import Mapping
+
+from medadv.attacks.cost import passes
+from medadv.common.errors import SpecError
+from medadv.common.hashing import hash_file
+from medadv.hardening.arms import Arms
+from medadv.hardening.cards import write_card
+from medadv.hardening.choosing import is_worse
+from medadv.hardening.folder import CARD, WEIGHTS
+from medadv.hardening.fresh import control_validated, drop_older, moment, validated
+from medadv.hardening.measuring import Measurement
+from medadv.hardening.record import Compared, Cost, GenerationRecord, Hardening, Passes
+from medadv.hardening.specs import beside, training_spec, validation_spec
+from medadv.hardening.work import Made, Work
+from medadv.spec.attack import AttackSettings
+
+
+def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardening:
+    """The next generation, and the record with it."""
+    number = 1 if record is None else len(record.generations) + 1
+    spec, settings = work.spec, work.settings
+    before = beside(work.home.corpus(number - 1), work.base) if settings.warm and number > 1 else None
+    corpus = training_spec(spec, number, moment(work, number - 1), before)
+    newest = work.corpus(work.home.corpus(number), corpus)
+    earlier = validated(work, number - 1, newest)
+    if record is None:
+        record = _begun(work, newest, earlier)
+    _refuse_other_images(work, record, newest.manifest.samples, record.training_samples)
+    losses = {arm: arms.trained(arm, number, newest) for arm in ("hardened", "control")}
+    after, undefended = validated(work, number, newest), control_validated(work, number, newest)
+    _refuse_other_images(work, record, after.samples, record.validation_samples)
+    step = after.under().less(earlier.under())
+    compared = {"hardened": compared_of(after), "control": compared_of(undefended)}
+    generation = GenerationRecord(
+        number=number,
+        epsilons={name: attack.epsilon for name, attack in corpus.attacks.items()},
+        content_root=newest.manifest.content_root,
+        samples=newest.manifest.samples,
+        warm={name: start.warm for name, start in newest.manifest.starts.items()},
+        attacked_weights_sha256=newest.manifest.victim.weights_sha256,
+        weights_sha256=after.weights_sha256,
+        losses=losses["hardened"],
+        control_losses=losses["control"],
+        validation=compared["hardened"],
+        control=compared["control"],
+        clean_change=after.headline.less(undefended.headline),
+        step=step,
+        worse=is_worse(step),
+        cost=_cost(work, newest, corpus.attacks, after),
+    )
+    for arm, figures in compared.items():
+        folder = work.home.generation(number, arm)  # type: ignore[arg-type]
+        name, epochs = f"{spec.name}-{arm}-{number:03d}", number * settings.epochs
+        write_card(folder / CARD, name, spec, newest, figures, after.metric, hash_file(folder / WEIGHTS), epochs)
+    drop_older(work, number - 1)
+    work.log("generation", number=number, clean=after.headline.value, robust=after.under().value)
+    return record.model_copy(update={"generations": [*record.generations, generation]})
+
+
+def _refuse_other_images(work: Work, record: Hardening, now: int, before: int) -> None:
+    if now != before:
+        raise SpecError(
+            f"{work.home.root}: {before} images of split {record.settings.split} were there when it was begun, and {now} are now: "
+            "figures would not compare; put them back, or begin anew with --out DIR"
+        )
+
+
+def compared_of(found: Measurement) -> Compared:
+    """The headline metric of a model, with its intervals."""
+    return Compared(clean=found.headline.figure, robust=found.under().figure if found.robust else None)
+
+
+def _begun(work: Work, newest: Made, victim: Measurement) -> Hardening:
+    manifest = newest.manifest
+    return Hardening(
+        name=work.spec.name,
+        task=work.spec.data.task,
+        unit=manifest.data.unit,
+        network=manifest.victim.network,
+        victim_weights_sha256=manifest.victim.weights_sha256,
+        parameters=manifest.victim.parameters,
+        settings=work.settings,
+        attacks=work.spec.attacks,
+        metric=victim.metric,
+        training_samples=manifest.samples,
+        validation_samples=victim.samples,
+        validation_groups=victim.groups,
+        ignoring_image=victim.ignoring_image,
+        victim=compared_of(victim),
+        generations=[],
+        control=None,
+        choice=None,
+        final=None,
+        notes=work.notes,
+    )
+
+
+def _cost(work: Work, newest: Made, attacks: Mapping[str, AttackSettings], after: Measurement) -> Cost:
+    settings, count = work.settings, newest.manifest.samples
+    # An epoch leaves out what fills no batch.
+    trained = settings.epochs * (count // settings.batch_size * settings.batch_size if count >= settings.batch_size else count)
+    both = trained * (2 if settings.loss == "trades" else 1)
+    if settings.foreign:
+        both = trained = 0
+    fresh = validation_spec(work.spec, 0, None).attacks
+    return Cost(
+        attacks=passes_of(attacks, count),
+        training=Passes(forward=both, backward=both),
+        control=Passes(forward=trained, backward=trained),
+        measuring=passes_of(fresh, after.samples + after.left_out),
+    )
+
+
+def passes_of(attacks: Mapping[str, AttackSettings], samples: int) -> Passes:
+    """What attacks on so many samples cost."""
+    each = [passes(attack) for attack in attacks.values()]
+    return Passes(forward=samples * sum(there for there, _ in each), backward=samples * sum(back for _, back in each))

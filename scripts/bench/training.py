@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Write the tables of TRAINING.md from hardenings: several seeds of one name are averaged resample by resample.
+
+    scripts/bench/training.py keep hardenings/fundus-0 hardenings/fundus-1     their figures, as JSON, to scripts/bench/training/
+    scripts/bench/training.py                                                 the tables, from all figures that are kept
+
+`keep` takes hardenings that are not finished, too: once an arm has final figures, they are in the tables.
+"""
+
+import argparse
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_folder
+from medadv.common.record import Closed, parse
+from medadv.hardening.folder import Home, measurement
+from medadv.hardening.measuring import Estimate, Measurement
+from medadv.hardening.record import Hardening
+from medadv.hardening.write import total_cost
+from medadv.report.record import Figure
+
+HERE = Path(__file__).resolve().parent
+KEPT, PAGE = HERE / "training", HERE / "TRAINING.md"
+ARMS = ("victim", "control", "chosen")
+DIGITS = 4
+NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "mean Dice", "ap50": "AP50"}
+UNITS = {"hu": "HU", "level8": "grey levels"}
+
+
+class Kept(Closed):
+    """One hardening's figures. clean and robust: arm -> the headline metric with its resamples; robust by epsilon."""
+
+    record: Hardening
+    clean: dict[str, Estimate]
+    robust: dict[str, dict[str, Estimate]]
+
+
+def keep(folder: Path) -> Path:
+    """Write down what a hardening came to."""
+    home = Home(folder)
+    record = parse(Hardening, home.record.read_bytes())
+    found = {arm: parse(Measurement, path.read_bytes()) for arm in ARMS if (path := measurement(home.final(arm))).exists()}
+    epsilons = sorted({at.epsilon for each in found.values() for at in each.robust})
+    kept = Kept(
+        record=record,
+        clean={arm: _short(each.headline) for arm, each in found.items()},
+        robust={f"{epsilon:g}": {arm: _short(each.under(epsilon)) for arm, each in found.items()} for epsilon in epsilons},
+    )
+    path = KEPT / f"{record.name}-{record.settings.seed}.json"
+    path.write_text(kept.model_dump_json() + "\n")
+    return path
+
+
+def _short(estimate: Estimate) -> Estimate:
+    resamples = [None if value is None else round(value, DIGITS) for value in estimate.resamples]
+    return Estimate(value=estimate.value, resamples=resamples)
+
+
+def mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Over seeds, resample by resample: all answered the same images.  ValueError where they did not."""
+    if len({len(each.resamples) for each in estimates}) > 1:
+        raise ValueError("seeds of one name have other final images")
+    values = np.array([each.resamples for each in estimates], np.float64).mean(0)
+    value = float(np.mean([np.nan if each.value is None else each.value for each in estimates]))
+    return Estimate(value=None if np.isnan(value) else value, resamples=[None if np.isnan(each) else float(each) for each in values])
+
+
+def tables(kept: Sequence[Kept]) -> str:
+    """All tables, a name each."""
+    by_name: dict[str, list[Kept]] = defaultdict(list)
+    for each in kept:
+        by_name[each.record.name].append(each)
+    finished = {name: [each for each in seeds if each.record.final is not None] for name, seeds in sorted(by_name.items())}
+    parts = [_table(name, seeds) for name, seeds in finished.items() if seeds]
+    return "\n\n".join(parts) or "None yet."
+
+
+def _table(name: str, seeds: Sequence[Kept]) -> str:
+    first = seeds[0].record
+    final, unit, metric = first.final, UNITS[first.unit], NAMES[first.metric]
+    assert final is not None
+    rows = [("clean", {arm: mean([seed.clean[arm] for seed in seeds]) for arm in ARMS})]
+    for epsilon in seeds[0].robust:
+        rows.append((f"{epsilon} {unit}", {arm: mean([seed.robust[epsilon][arm] for seed in seeds]) for arm in ARMS}))
+    lines = [
+        f"**{name}**: {metric} of {final.samples} final images of {final.groups} groups; {_counted(len(seeds), 'seed')}, means over seeds.",
+        "",
+        f"| {metric} | victim | control | hardened | hardened less control | ignores the image |",
+        "|---|---|---|---|---|---|",
+    ]
+    ignoring = "n/a" if final.ignoring_image is None else f"{final.ignoring_image:.3f}"
+    for what, arms in rows:
+        cells = [_told(arms[arm].figure) for arm in ARMS]
+        lines.append(f"| {what} | {' | '.join(cells)} | {_told(arms['chosen'].less(arms['control']), signed=True)} | {ignoring} |")
+    lines += ["", *(_line(seed.record) for seed in sorted(seeds, key=lambda seed: seed.record.settings.seed))]
+    return "\n".join(lines)
+
+
+def _line(record: Hardening) -> str:
+    """What one seed chose, and what it cost."""
+    cost, settings = total_cost(record), record.settings
+    assert cost is not None
+    assert record.choice is not None
+    passes = (part.backward / record.training_samples for part in (cost.attacks, cost.training))
+    attack, training = (f"{each:.0f}" for each in passes)
+    worse = [str(each.number) for each in record.generations if each.worse]
+    told = f" Worse than the one before beyond the interval: {', '.join(worse)}." if worse else ""
+    generations = f"generation {record.choice.generation} of {settings.generations}, of {_counted(settings.epochs, 'epoch')} each"
+    return (
+        f"- Seed {settings.seed}: {generations}, on {record.training_samples} images; {attack} passes of attacks and {training} of "
+        f"training for each image.{told}"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _told(figure: Figure, *, signed: bool = False) -> str:
+    if figure.value is None or figure.low is None or figure.high is None:
+        return "n/a"
+    form = "{:+.3f}" if signed else "{:.3f}"
+    return f"{form.format(figure.value)} [{form.format(figure.low)}, {form.format(figure.high)}]"
+
+
+def filled(text: str, content: str) -> str:
+    """The document with its tables made anew."""
+    marks = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+    return marks.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+
+
+def main() -> None:
+    """Keep figures, or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("keep", nargs="*", metavar="keep FOLDER", help="folders of hardenings")
+    arguments = parser.parse_args()
+    word, *folders = arguments.keep or [""]
+    if word not in ("", "keep"):
+        parser.error(f"{word}: write keep before the folders of hardenings")
+    try:
+        writable_folder(KEPT)
+    except SpecError as error:
+        parser.error(str(error))
+    for folder in folders:
+        print(keep(Path(folder)))
+    PAGE.write_text(filled(PAGE.read_text(), tables([parse(Kept, path.read_bytes()) for path in sorted(KEPT.glob("*.json"))])))
+
+
+if __name__ == "__main__":
+    main()

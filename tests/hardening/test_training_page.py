@@ -1,0 +1,46 @@
+"""What TRAINING.md says of hardenings is what their records say, several seeds averaged before their interval."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from medadv.hardening.measuring import Estimate
+from medadv.report.record import Figure
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "training.py"
+    spec = importlib.util.spec_from_file_location("training_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_seeds_are_averaged_first(script: ModuleType) -> None:
+    one = Estimate(value=0.2, resamples=[0.0, 0.2, 0.4])
+    other = Estimate(value=0.4, resamples=[0.4, 0.2, 0.0])
+    both = script.mean([one, other])
+    # Apart they vary, together they do not.
+    assert both.resamples == pytest.approx([0.2, 0.2, 0.2])
+    assert both.value == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="other final images"):
+        script.mean([one, Estimate(value=0.1, resamples=[0.1])])
+
+
+def test_differences_are_paired() -> None:
+    control, chosen = Estimate(value=0.2, resamples=[0.0, 0.5]), Estimate(value=0.3, resamples=[0.1, 0.6])
+    difference = chosen.less(control)
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert chosen.less(Estimate(value=None, resamples=[None, None])) == Figure(value=None, low=None, high=None)
+
+
+def test_the_document_has_a_place_for_the_tables(script: ModuleType) -> None:
+    text = script.PAGE.read_text()
+    assert "a table\n<!-- end of figures -->" in script.filled(text, "a table")
+    kept = [script.parse(script.Kept, path.read_bytes()) for path in sorted(script.KEPT.glob("*.json"))]
+    assert script.filled(text, script.tables(kept)) == text
