@@ -88,7 +88,7 @@ def released(facts: Facts) -> Found:
         return False, "the weights are not even named by a hash"
     return True, (
         f"weights named by SHA-256 {victim.weights_sha256[:16]} (whether they are published is not known here), images clean and "
-        f"adversarial, {tool.name or 'medadv'} {tool.version or ''}; `medadv reproduce` makes a sample again"
+        f"adversarial, {tool.name or 'medadv'} {tool.version or ''}; medadv reproduce makes a sample again"
     )
 
 

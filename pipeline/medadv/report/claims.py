@@ -30,7 +30,7 @@ def terms(manifest: Manifest, population: Population, results: list[Result], uni
         "Targeted assessment of the system's response to a perturbation": (
             "success over a ladder of epsilons and of steps, on some samples" if checked else "not done: no ladder was climbed"
         ),
-        "Measuring adversarial robustness": "success and drops under the attacks below: an upper bound of what the model withstands",
+        "Measuring adversarial robustness": "success and drops under these attacks: an upper bound of what the model withstands",
         "Assessment through separability metrics": "not done",
         "Assessment through statistical reliability engineering": "not done",
         "Robustness assessment through curvature analysis": "not done",
