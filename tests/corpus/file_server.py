@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,25 @@ class FileServer(ThreadingHTTPServer):
         self.starts: list[tuple[str, int]] = []
         self.queries: set[str] = set()
         self.headers: list[dict[str, str]] = []
+        self.connections: list[Any] = []
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def get_request(self) -> Any:
+        """Remember the connection, which may outlive many requests."""
+        found = super().get_request()
+        self.connections.append(found[0])
+        return found
+
+    def end(self) -> None:
+        """Be gone."""
+        self.shutdown()
+        self.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(2)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Who hangs up on it is none of its business."""
@@ -101,11 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(root: Path) -> Iterator[FileServer]:
     """A folder over HTTP."""
-    with FileServer(root) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = FileServer(root)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.end()
+        thread.join()

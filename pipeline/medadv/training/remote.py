@@ -47,7 +47,7 @@ class RemoteShards(HeldShards):
 
     def _start(self) -> None:
         """What belongs to one process."""
-        self.process, self.last = os.getpid(), -1
+        self.process, self.last, self.forward = os.getpid(), -1, 0
         self.open_ones: dict[Path, int] = {}
         self.alive: weakref.WeakValueDictionary[Path, Any] = weakref.WeakValueDictionary()
         self.ahead: _Ahead | None = None
@@ -117,7 +117,8 @@ class RemoteShards(HeldShards):
 
     def _look_ahead(self, path: Path) -> None:
         number, before, self.last = self.order[path], self.last, self.order[path]
-        if self.all_fit or 0 < number - before <= STRIDE:
+        self.forward = self.forward + 1 if 0 < number - before <= STRIDE else 0
+        if self.all_fit or self.forward > 1 or before < 0 == number:
             if self.ahead is None:
                 self.ahead = _Ahead(self.corpus)
             self.ahead.ask(self._next(number))
