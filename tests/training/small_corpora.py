@@ -97,7 +97,8 @@ def sharded(root: Path, shards: int = 6, count: int = 4, side: int = 24) -> Path
         manifest = json.loads((part / "manifest.json").read_text())
         entries.append({**manifest["shards"][0], "path": f"shards/{shard.name}", "sha256": hash_file(shard)})
         shutil.rmtree(part)
-    manifest |= {"shards": entries, "samples": shards * count, "generations": [{"plan": NO_PLAN, "shards": shards, "samples": shards * count}]}
+    whole = {"shards": shards, "samples": shards * count}
+    manifest |= {"shards": entries, "samples": whole["samples"], "generations": [{"plan": NO_PLAN, **whole}]}
     data = canonical_json(manifest)
     (root / "manifest.json").write_bytes(data)
     (root / "manifest.json.sha256").write_text(f"{hash_bytes(data)}  manifest.json\n")

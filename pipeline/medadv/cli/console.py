@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from medadv.run.run import Result
 
 LINE_EVERY_S = 10.0
-PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "checking the attack", "verify": "verifying", "fetch": "fetching"}
+PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "checking the attack", "verify": "verifying"}
+PHASES |= {"fetch": "fetching small files"}
 
 
 def stderr() -> Console:

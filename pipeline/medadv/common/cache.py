@@ -101,7 +101,7 @@ class Cache:
         return found
 
     def prefetch(self, sha256: str, size: int, fill: Fill) -> bool:
-        """Fetch a file that will be wanted, where nobody does already and there is room beside what is in use; False where there is none."""
+        """Fetch a file that will be wanted, unless somebody does already or there is no room beside what is in use: then False."""
         if self.holds(sha256, size):
             return True
         # Beside it one more of its size has to fit: that which somebody is about to read.
@@ -228,7 +228,8 @@ class Cache:
         try:
             yield
         except OSError as error:
-            raise RunError(f"{self.folder}: the cache cannot be written ({error.strerror}); make room, or name another in {VARIABLE}") from None
+            what = f"{self.folder}: the cache cannot be written ({error.strerror}); make room, or name another in {VARIABLE}"
+            raise RunError(what) from None
 
 
 def default_folder() -> Path:

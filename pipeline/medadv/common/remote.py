@@ -194,7 +194,7 @@ def _filesystem(address: Address, name: str) -> tuple[Any, str]:
     except ImportError:
         raise SpecError(f"{scheme}:// needs packages that are not installed: {ADVICE}") from None
     except ValueError:
-        raise SpecError(f"{address.shown()}: {scheme}:// is no kind of address that is known; there are https://, s3:// and gs://") from None
+        raise SpecError(f"{address.shown()}: {scheme}:// is no kind of address that is known, as https://, s3:// and gs:// are") from None
     return files, path
 
 

@@ -98,4 +98,5 @@ def _fetched(address: Address, tries: int) -> tuple[bytes, bytes | None]:
         # A corpus that grew between the two is read once more.
         if attempt:
             break
-    raise IntegrityError(f"{address.shown(MANIFEST)}: expected SHA-256 {expected[:64]}, found {found}: one of {MANIFEST} and {name} was changed")
+    shown = address.shown(MANIFEST)
+    raise IntegrityError(f"{shown}: expected SHA-256 {expected[:64]}, found {found}: one of {MANIFEST} and {name} was changed")

@@ -1,4 +1,4 @@
-"""How is a corpus checked that lies at an address? As what lies there now, whatever the cache holds: small files first, shards one by one."""
+"""How is a corpus checked that lies at an address? By what lies there now, whatever the cache holds: shards come one by one."""
 
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Mirror:
     root: Path
     @contextmanager
     def shard(self, entry: ShardEntry) -> Iterator[None]:
-        """A shard's file, whatever its bytes, and one byte more where it is too long. Raises FetchError; it is missing where it is there."""
+        """A shard's file, whatever its bytes, one more where it is too long, and none where it is missing. Raises FetchError."""
         path = self.root / entry.path
         try:
             with suppress(NotThereError):

@@ -65,7 +65,7 @@ class RemoteShards(HeldShards):
     def _examine(self) -> None:
         """Have what is there already looked at now, as in a folder, so that no worker need do it."""
         there = [path for path, entry in self.entries.items() if self.corpus.cache.holds(entry.sha256, entry.bytes)]
-        found = {path: os.stat(path) for path in there if path.exists()}
+        found = {path: path.stat() for path in there if path.exists()}
         promises = [(path, promise_of(self.corpus.manifest, self.entries[path])) for path in found]
         for (path, _), verdict in zip(promises, examined(promises), strict=True):
             if verdict is not None:
