@@ -5,7 +5,8 @@ The same pairs lie in a bucket of moto's S3 server and behind a plain server of 
 corpus and in the formats of litdata and mosaicml-streaming. Each is read in order by one process and one thread, in three ways: local (its
 own folder), remote (its cache is empty) and cached (once more). Every pair becomes two float32 tensors (C, *spatial). Figures are
 medians over rounds of the time a pair, formats in turn within a round; the floor of each server is the time for the corpus's own bytes,
-asked for a whole file at a time and thrown away. medadv checks what it reads: SHA-256 of each shard, its structure in another process, every chunk.
+asked for a whole file at a time and thrown away. medadv checks what it reads: SHA-256 of each shard, its structure in another process,
+every chunk.
 
 litdata and mosaicml-streaming read S3 alone. What is missing is installed into an environment of its own, beside that which runs this
 (--environment FOLDER). --write puts the table into READING.md.
@@ -38,7 +39,7 @@ NEEDED = ("aiohttp", "s3fs", "moto", "flask_cors", "litdata", "streaming")
 # Without what they ask for: clients of other clouds, whose versions contradict what is pinned here.
 ALONE = ["aiobotocore", "aiohappyeyeballs", "aiohttp", "aioitertools", "aiosignal", "blinker", "boto3", "botocore", "flask", "flask-cors"]
 ALONE += ["frozenlist", "itsdangerous", "jmespath", "moto", "multidict", "propcache", "py-partiql-parser", "python-dateutil", "responses"]
-ALONE += ["s3fs", "s3transfer", "werkzeug", "wrapt", "xmltodict", "yarl", "litdata", "mosaicml-streaming", "lightning-utilities", "obstore"]
+ALONE += ["s3fs", "s3transfer", "werkzeug", "wrapt", "xmltodict", "yarl", "litdata", "mosaicml-streaming", "lightning-utilities"]
 ALONE += ["Brotli", "python-snappy", "cramjam", "zstd", "zstandard", "catalogue", "xxhash", "paramiko"]
 BUCKET = "medadv"
 Pass = Callable[[], int]
