@@ -1,6 +1,7 @@
 """A server of HTTP on loopback that knows ranges, cuts connections, and changes bytes."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ class FileServer(ThreadingHTTPServer):
         self.ranges = True
         self.cut: dict[str, list[int]] = {}
         """At which bytes of the file the next connections end."""
+        self.linger_s = 0.5
+        """Before a connection ends: what a client has not read by then it throws away."""
         self.flip: dict[str, int] = {}
         """Which byte is sent changed."""
         self.extra: dict[str, bytes] = {}
@@ -105,8 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
         server.starts.append((name, start))
         cuts = server.cut.get(name, [])
         if cuts and cuts[0] < start + len(data):
-            self.wfile.write(data[: max(0, cuts.pop(0) - start)])
-            self.wfile.flush()
+            if sent := data[: max(0, cuts.pop(0) - start)]:
+                self.wfile.write(sent)
+                self.wfile.flush()
+                time.sleep(server.linger_s)
             self.close_connection = True
             self.connection.shutdown(2)
             return

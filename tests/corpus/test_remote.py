@@ -175,12 +175,12 @@ def test_a_changed_manifest_is_named(server: FileServer, corpus: Path, tmp_path:
 
 def test_nothing_secret_of_an_address_is_said(server: FileServer, tmp_path: Path) -> None:
     address = server.address.replace("://", "://doctor:PASSWORD@") + "/manifest.json?sig=SECRET"
+    server.flip[SHARD], server.answers["shards/shard-00002.h5"] = 5_000, 403
     dataset = CorpusDataset(address, cache=tmp_path / "one")
     assert dataset[0]["sample_id"] == "s0"
     assert server.queries == {"sig=SECRET"}, "every file is asked for with it"
     assert all("Authorization" in headers for headers in server.headers)
-    server.flip[SHARD], server.answers["shards/shard-00002.h5"] = 5_000, 403
-    said = [repr(dataset.shards.corpus)]  # type: ignore[attr-defined]
+    said = [repr(dataset.parts[0].shards.corpus)]  # type: ignore[attr-defined]
     for index in (5, 9):
         with pytest.raises((FetchError, IntegrityError)) as caught:
             dataset[index]
