@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from tests.corpus.file_server import serving
 from tests.evidence.damage import chunk_owners, published
 
 from medadv.cli.app import main
@@ -165,3 +166,42 @@ def test_a_corpus_whose_codec_is_missing_here_is_not_called_damaged(
     # A manifest that was changed may name any codec: that stays damage.
     (copy / "manifest.json.sha256").write_text(f"{'0' * 64}  manifest.json\n")
     assert "manifest.json" in [finding.file for finding in find_damage(copy)]
+
+
+def test_a_corpus_at_an_address_is_held_against_its_records(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Damage is named as in a folder, by one process and by two, and nothing of it stays here; what is no damage is exit code 4."""
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'medadv[remote]'")
+    monkeypatch.setenv("MEDADV_CACHE", str(tmp_path / "cache"))
+    shard = "shards/shard-00001.h5"
+
+    def told(server_address: str, *options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["medadv", "verify", server_address.replace("://", "://me:PASSWORD@") + "?sig=SECRET", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert not any(secret in out + err for secret in ("PASSWORD", "SECRET"))
+        return int(ended.value.code or 0), out, err
+
+    with serving(copy) as server:
+        assert told(server.address)[:2] == (0, f"{server.address}: 0 problems\n")
+        server.flip[shard] = 9_000
+        server.flip["quarantine.jsonl" if (copy / "quarantine.jsonl").stat().st_size else "croissant.json"] = 0
+        code, out, _ = told(server.address)
+        with (copy / shard).open("r+b") as stream:
+            stream.seek(9_000)
+            changed = stream.read(1)[0] ^ 1
+            stream.seek(9_000)
+            stream.write(bytes([changed]))
+        expected = {line for line in verify(copy) if line.startswith(shard)}
+        assert code == 5
+        assert {line for line in out.splitlines() if line.startswith(shard)} == expected != set()
+        assert "croissant.json: bytes differ from the manifest" in out or "quarantine.jsonl: bytes differ" in out
+        server.flip.clear()
+        server.answers[shard] = 404
+        assert told(server.address, "--workers", "2")[:2] == (5, f"{shard}: missing\n{server.address}: 1 problems\n")
+        server.answers[shard] = 403
+        assert told(server.address)[::2] == (4, f"medadv: {server.address}/{shard}: not fetched (the server answers 403)\n")
+        assert told(server.address, "--deep")[0] == 2
+    assert list((tmp_path / "cache").iterdir()) == []

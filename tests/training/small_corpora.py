@@ -1,12 +1,14 @@
 """Corpora of known content, one a task, written without a run: just enough of one to be read."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tests.conftest import NO_PLAN, manifest_by_hand
 
-from medadv.common.hashing import canonical_json
+from medadv.common.hashing import canonical_json, hash_bytes, hash_file
 from medadv.store.layout import ShardContent
 from medadv.store.writer import write_content
 
@@ -16,16 +18,28 @@ EPSILON = 8.0
 
 
 def write_corpus(
-    root: Path, image: Any, label: Any, perturbation: Any = None, *, axes: str, task: str, affine: bool = False, unit: str = "level8"
+    root: Path,
+    image: Any,
+    label: Any,
+    perturbation: Any = None,
+    *,
+    axes: str,
+    task: str,
+    affine: bool = False,
+    unit: str = "level8",
+    first: int = 0,
 ) -> Path:
-    """A corpus of one shard. image: (n, C, *spatial).  label: array, or one (boxes, classes) a sample.  affine: whether it has AFFINE."""
-    draw = np.random.default_rng(5)
+    """A corpus of one shard.
+
+    image: (n, C, *spatial).  label: array, or one (boxes, classes) a sample.  affine: whether it has AFFINE.  first: number of its samples.
+    """
+    draw = np.random.default_rng(5 + first)
     count = len(image)
     drawn = draw.integers(-EPSILON, EPSILON, image.shape, np.int8, endpoint=True)
     arrays = {
         "image": image,
-        "sample_id": np.array([f"s{index}" for index in range(count)], "S"),
-        "group_id": np.array([f"g{index // 2}" for index in range(count)], "S"),
+        "sample_id": np.array([f"s{first + index}" for index in range(count)], "S"),
+        "group_id": np.array([f"g{(first + index) // 2}" for index in range(count)], "S"),
         "attacks/a/perturbation": drawn if perturbation is None else perturbation,
         "attacks/a/success": np.arange(count, dtype=np.uint8) % 2,
     }
@@ -52,9 +66,9 @@ def photographs(count: int, side: int = 24, channels: int = 3) -> Any:
     return np.random.default_rng(3).integers(40, 200, (count, channels, side, side + 4), np.uint8)
 
 
-def classification(root: Path, count: int = 8) -> Path:
+def classification(root: Path, count: int = 8, *, first: int = 0, side: int = 24) -> Path:
     """Photographs with two classes in turn."""
-    return write_corpus(root, photographs(count), np.arange(count) % 2, axes="yx", task="classification")
+    return write_corpus(root, photographs(count, side), np.arange(count) % 2, axes="yx", task="classification", first=first)
 
 
 def segmentation(root: Path, count: int = 6, volumes: bool = False) -> Path:
@@ -70,3 +84,22 @@ def detection(root: Path, count: int = 6, side: int = 64) -> Path:
     """Photographs with 0, 1, 2, 0, … boxes."""
     boxes = [[[4.0, 8.0, 24.0, 40.0], [30.0, 10.0, 60.0, 30.0]][: index % 3] for index in range(count)]
     return write_corpus(root, photographs(count, side), [(b, [1] * len(b)) for b in boxes], axes="yx", task="detection")
+
+
+def sharded(root: Path, shards: int = 6, count: int = 4, side: int = 24) -> Path:
+    """Photographs with two classes in turn in several shards, whose sizes and hashes the manifest states as it should."""
+    (root / "shards").mkdir(parents=True)
+    entries, manifest = [], {}
+    for number in range(shards):
+        part = classification(root / f"part{number}", count, first=number * count, side=side)
+        shard = root / "shards" / f"shard-{number:05d}.h5"
+        (part / "shards" / "shard-00000.h5").rename(shard)
+        manifest = json.loads((part / "manifest.json").read_text())
+        entries.append({**manifest["shards"][0], "path": f"shards/{shard.name}", "sha256": hash_file(shard)})
+        shutil.rmtree(part)
+    whole = {"shards": shards, "samples": shards * count}
+    manifest |= {"shards": entries, "samples": whole["samples"], "generations": [{"plan": NO_PLAN, **whole}]}
+    data = canonical_json(manifest)
+    (root / "manifest.json").write_bytes(data)
+    (root / "manifest.json.sha256").write_text(f"{hash_bytes(data)}  manifest.json\n")
+    return root

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0
 PHASES = {"inputs": "reading inputs", "shards": "making shards", "sanity": "checking the attack", "verify": "verifying"}
+PHASES |= {"fetch": "fetching small files"}
 
 
 def stderr() -> Console:

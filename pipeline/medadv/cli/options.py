@@ -18,7 +18,6 @@ TrustCode = Annotated[
     ),
 ]
 Code = Annotated[Path | None, typer.Option("--code", help="with --trust-code: folder of the code of a victim that is a python: factory")]
-Corpora = Annotated[list[Path], typer.Argument(help="corpus folders; several are also checked against each other")]
 AllowLinks = Annotated[
     bool, typer.Option("--allow-links", help="follow files of the corpus that are symbolic links, and say where they lead")
 ]

@@ -64,6 +64,14 @@ class RunError(MedadvError):
     """The run could not be finished: no space, no data root, no workers."""
 
 
+class FetchError(MedadvError):
+    """Something did not come from the address where it lies."""
+
+
+class NotThereError(FetchError):
+    """There is nothing under the address."""
+
+
 class StoppedError(MedadvError):
     """A signal asked the run to stop; every finished shard is kept."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medadv.common.errors import SpecError
+from medadv.common.remote import Address, is_remote
 
 MANIFEST = "manifest.json"
 
@@ -183,8 +184,11 @@ class Workspace:
 def corpus_folder(path: str | Path) -> Path:
     """A corpus's folder as it is called now, absolute, so that a reader stays with it whatever the working directory becomes.
 
-    `~` and the path of the manifest itself are understood.
+    `~` and the path of the manifest itself are understood. Raises SpecError for an address, which is no folder.
     """
+    if is_remote(path):
+        shown = Address.of(str(path), MANIFEST).shown()
+        raise SpecError(f"{shown}: an address is read by CorpusDataset and `medadv verify`; for all else copy the corpus to a folder")
     folder = Path(path).expanduser().absolute()
     return folder.parent if folder.name == MANIFEST else folder
 

@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ from medadv.store.reader import open_shard
 
 PROBE_SECONDS = 20
 """And one more for every `BYTES_A_SECOND` of the file."""
+Bring = Callable[[ShardEntry], AbstractContextManager[None]]
 SHOWN = 20
 """Findings per shard that are spelt out; a shard that is wrong everywhere needs no million lines."""
 
@@ -69,10 +71,14 @@ def check_shard(root: Path, entry: ShardEntry, manifest: Manifest) -> ShardRepor
     return _report(findings, receipt, small)
 
 
-def checked(root: Path, entry: ShardEntry, facts: Manifest) -> ShardReport:
-    """`check_shard`, whatever the shard makes it raise. Lies here, so that a process of its own imports no more than this takes."""
+def checked(root: Path, entry: ShardEntry, facts: Manifest, bring: Bring | None = None) -> ShardReport:
+    """`check_shard`, whatever the shard makes it raise. Lies here, so that a process of its own imports no more than this takes.
+
+    bring: has the shard's file in its place while it is checked. What this raises of its own, FetchError, passes.
+    """
     try:
-        return check_shard(root, entry, facts)
+        with nullcontext() if bring is None else bring(entry):
+            return check_shard(root, entry, facts)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
         return lost(entry, f"cannot be checked ({type(error).__name__})")
 

@@ -8,12 +8,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import islice
 from pathlib import Path
 
+from medadv.common.errors import MedadvError
 from medadv.common.progress import SILENT, Progress
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.corpus.opening import NO_FILE, OWN, is_link, led_away, published
 from medadv.evidence.check_manifest import check_croissant, check_files, check_quarantine, check_totals, first_crossing, load_manifest
 from medadv.evidence.check_numbers import check_numbers
-from medadv.evidence.check_shard import ShardReport, checked, lost
+from medadv.evidence.check_shard import Bring, ShardReport, checked, lost
 from medadv.evidence.finding import Finding
 from medadv.evidence.universal import check_shared
 from medadv.store.codecs import require_codec
@@ -31,7 +32,13 @@ def verify(root: Path, progress: Progress = SILENT, workers: int | None = None, 
 
 
 def find_damage(
-    root: Path, progress: Progress = SILENT, workers: int | None = None, links: bool = False, *, growing: bool = False
+    root: Path,
+    progress: Progress = SILENT,
+    workers: int | None = None,
+    links: bool = False,
+    *,
+    growing: bool = False,
+    bring: Bring | None = None,
 ) -> list[Finding]:
     """Everything that is wrong with a corpus.
 
@@ -44,9 +51,11 @@ def find_damage(
         workers: processes; None takes one per core where the corpus is large enough, else none besides this one.
         growing: a run is at work, and shards that the manifest does not name yet are passed over.
         links: follow files of the corpus that are symbolic links, and tell where they lead.
+        bring: has a shard's file in its place while it is checked, where the corpus itself lies elsewhere; it can be pickled.
 
     Raises:
         IntegrityError: there is no manifest.
+        MedadvError: what `bring` raises.
         SpecError: the corpus needs hdf5plugin.
     """
     if led := _led_away(root, OWN, links, progress):
@@ -65,7 +74,7 @@ def find_damage(
     findings += check_shared(root, manifest)
     entries = manifest.shards
     reports: dict[int, ShardReport] = {}
-    for number, report in _reports(root, manifest, _processes(workers, entries)):
+    for number, report in _reports(root, manifest, _processes(workers, entries), bring):
         reports[number] = report
         progress("verify", len(reports), len(entries))
     ordered = [reports[number] for number in range(len(entries))]
@@ -101,13 +110,13 @@ def _processes(workers: int | None, entries: list[ShardEntry]) -> int:
     return max(1, min(workers, len(entries)))
 
 
-def _reports(root: Path, manifest: Manifest, workers: int) -> Iterator[tuple[int, ShardReport]]:
+def _reports(root: Path, manifest: Manifest, workers: int, bring: Bring | None) -> Iterator[tuple[int, ShardReport]]:
     entries = manifest.shards
     # A worker needs little of the manifest: the list of shards may be long.
     facts = manifest.model_copy(update={"shards": []})
     if workers == 1:
         for number, entry in enumerate(entries):
-            yield number, checked(root, entry, facts)
+            yield number, checked(root, entry, facts, bring)
         return
     # Spawned, not forked: this process may run threads.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -116,14 +125,16 @@ def _reports(root: Path, manifest: Manifest, workers: int) -> Iterator[tuple[int
         alive = True
         while alive:
             for number, entry in islice(waiting, AHEAD * workers - len(running)):
-                running[pool.submit(checked, root, entry, facts)] = number
+                running[pool.submit(checked, root, entry, facts, bring)] = number
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 number = running.pop(future)
-                alive = alive and future.exception() is None
-                yield number, future.result() if future.exception() is None else lost(entries[number], KILLED)
+                if isinstance(error := future.exception(), MedadvError):
+                    raise error
+                alive = alive and error is None
+                yield number, future.result() if error is None else lost(entries[number], KILLED)
         for number, entry in [*((number, entries[number]) for number in running.values()), *waiting]:
             yield number, lost(entry, KILLED)
 

@@ -134,6 +134,12 @@ def open_rows(path: Path, *, check: bool = True) -> Rows:
     return rows
 
 
+def close_file(path: Path) -> None:
+    """No longer keep a file open; it closes when nobody uses it any more."""
+    with _opening:
+        _handles.pop(path, None)
+
+
 _handles: dict[Path, tuple[FileIdentity, Rows]] = {}
 _opening = threading.RLock()
 

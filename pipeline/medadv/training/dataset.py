@@ -25,6 +25,7 @@ from medadv.training.augmentation import WORD, derived, seeded
 from medadv.training.boxes import OwnLength
 from medadv.training.collate import with_own_affine
 from medadv.training.images import label_of, tensor_of
+from medadv.training.location import Opening
 from medadv.training.parts import CorpusPart, open_parts, warn_of_other_weights
 
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
@@ -80,10 +81,13 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         verify: Verify = "chunks",
         check: bool = True,
         links: bool = False,
+        cache: str | Path | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         """
         Args:
-            corpus: folder that holds manifest.json, or that file; or a sequence of them, of one task, modality, classes and spatial axes.
+            corpus: folder that holds manifest.json, or that file; or the address of either (https://, s3://, gs://, and what else fsspec
+                knows), whose shards are fetched when they are read; or a sequence of them, of one task, modality, classes and spatial axes.
             attack: whose examples to read, there in each corpus; of several, one is drawn for each item. Each corpus's first when None.
             transform: applied to each dictionary, such as a MONAI Compose.
             mode: what an item holds, see above.
@@ -101,15 +105,21 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             check: have another process open every shard first, some milliseconds each, since a damaged one may hang or crash HDF5; shards
                 that are fetched later are opened so when they are first read. False for a corpus that is known to be whole.
             links: follow files of the corpus that are symbolic links (git-annex, DVC, a hub's cache).
+            cache: folder for what is fetched from an address, which all processes share; that of MEDADV_CACHE, or medadv in the user's
+                cache, when None.
+            cache_bytes: of all corpora in it together; 50 GiB when None. What is open is never removed, one shard a process.
 
         Raises:
-            IntegrityError: no readable manifest, a link without `links`, or a file that is no shard of this corpus.
-            SpecError: the corpus needs hdf5plugin.
+            IntegrityError: no readable manifest, a link without `links`, a file that is no shard of this corpus, or other bytes at an
+                address than its manifest says.
+            FetchError: an address cannot be reached, and what is asked for was not fetched before.
+            SpecError: the corpus needs hdf5plugin, the address a package that is not there, or the cache cannot be used.
             ValueError: no such attack or mode, settings out of range, or two corpora of different kinds.
         """
         folders = [corpus] if isinstance(corpus, str | Path) else list(corpus)
         attacks = [attack] if isinstance(attack, str) else attack
-        self.parts = open_parts(folders, attacks, links=links, check=check, hashed=verify == "files")
+        how = Opening(links, check, verify == "files", cache, cache_bytes)
+        self.parts = open_parts(folders, attacks, how)
         if mode not in ("pair", "clean", "adversarial", "mixed"):
             raise ValueError(f"mode={mode!r} must be pair, clean, adversarial or mixed")
         if verify not in ("chunks", "files"):

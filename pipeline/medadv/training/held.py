@@ -1,14 +1,15 @@
 """The shards of a corpus as its manifest had them when a reader was made: other files that lie in their places later are refused."""
 
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from medadv.common.errors import IntegrityError
 from medadv.common.hashing import FileIdentity, file_identity, hash_file
-from medadv.corpus.manifest import Manifest
-from medadv.corpus.opening import ADVICE, promises
+from medadv.corpus.manifest import Manifest, ShardEntry
+from medadv.corpus.opening import ADVICE, promise_of
 from medadv.store.hold import ShardError, hold
 from medadv.store.reader import open_files, open_rows
 from medadv.store.rows import Rows
@@ -20,14 +21,24 @@ class HeldShards:
     A corpus made anew at the same path has other shards under the same names. One that grew has more of them, and is read on.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, *, links: bool = False, check: bool = True, hashed: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        manifest: Manifest,
+        *,
+        links: bool = False,
+        check: bool = True,
+        hashed: bool = False,
+        place: Callable[[ShardEntry], Path] | None = None,
+    ) -> None:
         """root: the corpus's folder, absolute.  manifest: as `open_corpus` read it, with these `links` and `check`.
 
-        hashed: hold each file's SHA-256 against the manifest, too, before it is first read.
+        hashed: hold each file's SHA-256 against the manifest, too, before it is first read.  place: where each shard lies, when not in
+        that folder.
         """
-        self.root, self.entries = root, {root / entry.path: entry for entry in manifest.shards}
+        self.root, self.entries = root, {root / entry.path if place is None else place(entry): entry for entry in manifest.shards}
         self.links, self.check, self.hashed = links, check, hashed
-        self.promises = dict(promises(root, manifest))
+        self.promises = {path: promise_of(manifest, entry) for path, entry in self.entries.items()}
         # Looked at when the manifest was read: a worker that was spawned need not do it again.
         self.examined = {path: found for path in self.entries if check and (found := _identity(path)) is not None}
         self.paths = list(self.entries)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medadv.common.hashing import hash_file
-from medadv.corpus.folder import corpus_folder
 from medadv.corpus.manifest import Manifest
 from medadv.store.codecs import require_codec
 from medadv.training.held import HeldShards
-from medadv.training.location import read_corpus_manifest
+from medadv.training.location import Opening
 
 
 @dataclass(frozen=True)
@@ -23,17 +22,15 @@ class CorpusPart:
     attacks: list[str]
 
 
-def open_parts(
-    corpora: Sequence[str | Path], attacks: Sequence[str] | None, *, links: bool, check: bool, hashed: bool
-) -> list[CorpusPart]:
+def open_parts(corpora: Sequence[str | Path], attacks: Sequence[str] | None, how: Opening) -> list[CorpusPart]:
     """The corpora in their order.
 
-    corpora: folders that hold manifest.json, or these files.  attacks: read in every corpus; the first of each when None.
+    corpora: folders that hold manifest.json, or these files, or addresses.  attacks: read in every corpus; the first of each when None.
     Raises IntegrityError and SpecError as CorpusDataset does, ValueError where there is no corpus, one has no such attack, or two differ.
     """
     if not corpora:
         raise ValueError("corpus=[] names no corpus: give one folder, or a sequence of them")
-    parts = [_opened(corpus_folder(corpus), attacks, links, check, hashed) for corpus in corpora]
+    parts = [_opened(corpus, attacks, how) for corpus in corpora]
     for part in parts[1:]:
         _agree(parts[0], part)
     return parts
@@ -52,14 +49,14 @@ def warn_of_other_weights(parts: Sequence[CorpusPart], weights: Path) -> None:
         )
 
 
-def _opened(root: Path, attacks: Sequence[str] | None, links: bool, check: bool, hashed: bool) -> CorpusPart:
-    manifest = read_corpus_manifest(root, links=links, check=check)
+def _opened(corpus: str | Path, attacks: Sequence[str] | None, how: Opening) -> CorpusPart:
+    root, manifest, shards = how.opened(corpus)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
     wanted = known[:1] if attacks is None else list(attacks)
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
-    return CorpusPart(root, manifest, HeldShards(root, manifest, links=links, check=check, hashed=hashed), wanted)
+    return CorpusPart(root, manifest, shards, wanted)
 
 
 def _agree(first: CorpusPart, other: CorpusPart) -> None:
