@@ -52,13 +52,13 @@ class RemoteShards(HeldShards):
         self.alive: weakref.WeakValueDictionary[Path, Any] = weakref.WeakValueDictionary()
         self.ahead: _Ahead | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = dict(self.__dict__)
         for own in ("alive", "ahead"):
             del state[own]
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._start()
 
