@@ -69,7 +69,8 @@ def test_specs_that_name_what_may_not_be_named(changes: dict[str, Any], told: st
 
 def test_dicom_headers_say_the_device(tmp_path: Path) -> None:
     """From the header to the receipts, and to the report; without `strata` it stays where it is."""
-    corpus = dicom_corpus(tmp_path, 2, strata=["ManufacturerModelName", "KVP"], ManufacturerModelName="Scan 9", KVP="120")
+    said = {"ManufacturerModelName": "Scan 9", "KVP": "120", "ConvolutionKernel": "Br38f\\3"}
+    corpus = dicom_corpus(tmp_path, 2, strata=list(said), **said)
     told = {parting.by: [(part.name, part.samples) for part in parting.parts] for parting in read_report(corpus).population.partings}
     assert told["ManufacturerModelName"] == [("Scan 9", 4)]
-    assert told["KVP"] == [("120", 4)]
+    assert (told["KVP"], told["ConvolutionKernel"]) == ([("120", 4)], [("Br38f/3", 4)])

@@ -1,6 +1,6 @@
 """By what else are samples told apart in a report? Sites, devices and the like, as a label file or a DICOM header has them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from pathlib import Path
 
 import pydicom
@@ -38,5 +38,6 @@ def dicom_strata(first: Path, data: DataSettings) -> tuple[tuple[str, str], ...]
         return ()
     header = pydicom.dcmread(first, stop_before_pixels=True, specific_tags=list(data.strata))
     # Kernels may have several values, which stay one text.
-    said = {name: str(header.get(name, "")).replace("\\", "/") for name in DICOM_STRATA}
+    values = {name: header.get(name, "") for name in DICOM_STRATA}
+    said = {name: "/".join(map(str, value)) if isinstance(value, MutableSequence) else value for name, value in values.items()}
     return strata_of(said, data, "a DICOM header")
