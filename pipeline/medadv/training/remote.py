@@ -138,7 +138,7 @@ class _Ahead:
 
     def __init__(self, corpus: RemoteCorpus) -> None:
         self.corpus, self.wanted, self.changed = corpus, list[ShardEntry](), threading.Condition()
-        threading.Thread(target=self._work, name="medadv.ahead", daemon=True).start()
+        threading.Thread(target=self._work, name="medadv-ahead", daemon=True).start()
 
     def ask(self, entries: list[ShardEntry]) -> None:
         """From now on these, in this order."""
