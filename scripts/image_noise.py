@@ -3,12 +3,9 @@
 
     python scripts/image_noise.py manifests/specs/lung-slices.yaml medadv-demo/specs/fundus.yaml
 
-CT: the standard deviation in windows of 7 x 7 voxels whose mean is that of soft tissue, the commonest one of each image (after Christianson
-et al. 2015, AJR 205:W93-W99). Photographs: the median of the absolute diagonal differences in squares of 2 x 2 pixels, neither black nor
-saturated, over 0.6745 (Donoho and Johnstone 1994, Biometrika 81:425-455). Resizing and JPEG take noise away before it is stored.
-
-Where voxels are so coarse that most windows cross an edge, as in the chests of the demo (2.9 mm), this tells edges and not noise; they are
-drawn with a noise that is known (NOISE_HU in pipeline/medadv/demo/chest.py).
+CT: as reports tell the scanner's noise (pipeline/medadv/report/noise.py). Photographs: the median of the absolute diagonal differences
+in squares of 2 x 2 pixels, neither black nor saturated, over 0.6745 (Donoho and Johnstone 1994, Biometrika 81:425-455). Resizing and JPEG
+take noise away before it is stored.
 """
 
 import argparse
@@ -16,37 +13,24 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from medadv.common.errors import SpecError
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
+from medadv.report.noise import sample_noise
 from medadv.spec.reading import load_spec
 from medadv_transforms.errors import InputError
 
-WINDOW = 7
-TISSUE = (-30, 130)
-"""HU of muscle, blood and organs."""
 LIT = (10, 245)
 """Grey levels between black and saturated."""
 FEWEST = 300
-"""Windows or squares that it takes."""
-DENSEST = 0.2
-"""The commonest value is the middle of the shortest interval that holds this share of all."""
+"""Squares that it takes."""
 
 
 def ct_noise(image: NDArray[np.int16]) -> float | None:
-    """HU, of (1, *spatial) whose first two axes are those of a slice. None where there is too little soft tissue."""
-    slices = image[0].reshape(*image.shape[1:3], -1).astype(np.float64)
-    size, half = (WINDOW, WINDOW, 1), WINDOW // 2
-    mean, square = (uniform_filter(values, size)[half:-half, half:-half] for values in (slices, slices**2))
-    deviation = np.sqrt(np.maximum(square - mean**2, 0) * WINDOW**2 / (WINDOW**2 - 1))
-    found = np.sort(deviation[(mean >= TISSUE[0]) & (mean <= TISSUE[1]) & (deviation > 0)])
-    if len(found) < FEWEST:
-        return None
-    held = int(DENSEST * len(found))
-    start = int((found[held:] - found[:-held]).argmin())
-    return float(found[start] + found[start + held]) / 2
+    """HU, of (1, *spatial) whose first two axes are those of a slice, as reports tell it. None where there is too little soft tissue."""
+    slices = image[0].reshape(*image.shape[1:3], -1)
+    return sample_noise(slices[..., index] for index in range(slices.shape[-1])).tissue
 
 
 def photograph_noise(image: NDArray[np.uint8]) -> float | None:

@@ -139,7 +139,8 @@ def declared(name: str, expression: str | None, field: str | None, classifiers: 
     if expression:
         return Declared(name, expression)
     said = [line.split(" :: ")[-1] for line in classifiers if line.startswith("License :: ")]
-    if field and field.strip() and (len(field) < 80 or not said):
+    # "Dual License" names none: the classifiers do, and each of them has to be on the list.
+    if field and field.strip() not in ("", "Dual License") and (len(field) < 80 or not said):
         said.insert(0, field.strip().partition("\n")[0])
     parts = list(dict.fromkeys(SPELLINGS.get(one, one) for one in said))
     if any(part.startswith("BSD-") for part in parts):
