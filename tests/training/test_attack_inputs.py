@@ -226,7 +226,8 @@ def test_no_two_workers_of_other_data_sets_start_alike(context: str) -> None:
     sample = {"image": pictures(1)[0], "label": 0}
     for transform in (perturb, Compose([perturb])):
         dataset = Dataset([sample] * 16, transform)
-        loader = DataLoader(dataset, batch_size=2, num_workers=2, multiprocessing_context=context)
+        # Spawned workers import torch and MONAI each, and live on for that.
+        loader = DataLoader(dataset, batch_size=2, num_workers=2, multiprocessing_context=context, persistent_workers=context == "spawn")
         starts = [value for _ in range(2) for batch in loader for value in seeds_of(batch)]
         assert len(set(starts)) == 32
         if context == "spawn":

@@ -108,7 +108,7 @@ LOADERS = {"torch": partial(DataLoader, collate_fn=collate), "MONAI": MonaiLoade
 
 
 EVERY = [(name, n, context, keep) for name in LOADERS for context in ("fork", "spawn") for n in (1, 2, 4) for keep in (False, True)]
-FEW = [way for way in EVERY if way[2] == "fork" or way in (("torch", 2, "spawn", True), ("MONAI", 1, "spawn", True))]
+FEW = [way for way in EVERY if way[2] == "fork" or way == ("torch", 1, "spawn", True)]
 WORKERS = EVERY if os.environ.get("MEDADV_EVERY_LOADER") else FEW
 """Each spawned worker imports torch and MONAI for itself: `scripts/check_augmentation` tries all of them."""
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.detection import KeypointRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.ssd import SSD
 
 from medadv.training.in_memory import as_victim, attack
@@ -129,7 +130,10 @@ BOXES = {
 
 @pytest.mark.parametrize(("kind", "what"), [(MaskRCNN, "masks"), (KeypointRCNN, "keypoints")])
 def test_further_heads_are_left_out_and_said_to_be(kind: Any, what: str) -> None:
-    sizes = {"min_size": 64, "max_size": 64, "rpn_anchor_generator": AnchorGenerator(((16, 32),), ((1.0,),))}
+    sizes: dict[str, Any] = {"min_size": 64, "max_size": 64, "rpn_anchor_generator": AnchorGenerator(((16, 32),), ((1.0,),))}
+    if kind is KeypointRCNN:
+        # Its own are eight layers of 512 channels.
+        sizes |= {"keypoint_head": KeypointRCNNHeads(8, [8]), "keypoint_predictor": KeypointRCNNPredictor(8, 17)}
     network = kind(Backbone(), num_classes=2, rpn_pre_nms_top_n_train=50, rpn_post_nms_top_n_train=20, **sizes)
     with pytest.warns(UserWarning, match=f"{what} are left out of the loss"):
         victim = as_victim(network, "detection", Normalize([0.5] * 3, [0.25] * 3), score_threshold=0.0)

@@ -1,5 +1,6 @@
 """Masks and boxes follow their images through MONAI's spatial transforms: an image made of its own label shows it voxel by voxel."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ from medadv.training.collate import collate
 from medadv.training.dataset import CorpusDataset
 from medadv.training.monai_reader import CorpusReader, datalist
 
-DRAWS = 200
+DRAWS = int(os.environ.get("MEDADV_DRAWS", 50))
+"""Of each transform; `scripts/check_augmentation` takes 200."""
 KEYS = ["image", "adversarial", "label"]
 AXES = {2: "xy", 3: "xyz"}
 """CT, which has geometry; photographs are (y, x) and have none."""
