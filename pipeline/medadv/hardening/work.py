@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from medadv.common.errors import MedadvError, RunError, SpecError
-from medadv.common.failures import explain
+from medadv.common.errors import MedadvError, SpecError
 from medadv.common.files import write_file, writing_in
 from medadv.common.hashing import canonical_json, hash_file
 from medadv.common.log import Log
@@ -26,6 +25,7 @@ from medadv.prepare.settings import resolve_device
 from medadv.run.lock import held
 from medadv.run.part import run_part
 from medadv.run.run import run
+from medadv.run.working import give_up
 from medadv.spec.hardening import HardeningSettings
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
@@ -146,13 +146,7 @@ def working(
             yield Work(spec_path, spec, settings, home, options, progress, stop, log)
             log("finished")
     except (OSError, MemoryError, RuntimeError) as error:
-        lost = hold is not None and hold.lost and isinstance(error, FileNotFoundError)
-        expected = RunError(f"another process took this hardening over; {KEPT}") if lost else explain(error, home.root)
-        if log is not None:
-            log("failed", error=str(expected or error))
-        if expected is None:
-            raise
-        raise expected from None
+        give_up(error, hold, log, home.root, f"another process took this hardening over; {KEPT}")
     except MedadvError as error:
         if log is not None:
             log("failed", error=str(error), exit_code=error.exit_code)

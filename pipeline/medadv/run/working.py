@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
 
 from medadv.common.errors import LockedError, MedadvError, RunError
 from medadv.common.failures import explain
@@ -32,11 +34,22 @@ class Work:
     started: datetime
 
 
-def lost(error: BaseException, hold: Hold | None) -> RunError | None:
-    """What an error means to a holder that lost the lock: its files are moved away, so that none of them got its name any more."""
-    if hold is None or not hold.lost or not isinstance(error, FileNotFoundError):
-        return None
-    return RunError("another run took this corpus over; every finished shard is kept")
+TAKEN_OVER = "another run took this corpus over; every finished shard is kept"
+
+
+def give_up(error: Exception, hold: Hold | None, log: Log | None, root: Path, taken_over: str = TAKEN_OVER) -> NoReturn:
+    """Log a failure of the machine, and raise the one line that it means; the error itself where nobody knows one.
+
+    root: the folder that is worked on.  taken_over: what is said where the lock is lost; its files are moved away then, so that none of
+    them got its name any more.
+    """
+    lost = hold is not None and hold.lost and isinstance(error, FileNotFoundError)
+    expected = RunError(taken_over) if lost else explain(error, root)
+    if log is not None:
+        log("failed", error=str(expected or error))
+    if expected is None:
+        raise error
+    raise expected from None
 
 
 @contextmanager
@@ -63,12 +76,7 @@ def working(workspace: Workspace, options: Options, progress: Progress, stop: St
             journal.clear(workspace)
             yield Work(workspace, hold, options, progress, stop, log, started)
     except (OSError, MemoryError, RuntimeError) as error:
-        expected = lost(error, hold) or explain(error, workspace.root)
-        if log is not None:
-            log("failed", error=str(expected or error))
-        if expected is None:
-            raise
-        raise expected from None
+        give_up(error, hold, log, workspace.root)
     except MedadvError as error:
         if log is not None:
             log("failed", error=str(error), exit_code=error.exit_code)
