@@ -19,6 +19,7 @@ from medadv.plan.recipe import Recipe, Starts
 from medadv.spec.attack import AttackSettings, in_order
 from medadv.store.layout import MADE_BY, MEMBER_SCORE, PERTURBATION, START, WARM, perturbation_dtype
 from medadv.store.reader import adversarial_image
+from medadv.victims.several import against
 from medadv.victims.victim import Victim
 
 
@@ -42,6 +43,7 @@ def attacked_batch(
 
     seeds: one a sample, for its random start.  start: (n, C, *spatial), in place of the first start.
     """
+    victim = against(victim, settings)
     if settings.members:
 
         def member(part: Batch, own: AttackSettings, drawn: Sequence[int], begin: Tensor | None) -> Tensor:
@@ -106,7 +108,7 @@ def attack_samples(
             one = torch.from_numpy(recipe.shared[name]).to(device)
             delta[rows] = laid_on(one, batch.images, settings, batch.lattice, batch.region).cpu().numpy()
             continue
-        seeds = start_seeds(recipe.seed, ids, name)
+        seeds = start_seeds(recipe.seed, ids, settings.drawn_as(name))
         start = None if settings.follows is None else on_device(starts[settings.follows][rows], device)
         if settings.warm:
             start, told[WARM][rows] = _begun(recipe.starts[name], settings, batch, [loaded[row].sample.image for row in rows], seeds)
@@ -135,4 +137,5 @@ def rehearse(batch: LoadedBatch, recipe: Recipe, victim: Victim) -> None:
         made: dict[str, Array] = {}
         for name in in_order(recipe.attacks):
             made[name] = attack_samples(name, recipe.attacks[name], recipe, batch.loaded, labels, victim, made)["perturbation"]
-            predict(victim.scored, adversarial_image(images, made[name]), [list(range(len(images)))], device)
+            judge = against(victim, recipe.attacks[name]).scored
+            predict(judge, adversarial_image(images, made[name]), [list(range(len(images)))], device)

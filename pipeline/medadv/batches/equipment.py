@@ -1,5 +1,6 @@
 """What does a worker hold for a plan? Victim, reader and recipe, loaded once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,8 @@ class Equipment:
     reader: Reader
     victim: Victim
     settings: VictimSettings
+    victims: Mapping[str, VictimSettings]
+    """By name, where there are several."""
     shapes: set[tuple[int, ...]]
     """Shapes of images that the victim was seen to take."""
     hashes: FileHashes
@@ -43,7 +46,8 @@ def equip(root: Path, generation: int, shape: tuple[int, ...], trust_code: bool)
     if shape not in equipment.shapes:
         victim, device = equipment.victim, torch.device(equipment.recipe.device)
         if victim.task != "detection":  # detectors scale images of every shape
-            try_shape(victim, equipment.settings, shape, device)
+            for name, each in (victim.named or {"": victim}).items():
+                try_shape(each, equipment.victims.get(name, equipment.settings), shape, device)
         equipment.shapes.add(shape)
     return equipment
 
@@ -59,12 +63,12 @@ def _loaded(root: Path, folder: Path, head: FileIdentity, trust_code: bool) -> E
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("the plan was made for a GPU, and this worker sees none")
     shape = next(plan.lines()).shape
-    request = VictimRequest(spec.victim, spec.data.task, Path(plan.base), trust_code, plan.settings.data.x_first)
+    request = VictimRequest.of(spec, Path(plan.base), trust_code, plan.settings.data.x_first)
     victim = request.load(torch.device(device), shape, Profile.of(plan.settings.execution.profile))
-    planned = plan.settings.victim
-    known = [member.weights_sha256 for member in planned.members or ()]
-    if victim.identity.weights_sha256 != planned.weights_sha256 or list(victim.identity.members) != known:
+    planned = plan.settings
+    pairs = [(each.identity, planned.victims[name]) for name, each in victim.named.items()] or [(victim.identity, planned.victim)]
+    if any(identity.hashes != facts.hashes for identity, facts in pairs):
         raise IntegrityError("the victim's weights changed after the plan was made; put them back, or make another corpus")
     workspace = Workspace(root)
     recipe = replace(recipe_of(plan, spec), shared=shared(workspace, plan.settings.universal), starts=starts_of(workspace, plan))
-    return Equipment(recipe, reader_of(plan, spec), victim, spec.victim, {shape}, FileHashes(None))
+    return Equipment(recipe, reader_of(plan, spec), victim, spec.victim, spec.victims, {shape}, FileHashes(None))

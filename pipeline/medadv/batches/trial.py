@@ -12,6 +12,7 @@ from medadv.batches.attacking import attacked_batch, start_seeds
 from medadv.batches.batch import Batch
 from medadv.batches.judging import scores, successes
 from medadv.spec.attack import AttackSettings
+from medadv.victims.several import against
 from medadv.victims.victim import Victim
 
 TIMED_STEPS = 2
@@ -49,14 +50,17 @@ class Trial:
 
     def _single(self) -> list[tuple[str, AttackSettings]]:
         """The attacks from starts of their own; of an ensemble its first member, which is tried on every sample."""
-        return [(name, settings.each[0].model_copy(update={"start": None})) for name, settings in self.attacks.items()]
+        kept = {name: {"start": None, "victim": settings.victim} for name, settings in self.attacks.items()}
+        return [(name, settings.each[0].model_copy(update=kept[name])) for name, settings in self.attacks.items()]
 
     def strength(self, victim: Victim) -> list[tuple[float, float]]:
         """Per attack: share of successes and mean score of the adversarial examples, by fp32 inference."""
-        judge, labels = victim.scored, self.batch.labels
-        clean = judge.predict(self.batch.images)
+        labels = self.batch.labels
         found = []
         for name, settings in self._single():
+            judge = against(victim, settings).scored
+            clean = judge.predict(self.batch.images)
             after = judge.predict(self.batch.images + self.attack(victim, name, settings))
-            found.append((float(successes(judge, clean, after, labels, settings.goal).mean()), float(scores(judge, after, labels).mean())))
+            success = successes(judge, clean, after, labels, settings.goal)
+            found.append((float(success.mean()), float(scores(judge, after, labels).mean())))
         return found

@@ -56,6 +56,7 @@ def compare(
     Raises SpecError for a wrong spec, one whose inputs cannot be read, or a folder that cannot be written to.
     """
     spec, told = read_spec(spec_path, overrides, trust_code)
+    spec.alone("compare")
     for text in told:
         progress.message(text)
     refuse_reserved(spec.attacks)

@@ -14,6 +14,7 @@ from medadv.corpus.measuring import count_starts, measure
 from medadv.corpus.quarantine import QuarantineRecord, quarantine_line
 from medadv.corpus.receipt import read_receipt
 from medadv.plan.frozen import FrozenPlan, live
+from medadv.plan.plan_settings import thresholds
 from medadv.store.layout import FORMAT_VERSION
 from medadv.store.reader import read_small
 
@@ -82,7 +83,7 @@ def build_manifest(
     write_file(workspace.quarantine, b"".join(quarantine_line(record) + b"\n" for record in quarantined))
     paths = [workspace.root / shard.path for shard in shards]
     small = [read_small(path) for path in paths]
-    metrics = measure(small, settings.data.task, settings.attacks, settings.victim.score_threshold)
+    metrics = measure(small, settings.data.task, settings.attacks, thresholds(settings))
     first = next(iter(metrics.values()))
     manifest = Manifest(
         format="medadv",
@@ -97,6 +98,7 @@ def build_manifest(
         data=settings.data,
         preprocess=settings.preprocess,
         victim=settings.victim,
+        **({"victims": settings.victims} if settings.victims else {}),
         attacks=settings.attacks,
         **({"universal": universal} if universal else {}),
         **({"starts": starts} if (starts := count_starts(small, settings.attacks)) else {}),

@@ -71,7 +71,7 @@ def croissant(manifest: Manifest) -> bytes:
 
     `verify` makes it again: where its words change, those of before are to be kept for the corpora that have them.
     """
-    data, victim = manifest.data, manifest.victim
+    data, victims = manifest.data, list(manifest.victims.values()) or [manifest.victim]
     unit = "Hounsfield units" if data.unit == "hu" else "8-bit grey levels"
     attacks = ", ".join(f"{name} (epsilon {s.epsilon:g} {unit})" for name, s in manifest.attacks.items())
     document = {
@@ -81,7 +81,7 @@ def croissant(manifest: Manifest) -> bytes:
         "name": manifest.name,
         "description": (
             f"{manifest.samples} clean {data.modality} images for {data.task}, each with adversarial perturbations by "
-            f"{attacks} against {victim.network}. Images and integer perturbations are stored in {unit}; "
+            f"{attacks} against {', '.join(victim.network for victim in victims)}. Images and integer perturbations are stored in {unit}; "
             "adversarial = image + perturbation."
         ),
         "version": f"1.{len(manifest.generations) - 1}.0",
@@ -156,7 +156,8 @@ def _field(name: str, kind: str, description: str, path: str) -> dict[str, Json]
 
 
 def _responsible_ai(manifest: Manifest) -> dict[str, Json]:
-    data, victim = manifest.data, manifest.victim
+    data, victims = manifest.data, list(manifest.victims.values()) or [manifest.victim]
+    named = ", ".join(f"{victim.network} with weights {victim.weights_sha256}" for victim in victims)
     truth = "given with the source images" if data.label == "given" else "the victim's own predictions on the clean images"
     return {
         "rai:dataCollection": (
@@ -174,7 +175,7 @@ def _responsible_ai(manifest: Manifest) -> dict[str, Json]:
         "rai:machineAnnotationTools": [f"{manifest.tool.name} {manifest.tool.version}"],
         "rai:dataUseCases": ["adversarial training", "robustness evaluation", "not for diagnosis or any clinical use"],
         "rai:dataLimitations": [
-            f"The perturbations were made for one victim, {victim.network} with weights {victim.weights_sha256}; "
+            f"The perturbations were made for {'one victim' if len(victims) == 1 else f'{len(victims)} victims'}, {named}; "
             "other models may be less or more affected.",
             f"Reproducibility: {manifest.determinism.level} on {manifest.determinism.holds_for}.",
         ],
@@ -193,8 +194,11 @@ def _responsible_ai(manifest: Manifest) -> dict[str, Json]:
 
 
 def _provenance(manifest: Manifest) -> dict[str, Json]:
-    victim, tool, run = manifest.victim, manifest.tool, manifest.run
-    weights = {"@id": f"urn:sha256:{victim.weights_sha256}", "@type": "prov:Entity", "prov:label": f"weights of {victim.network}"}
+    tool, run = manifest.tool, manifest.run
+    weights: list[Json] = [
+        {"@id": f"urn:sha256:{victim.weights_sha256}", "@type": "prov:Entity", "prov:label": f"weights of {victim.network}"}
+        for victim in manifest.victims.values() or [manifest.victim]
+    ]
     return {
         "prov:wasDerivedFrom": [
             {
@@ -209,7 +213,7 @@ def _provenance(manifest: Manifest) -> dict[str, Json]:
             "prov:label": run.command,
             "prov:startedAtTime": run.started,
             "prov:endedAtTime": run.finished,
-            "prov:used": [weights],
+            "prov:used": weights,
             "prov:wasAssociatedWith": {
                 "@type": "prov:SoftwareAgent",
                 "prov:label": f"{tool.name} {tool.version}" + (f" ({tool.commit})" if tool.commit else ""),

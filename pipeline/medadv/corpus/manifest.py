@@ -188,6 +188,7 @@ class Manifest(Open):
     data: DataFacts
     preprocess: PreprocessSettings
     victim: VictimFacts
+    victims: dict[Name, VictimFacts] = Field(default_factory=dict, description="all by name, where there are several")
     attacks: FrozenAttacks
     universal: dict[Name, UniversalFacts] = Field(default_factory=dict, description="of universal perturbations, by the attack's name")
     starts: dict[Name, StartFacts] = Field(default_factory=dict, description="of attacks that start from another corpus, by their names")

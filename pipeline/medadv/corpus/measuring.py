@@ -40,16 +40,16 @@ def attacked(arrays: dict[str, Array], attack: str, task: str, threshold: float)
 
 
 def measure(
-    shards: Sequence[dict[str, Array]], task: str, attacks: Mapping[str, AttackSettings], threshold: float
+    shards: Sequence[dict[str, Array]], task: str, attacks: Mapping[str, AttackSettings], limits: Mapping[str, float]
 ) -> dict[str, Metrics]:
-    """Metrics per attack over the small arrays of all shards; threshold as above."""
+    """Metrics per attack over the small arrays of all shards; limits: by attack, the threshold as above."""
     found: dict[str, Metrics] = {}
     for attack, settings in attacks.items():
         pairs: dict[str, list[tuple[Label, Label, float]]] = {"clean": [], "adversarial": []}
         able = successes = 0
         for arrays in shards:
             prefix = f"attacks/{attack}"
-            more = attacked(arrays, attack, task, threshold)
+            more = attacked(arrays, attack, task, limits[attack])
             able, successes = able + more[0], successes + more[1]
             for index in range(len(arrays["sample_id"])):
                 for which, rows in pairs.items():

@@ -37,6 +37,7 @@ def evaluation_of(spec: RunSpec, epsilons: Sequence[float] | None = None) -> Run
     epsilons: stored units; the spec's own where none are given, else the largest of its attacks.
     Raises SpecError where an epsilon or an attack is wrong.
     """
+    spec.alone("evaluate")
     settings = spec.evaluation or EvaluationSettings()
     attacks = settings.attacks or STRONGEST[spec.data.task]
     given = list(epsilons or settings.epsilons or [max(attack.epsilon for attack in spec.attacks.values())])

@@ -83,7 +83,7 @@ def on_corpus(
 
 
 def _model(path: Path, corpus: Path, manifest: Manifest, overrides: Sequence[str], trust_code: bool) -> OnCorpus:
-    spec, _ = read_spec(path, overrides, trust_code)
+    spec = read_spec(path, overrides, trust_code)[0].alone("evaluate")
     if spec.data.task != manifest.data.task:
         raise SpecError(f"{path}: its task is {spec.data.task}, that of {corpus} {manifest.data.task}")
     set_threads(spec.execution.threads)

@@ -19,6 +19,7 @@ from medadv.corpus.receipt import Receipt
 from medadv.datasets.labels import Array
 from medadv.evidence.finding import Finding
 from medadv.evidence.weak_signs import ladder_name, warnings_of
+from medadv.plan.plan_settings import thresholds
 from medadv.spec.attack import AttackSettings
 
 NAME = "manifest.json"
@@ -47,7 +48,7 @@ def _metrics(root: Path, manifest: Manifest, small: Sequence[dict[str, Array]]) 
         yield Finding(NAME, "where samples began is not what the shards say")
     if not manifest.shards:
         return
-    found = measure(small, manifest.data.task, manifest.attacks, manifest.victim.score_threshold)
+    found = measure(small, manifest.data.task, manifest.attacks, thresholds(manifest))
     wrong: list[tuple[str, Any, Any]] = []
     for attack in manifest.attacks.keys() & manifest.metrics.keys():
         follows = plain(found[attack])
@@ -135,7 +136,8 @@ def _sanity(said: SanityReport, successes: Mapping[str, Mapping[str, int]], atta
     # One sample at the edge may be judged otherwise in another batch.
     slack = 1 / said.samples + CLOSE
     own = [successes[sample].get(str(said.attack), 0) for sample in said.sample_ids]
-    best = [max(successes[sample].values(), default=0) for sample in said.sample_ids]
+    tried = said.worst_case.attacks if said.worst_case else list(attacks)
+    best = [max((successes[sample].get(name, 0) for name in tried), default=0) for sample in said.sample_ids]
     white = {f"{key}.white_box": found.white_box for key in ("noise", "transfer") if (found := getattr(said, key)) is not None}
     member = said.attack in {ladder_name(name, settings) for name, settings in attacks.items() if settings.members}
     pairs = [] if member else [(key, value, sum(own) / said.samples) for key, value in white.items()]

@@ -1,6 +1,6 @@
 """What a stranger starts from: the published manifest, the victim's weights, and this machine beside the one the corpus was made on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -51,7 +51,8 @@ def load_published_victim(
         manifest: of the corpus.
         workspace: its folder; only the maker's holds the plan that knows where the weights lie.
         shape: (C, *spatial) of a stored image.
-        weights: the weights file, or the program file of a victim that is one; of a victim of several members all files, in any order.
+        weights: the weights file, or the program file of a victim that is one; of several victims, or members,
+            all files, in any order.
         trust_code: whether a `python:` factory may be imported.
         code: folder where the factory's module is looked for first.
 
@@ -59,35 +60,47 @@ def load_published_victim(
         SpecError: the weights are missing, or weights or code are others than the corpus was made against; so many threads cannot be
             started here.
     """
-    facts = manifest.victim
-    settings = {key: getattr(facts, key) for key in VictimSettings.model_fields if key in VictimFacts.model_fields}
-    program = facts.program_sha256
     # Thread counts change bits, so the manifest sets them.
     set_threads(manifest.execution.threads)
-    base = Path()
-    wanted = [member.weights_sha256 for member in facts.members] if facts.members else [facts.weights_sha256]
-    if weights:
-        found = [str(path.resolve()) for path in _found(wanted, weights)]
-        settings |= {"network": found[0]} if program == facts.weights_sha256 else {"weights": found if facts.members else found[0]}
+    named = manifest.victims or {"": manifest.victim}
+    wanted = list(dict.fromkeys(each for facts in named.values() for each in facts.hashes))
+    plans = [] if weights else generations(workspace.plans)
+    if not (weights or plans):
+        raise SpecError(f"the victim's weights are missing: {_asked(wanted)}")
+    held = dict(zip(wanted, _found(wanted, weights), strict=True)) if weights else {}
+    planned, base = (plans[0].spec, Path(plans[0].base)) if plans else (None, Path())
+    found: dict[str, VictimSettings] = {}
+    for name, facts in named.items():
+        said = None if planned is None else planned.victims.get(name, planned.victim)
+        found[name] = _settings(facts, held, said, base, code)
+    settings, device = next(iter(found.values())), torch.device(device_of(manifest))
+    several = found if manifest.victims else {}
+    request = VictimRequest(settings, manifest.data.task, base, trust_code, manifest.x_first, several)
+    victim = request.load(device, shape, Profile.of(manifest.execution.profile))
+    for name, facts in named.items():
+        identity = victim.named[name].identity if manifest.victims else victim.identity
+        if facts.code_sha256 not in (None, identity.code_sha256):
+            raise SpecError(
+                f"the code of {facts.network} is other (SHA-256 {identity.code_sha256}) than the corpus was made with "
+                f"({facts.code_sha256}): give --code DIR, the folder that holds it"
+            )
+    return victim
+
+
+def _settings(facts: VictimFacts, held: Mapping[str, Path], said: VictimSettings | None, base: Path, code: Path | None) -> VictimSettings:
+    """A published victim with its files: those in `held`, by their hashes, else those of the maker's plan.  Raises SpecError."""
+    settings = {key: getattr(facts, key) for key in VictimSettings.model_fields if key in VictimFacts.model_fields}
+    if said is None:
+        files = [str(held[each].resolve()) for each in facts.hashes]
+        program = facts.program_sha256 == facts.weights_sha256
+        settings |= {"network": files[0]} if program else {"weights": files if facts.members else files[0]}
     else:
-        plans = generations(workspace.plans)
-        if not plans:
-            raise SpecError(f"the victim's weights are missing: {_asked(wanted)}")
-        planned, base = plans[0].spec.victim, Path(plans[0].base)
-        settings |= {"network": planned.network, "weights": planned.weights, "code": planned.code}
-        for file, expected in zip(planned.weight_files or [planned.network], wanted, strict=True):
+        settings |= {"network": said.network, "weights": said.weights, "code": said.code}
+        for file, expected in zip(said.weight_files or [said.network], facts.hashes, strict=True):
             _hold(base / file, expected)
     if code is not None and facts.network.startswith("python:"):
         settings["code"] = str(code.resolve())
-    task, device = manifest.data.task, torch.device(device_of(manifest))
-    profile = Profile.of(manifest.execution.profile)
-    victim = VictimRequest(VictimSettings(**settings), task, base, trust_code, manifest.x_first).load(device, shape, profile)
-    if facts.code_sha256 not in (None, victim.identity.code_sha256):
-        raise SpecError(
-            f"the code of {facts.network} is other (SHA-256 {victim.identity.code_sha256}) than the corpus was made with "
-            f"({facts.code_sha256}): give --code DIR, the folder that holds it"
-        )
-    return victim
+    return VictimSettings(**settings)
 
 
 def _found(wanted: Sequence[str], given: Sequence[Path]) -> list[Path]:

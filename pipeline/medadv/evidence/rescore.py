@@ -17,6 +17,7 @@ from medadv.datasets.labels import Prediction, same_label
 from medadv.evidence.finding import Finding
 from medadv.evidence.published import device_of, differences, load_published_victim
 from medadv.store.reader import adversarial_image, open_shard, read_answer
+from medadv.victims.several import against
 from medadv.victims.victim import TaskModel, Victim
 
 SCORE_TOLERANCE = 1e-3
@@ -45,17 +46,21 @@ def rescore(
             if victim is None or shape != file["image"].shape[1:]:
                 shape = file["image"].shape[1:]
                 victim = load_published_victim(manifest, workspace, shape, weights, trust_code, code)
-            findings += list(_shard(file, entry.path, receipt, manifest, victim.scored, exact))
+            findings += list(_shard(file, entry.path, receipt, manifest, victim, exact))
         progress("verify", number + 1, len(manifest.shards))
     return findings
 
 
-def _shard(file: Any, name: str, receipt: Receipt, manifest: Manifest, judge: TaskModel, exact: bool) -> Iterator[Finding]:
+def _shard(file: Any, name: str, receipt: Receipt, manifest: Manifest, victim: Victim, exact: bool) -> Iterator[Finding]:
     for rows in rows_by_batch(record.place[0] for record in receipt.records):
         images = np.stack([np.asarray(file["image"][row]) for row in rows])
         labels = [read_answer(file, "label", row) for row in rows]
-        clean = predict(judge, images, manifest)
+        answers: dict[str | None, Sequence[Prediction]] = {}
         for attack, settings in manifest.attacks.items():
+            judge = against(victim, settings).scored
+            if settings.victim not in answers:
+                answers[settings.victim] = predict(judge, images, manifest)
+            clean = answers[settings.victim]
             prefix = f"attacks/{attack}"
             deltas = np.stack([np.asarray(file[f"{prefix}/perturbation"][row]) for row in rows])
             after = predict(judge, adversarial_image(images, deltas), manifest)

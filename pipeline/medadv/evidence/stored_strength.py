@@ -22,6 +22,7 @@ from medadv.spec.attack import AttackSettings
 from medadv.store.layout import PERTURBATION, START
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.loading import VictimRequest
+from medadv.victims.several import against
 from medadv_transforms.units import LATTICES, Lattice
 
 FEWEST = 8
@@ -98,7 +99,10 @@ def _measured(
 ) -> SanityReport:
     batch, made, starts = _choose(workspace, places, 2 * wanted, manifest.attacks, LATTICES[manifest.data.unit])
     shape = tuple(batch.images.shape[1:])
-    victim = load_published_victim(manifest, workspace, shape, (), trust_code)
+    # Of several victims, the first attack's, and what was made against it.
+    first = next(iter(manifest.attacks.values()))
+    victim = against(load_published_victim(manifest, workspace, shape, (), trust_code), first)
+    own = {name: attack for name, attack in manifest.attacks.items() if attack.victim == first.victim}
     device = torch.device(device_of(manifest))
     second = None
     if plan.spec.second_victim is not None:
@@ -107,12 +111,12 @@ def _measured(
     return sanity(
         victim,
         batch.on(device),
-        manifest.attacks,
+        own,
         seeds=start_seeds(manifest.execution.seed, batch.ids, next(iter(manifest.attacks))),
         batch_size=manifest.execution.batch_size,
         limit=wanted,
         second=second,
-        made=made,
+        made={name: deltas for name, deltas in made.items() if name in own},
         starts=starts,
         tick=tick,
     )

@@ -26,6 +26,7 @@ from medadv.export.nifti import write_boxes, write_nifti
 from medadv.export.png import write_labels, write_png
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_shard, read_answer, read_texts
+from medadv.victims.several import against
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,9 @@ def _scores(root: Path, manifest: Manifest, scored: list[tuple[Item, Native]], r
     for item, native in scored:
         assert native.back is not None
         pair = np.stack([item.image, native.back(native.item.image)])
-        first, second = (victim.scored.score(answer, item.label) for answer in predict(victim.scored, pair, manifest))
+        assert item.attack is not None
+        judge = against(victim, manifest.attacks[item.attack]).scored
+        first, second = (judge.score(answer, item.label) for answer in predict(judge, pair, manifest))
         stored.append(first)
         exported.append(second)
     return {"score_stored": float(np.mean(stored)), "score_exported": float(np.mean(exported))}

@@ -37,6 +37,7 @@ def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
         raise SpecError("data.part: a hardening cuts its validation off the split itself (hardening.validation); leave part out")
     if spec.data.unlabelled:
         raise SpecError("data.label=none: with its own answers as truths a model learns nothing; a hardening needs labels")
+    spec.alone("harden")
     if len(spec.victim.weight_files) != 1:
         raise SpecError(f"victim.weights names {len(spec.victim.weight_files)} files: a hardening trains one network from its weights")
     if fitted := [name for name, attack in spec.attacks.items() if attack.fit is not None]:

@@ -1,6 +1,6 @@
 """What decides bits? The settings that a plan froze and the manifest publishes, resolved, as typed records."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
@@ -69,6 +69,11 @@ class VictimFacts(Closed):
     members: list[MemberFacts] | None = Field(None, description="every member, the first included; none where there is one")
     code_sha256: Sha256 | None = Field(None, description="of the source of a python: factory and of what it imports from beside it")
 
+    @property
+    def hashes(self) -> list[str]:
+        """Of the weights of every member."""
+        return [member.weights_sha256 for member in self.members or ()] or [self.weights_sha256]
+
 
 class ProfileFacts(Closed):
     """How the victim is executed while it is attacked; it is scored in fp32 whatever this says."""
@@ -132,6 +137,30 @@ class PlanSettings(Open):
     data: DataFacts
     preprocess: PreprocessSettings
     victim: VictimFacts
+    victims: dict[Name, VictimFacts] = Field(
+        default_factory=dict, description="all by name, where there are several, of which `victim` is the first by name"
+    )
     attacks: FrozenAttacks
     execution: ExecutionFacts
     universal: dict[Name, UniversalFacts] = Field(default_factory=dict, description="by the name of the attack; only where there is one")
+
+
+class Attacked(Protocol):
+    """A record of attacks and victims: the settings of a plan, or a manifest."""
+
+    @property
+    def victim(self) -> VictimFacts: ...
+    @property
+    def victims(self) -> dict[str, VictimFacts]: ...
+    @property
+    def attacks(self) -> dict[str, AttackSettings]: ...
+
+
+def facts_of(record: Attacked, attack: AttackSettings) -> VictimFacts:
+    """The victim whose answers an attack's results are."""
+    return record.victim if attack.victim is None else record.victims[attack.victim]
+
+
+def thresholds(record: Attacked) -> dict[str, float]:
+    """By attack, the score from which its victim's detections count."""
+    return {name: facts_of(record, attack).score_threshold for name, attack in record.attacks.items()}

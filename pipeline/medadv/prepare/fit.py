@@ -12,6 +12,7 @@ from medadv.prepare.plausible import check_head, check_settings
 from medadv.prepare.survey import Survey
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
+from medadv.victims.several import each_of
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv.victims.victim import Victim
 
@@ -21,12 +22,13 @@ ABSOLUTE = re.compile(r"(file:|[A-Za-z]:)?[/\\]|~")
 
 def refuse_paths(spec: RunSpec) -> None:
     """Raise SpecError where a victim's arguments lead to a place on this machine: the manifest publishes them."""
-    for key, value in _texts("victim.arguments", spec.victim.arguments):
-        if ABSOLUTE.match(value):
-            raise SpecError(
-                f"{key} names a place on this machine, and arguments are published: write it relative to where the code is, or have the "
-                "factory find it (an environment variable)"
-            )
+    for where, victim in spec.named_victims.items():
+        for key, value in _texts(f"{where}.arguments", victim.arguments):
+            if ABSOLUTE.match(value):
+                raise SpecError(
+                    f"{key} names a place on this machine, and arguments are published: write it relative to where the code is, or have "
+                    "the factory find it (an environment variable)"
+                )
 
 
 def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -65,13 +67,15 @@ def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: 
         check_settings(spec, seen.found[0].shape)
     victim = request.load(torch.device("cpu"), seen.found[0].shape.shape)
     if first:
-        check_head(spec, victim)
+        for each in each_of(victim):
+            check_head(spec, each)
     if spec.second_victim is not None:
         try:
-            replace(request, settings=spec.second_victim).load(torch.device("cpu"), seen.found[0].shape.shape)
+            replace(request, settings=spec.second_victim, victims={}).load(torch.device("cpu"), seen.found[0].shape.shape)
         except SpecError as error:
             raise SpecError(f"second_victim: {error}") from None
-    check_labels(spec, victim, seen)
+    for each in each_of(victim):
+        check_labels(spec, each, seen)
     return victim
 
 
@@ -86,5 +90,5 @@ def check_labels(spec: RunSpec, victim: Victim, seen: Survey) -> None:
 
 
 def highest_class(victim: Victim) -> int:
-    """The highest class index in a mask that the victim can be held against; 0 where it answers no masks."""
-    return victim.scored.highest if isinstance(victim.scored, Segmenter) else 0
+    """The highest class index in a mask that every victim can be held against; 0 where they answer no masks."""
+    return min(each.scored.highest if isinstance(each.scored, Segmenter) else 0 for each in each_of(victim))

@@ -32,12 +32,12 @@ MEDIASTINUM = "[-160, 240]"
 
 
 def check_settings(spec: RunSpec, shape: Shape) -> None:
-    """Hold preprocessing, and normalisation and arguments of both victims, against the images.  Raises SpecError.
+    """Hold preprocessing, and normalisation and arguments of all victims, against the images.  Raises SpecError.
 
     shape: of a stored image.
     """
     _check_field(spec, shape)
-    for key, settings in (("victim", spec.victim), ("second_victim", spec.second_victim)):
+    for key, settings in {**spec.named_victims, "second_victim": spec.second_victim}.items():
         if settings is not None:
             if isinstance(settings.normalize, NormalizeSettings):
                 _check_normalize(f"{key}.normalize", settings.normalize, shape)

@@ -34,11 +34,13 @@ from medadv.prepare.request import Options
 from medadv.prepare.settings import frozen_settings
 from medadv.prepare.survey import Survey, settle_masks, survey
 from medadv.prepare.warm import tell_starts, warm_starts
+from medadv.spec.attack import AttackSettings
 from medadv.spec.base import refuse_reserved
 from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
 from medadv.victims.loading import VictimRequest
+from medadv.victims.several import each_of, facing
 from medadv.victims.speed import exact_profile
 from medadv_transforms import InputError
 
@@ -138,25 +140,29 @@ def prepare(
         note(text)
     stand = retired(plans)
     samples = {s.id: s for plan in plans for shard in plan.lines() if shard.index not in stand for s in shard.samples}
-    request = VictimRequest(spec.victim, spec.data.task, base, options.trust_code, seen.found[0].shape.x_first)
+    request = VictimRequest.of(spec, base, options.trust_code, seen.found[0].shape.x_first)
     victim = check_victim(spec, request, seen, first=not plans)
     for text in victim.notes:
         note(f"victim: {text}")
     mask_255 = plans[0].settings.data.mask_255 if plans else None
     if spec.data.task == "segmentation":
         seen, mask_255 = settle_masks(seen, spec, highest_class(victim), samples.keys(), mask_255)
-    identity = victim.identity
-    if plans and plans[0].settings.victim.code_sha256 is None:
+    if plans and plans[0].settings.victim.code_sha256 is None and not victim.named:
         # A corpus that was begun before code was hashed cannot tell whether it is still the same, and goes on.
-        identity = replace(identity, code_sha256=None)
+        victim = replace(victim, identity=replace(victim.identity, code_sha256=None))
     unit = seen.found[0].shape.unit
     warm = warm_starts(spec, base, workspace, plans, unit)
-    settings = frozen_settings(spec.model_copy(update={"attacks": warm.attacks}), identity, unit, seen.classes, mask_255)
+    settings = frozen_settings(spec.model_copy(update={"attacks": warm.attacks}), victim, unit, seen.classes, mask_255)
     # As the victim can be attacked; the spec is kept as it was written.
-    attacks = with_indices(warm.attacks, victim.scored, settings.data.classes or numbered(spec.data.label_map or {}))
-    attacks, replaced = fitted(attacks, victim.scored)
-    for text in replaced:
-        note(text)
+    names = settings.data.classes or numbered(spec.data.label_map or {})
+    attacks: dict[str, AttackSettings] = {}
+    for name, attack in warm.attacks.items():
+        own = {name: attack}
+        for judge in facing(victim, attack):
+            own, replaced = fitted(with_indices(own, judge, names), judge)
+            for text in replaced:
+                note(text)
+        attacks |= own
     settings = settings.model_copy(update={"attacks": attacks})
     resolved = spec.model_copy(update={"attacks": attacks})
     fits: dict[str, list[PlannedSample]] = {}
@@ -187,7 +193,8 @@ def prepare(
     if not plans:
         fits = fit_samples(resolved, base, hashes, key, show, forgotten, seen, victim, mask_255, note)
         reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
-        for warning in check_outputs(victim, cut(fresh, spec.execution.model_copy(update={"batch_size": spec.execution.batch})), reader):
+        first = cut(fresh, spec.execution.model_copy(update={"batch_size": spec.execution.batch}))
+        for warning in (text for each in each_of(victim) for text in check_outputs(each, first, reader)):
             note(f"warning: {warning}")
         exact = exact_profile(victim.scored.module, settings.execution.device)
         if measure:
@@ -210,10 +217,11 @@ def refuse_more_of_another_meaning(spec: RunSpec, base: Path, workspace: Workspa
     Names are all that is looked at: today's rules for inputs are not those that it was made by.
     """
     changed = differences(whole(plans[-1].spec), whole(spec))
-    made_with = plans[0].settings.victim
-    hashes = [hash_file(base / file) for file in spec.victim.weight_files]
-    known = [member.weights_sha256 for member in made_with.members or ()] or [made_with.weights_sha256]
-    other = bool(hashes) and hashes != known
+    made_with, now = plans[0].settings, spec.victims or {"": spec.victim}
+    other = now.keys() != (made_with.victims.keys() or {""})
+    for name, facts in () if other else (made_with.victims or {"": made_with.victim}).items():
+        hashes = [hash_file(base / file) for file in now[name].weight_files]
+        other |= bool(hashes) and hashes != facts.hashes
     held = {name for plan in plans for shard in plan.lines() for images in image_lists(shard.samples).values() for name in images}
     held |= set(known_sources(workspace).values())
     listing = list_samples(spec.data, base)

@@ -3,12 +3,14 @@
 import torch
 
 from medadv.common.errors import SpecError
+from medadv.common.record import Json
 from medadv.datasets.masks import White
 from medadv.plan.meaning import MEANING_VERSION
 from medadv.plan.plan_settings import PlanSettings
 from medadv.spec.data import DataSettings, numbered
 from medadv.spec.run_spec import RunSpec
-from medadv.victims.victim import Identity
+from medadv.spec.victim import VictimSettings
+from medadv.victims.victim import Identity, Victim
 
 
 def resolve_device(wanted: str) -> str:
@@ -19,15 +21,13 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[str] | None, mask_255: White | None = None) -> PlanSettings:
+def frozen_settings(spec: RunSpec, victim: Victim, unit: str, classes: list[str] | None, mask_255: White | None = None) -> PlanSettings:
     """Everything public that the content follows from, apart from the samples themselves. No paths.
 
-    identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
+    victim: as it was loaded, which tells what makes it the one it is (hashes of weights and program).
     mask_255: what 255 means in mask pictures, where the labels depend on it.
     """
-    victim = spec.victim.model_dump(mode="json", exclude={"weights", "network", "code"})
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
-    network = spec.victim.network if identity.program_sha256 is None else "program"
     labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset", "strata"})
     resolved = {
         "meaning": MEANING_VERSION,
@@ -46,12 +46,18 @@ def frozen_settings(spec: RunSpec, identity: Identity, unit: str, classes: list[
             **({} if mask_255 is None else {"mask_255": mask_255}),
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
-        "victim": {"network": network, **victim, **identity.facts()},
+        "victim": _facts(spec.victim, victim.identity),
+        **({"victims": {name: _facts(spec.victims[name], each.identity) for name, each in victim.named.items()}} if victim.named else {}),
         "attacks": dict(spec.attacks),
         # What `auto` stands for is put in by whoever measures it.
         "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},
     }
     return PlanSettings.model_validate(resolved)
+
+
+def _facts(settings: VictimSettings, identity: Identity) -> dict[str, Json]:
+    network = settings.network if identity.program_sha256 is None else "program"
+    return {"network": network, **settings.model_dump(mode="json", exclude={"weights", "network", "code"}), **identity.facts()}
 
 
 def _numbered(data: DataSettings) -> list[str] | None:

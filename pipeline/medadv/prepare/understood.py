@@ -62,22 +62,28 @@ def _of_spec(path: Path, overrides: Sequence[str], trust_code: bool) -> Understo
     spec, imported = read_imports(path, overrides, trust_code)
     base = path.resolve().parent
     file, sample = _first_sample(spec, base)
-    request = VictimRequest(spec.victim, spec.data.task, base, trust_code, sample.x_first)
-    victim = request.load(torch.device("cpu"), sample.image.shape)
-    facts = {
-        **_settings(spec.victim, spec.data.task, MODALITIES[spec.data.modality].unit),
-        **_identity(victim, spec.victim),
-        "classes": _classes(victim, spec.data),
-        "image": f"{file.name}, {_shape(sample.image.shape)} {sample.image.dtype}, axes {sample.spatial_axes}",
-        **_answer(victim, sample),
-    }
+    image: dict[str, Json] = {"image": f"{file.name}, {_shape(sample.image.shape)} {sample.image.dtype}, axes {sample.spatial_axes}"}
+    facts: dict[str, Json] = {}
+    said: list[str] = []
+    for key, settings in spec.named_victims.items():
+        victim = VictimRequest(settings, spec.data.task, base, trust_code, sample.x_first).load(torch.device("cpu"), sample.image.shape)
+        own: dict[str, Json] = {
+            **_settings(settings, spec.data.task, MODALITIES[spec.data.modality].unit),
+            **_identity(victim, settings),
+            "classes": _classes(victim, spec.data),
+            **image,
+            **_answer(victim, sample),
+        }
+        before = f"{key}: " if spec.victims else ""
+        facts |= {before + name: value for name, value in own.items()}
+        said += [before + note for note in victim.notes]
     notes = [note for found in imported.values() for note in found.notes]
     if "victim" in imported and (original := imported["victim"].original) is not None:
         try:
             facts["logits of its own tool"] = [_spread(original(file))]
         except SpecError as error:
             notes.append(str(error))
-    return Understood(facts, (*notes, *victim.notes))
+    return Understood(facts, (*notes, *said))
 
 
 def _of_folder(folder: Path, trust_code: bool) -> Understood:

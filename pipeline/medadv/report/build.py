@@ -10,6 +10,7 @@ from medadv.common.hashing import hash_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
 from medadv.datasets.labels import Array
+from medadv.plan.plan_settings import VictimFacts
 from medadv.report import checks
 from medadv.report.answers import Facts
 from medadv.report.by_class import Held, class_drops, held, held_in_masks
@@ -85,7 +86,8 @@ def build(
         made=manifest.run.finished,
         tool=f"{manifest.tool.name or 'medadv'} {manifest.tool.version or ''}".strip(),
         determinism=manifest.determinism.level,
-        model=_model(manifest),
+        model=_model(manifest, manifest.victim),
+        **({"models": {name: _model(manifest, facts) for name, facts in manifest.victims.items()}} if manifest.victims else {}),
         population=population,
         attacks=[
             Attack(
@@ -124,8 +126,7 @@ def spread_of(values: Sequence[float] | Array) -> Spread:
     return Spread(median=median(known), smallest=min(known), largest=max(known), over=len(known))
 
 
-def _model(manifest: Manifest) -> Model:
-    victim = manifest.victim
+def _model(manifest: Manifest, victim: VictimFacts) -> Model:
     return Model(
         network=victim.network,
         parameters=victim.parameters,

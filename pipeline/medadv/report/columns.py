@@ -10,6 +10,7 @@ from medadv.common.errors import IntegrityError
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.measuring import attackable_rows
 from medadv.datasets.labels import Array, Label
+from medadv.plan.plan_settings import thresholds
 from medadv.store.layout import MADE_BY, MEMBER_SCORE, RESULTS, answer_at
 from medadv.store.reader import read_small
 
@@ -58,6 +59,7 @@ def read_columns(corpus: Path, manifest: Manifest) -> Columns:
     """Read every shard's small arrays, one shard at a time."""
     task = manifest.data.task
     columns = Columns(task, [], [], [], [], {})
+    limits = thresholds(manifest)
     parts: dict[str, dict[str, list[Array]]] = {name: {} for name in manifest.attacks}
     answers: dict[str, tuple[list[Label], list[Label]]] = {name: ([], []) for name in parts}
     for path, arrays in _shards(corpus, manifest):
@@ -72,7 +74,7 @@ def read_columns(corpus: Path, manifest: Manifest) -> Columns:
             prefix = f"attacks/{name}"
             for key in (*RESULTS, *(told for told in (MADE_BY, MEMBER_SCORE) if f"{prefix}/{told}" in arrays)):
                 found.setdefault(key, []).append(arrays[f"{prefix}/{key}"].astype(np.float64))
-            found.setdefault("attackable", []).append(attackable_rows(arrays, name, task, manifest.victim.score_threshold))
+            found.setdefault("attackable", []).append(attackable_rows(arrays, name, task, limits[name]))
             for which, rows in zip(("clean", "adversarial"), answers[name], strict=True):
                 if small:
                     rows += [answer_at(arrays, f"{prefix}/prediction_{which}", index) for index in range(count)]

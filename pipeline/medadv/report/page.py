@@ -19,6 +19,7 @@ from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import open_corpus, reading
 from medadv.corpus.quarantine import read_quarantine
+from medadv.plan.plan_settings import thresholds
 from medadv.report import charts
 from medadv.report.build import UNITS, build, class_names
 from medadv.report.card import card
@@ -125,6 +126,7 @@ def _page(read: Read) -> str:
     environment.filters["short"] = charts.short
     here = files("medadv.report")
     shown = list(manifest.attacks)[:OPENING_ATTACKS]
+    largest = max(settings.epsilon for settings in manifest.attacks.values())
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(here / "style.css").read_text(encoding="utf-8"),
         manifest=manifest,
@@ -137,7 +139,7 @@ def _page(read: Read) -> str:
         },
         packages=manifest.environment.packages,
         unit=UNITS[manifest.data.unit],
-        opening=opening(columns, shown, _look(read, max(settings.epsilon for settings in manifest.attacks.values()))),
+        opening=opening(columns, shown, _look(read, largest, manifest.victim.score_threshold)),
         not_opened=len(manifest.attacks) - len(shown),
         attacks=_drawn(read),
         with_goals=any(settings.goal != "untruth" for settings in manifest.attacks.values()),
@@ -148,8 +150,8 @@ def _page(read: Read) -> str:
     )
 
 
-def _look(read: Read, limit: float) -> Look:
-    return Look(read.window, limit, read.manifest.victim.score_threshold, class_names(read.manifest))
+def _look(read: Read, limit: float, threshold: float) -> Look:
+    return Look(read.window, limit, threshold, class_names(read.manifest))
 
 
 def _drawn(read: Read) -> list[Drawn]:
@@ -157,7 +159,8 @@ def _drawn(read: Read) -> list[Drawn]:
     manifest, columns = read.manifest, read.columns
     seed = int(manifest.content_root[:8], 16)
     chosen = {name: choose(attack, seed) for name, attack in columns.attacks.items()}
-    looks = {name: _look(read, settings.epsilon) for name, settings in manifest.attacks.items()}
+    limits = thresholds(manifest)
+    looks = {name: _look(read, settings.epsilon, limits[name]) for name, settings in manifest.attacks.items()}
     sheets = {
         name: [show(columns, name, kind, number, looks[name], read.workspace.root.name) for kind, number in each]
         for name, each in chosen.items()

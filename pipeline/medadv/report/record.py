@@ -185,6 +185,7 @@ class Report(Closed):
     tool: str
     determinism: str
     model: Model
+    models: dict[str, Model] = Field(default_factory=dict, description="all by name, where there are several; `model` is the first")
     population: Population
     attacks: list[Attack]
     results: list[Result]

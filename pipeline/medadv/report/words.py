@@ -63,16 +63,20 @@ def citations(attacks: dict[str, AttackSettings]) -> list[str]:
 
 def methods(manifest: Manifest, unit: str) -> str:
     """One paragraph that a paper can take over."""
-    data, victim, execution = manifest.data, manifest.victim, manifest.execution
+    data, execution = manifest.data, manifest.execution
     attacks = "; ".join(
         f"{name}: {in_short(settings, unit, data.task)}{began(manifest.starts.get(name))}" for name, settings in manifest.attacks.items()
     )
     truth = "the victim's own clean answer was taken as the truth" if data.label == "prediction" else "the given labels were the truth"
     split = f" of the split '{data.split}'" if data.split else ""
-    weights = (victim.weights_sha256 or "not stated")[:16]
+    victims = ", ".join(
+        f"{name + ': ' if name else ''}{victim.network} ({victim.parameters:,} parameters, weights SHA-256 "
+        f"{(victim.weights_sha256 or 'not stated')[:16]})"
+        for name, victim in (manifest.victims or {"": manifest.victim}).items()
+    )
     return (
         f"Adversarial examples were made from {manifest.samples} {MODALITIES[data.modality].title} samples{split} with medadv "
-        f"{manifest.tool.version} against {victim.network} ({victim.parameters:,} parameters, weights SHA-256 {weights}); "
+        f"{manifest.tool.version} against {victims}; "
         f"{truth}. Attacks: {attacks}. Perturbations are whole {unit}, bounded in L-infinity on the stored grid and clipped to the "
         f"range of the stored unit; success was scored on images read back. Seed {execution.seed}, {execution.precision} on "
         f"{execution.device}; determinism: {manifest.determinism.level}."
@@ -92,7 +96,8 @@ def in_short(settings: AttackSettings, unit: str, task: str) -> str:
     kind = settings.attack
     if settings.members:
         members = ", ".join(f"({number}) {in_short(member, unit, task)}" for number, member in enumerate(settings.members, 1))
-        return f"of each sample the worst answer among {members}" + (f", each started from {settings.follows}" if settings.follows else "")
+        text = f"of each sample the worst answer among {members}" + (f", each started from {settings.follows}" if settings.follows else "")
+        return text + (f", against {settings.victim}" if settings.victim else "")
     text = f"{kind}, epsilon {settings.epsilon:g} {unit}, "
     text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"
     if kind == "sea":
@@ -125,4 +130,6 @@ def in_short(settings: AttackSettings, unit: str, task: str) -> str:
         text += f", loss stabilization of weight {settings.weight:g} with a Gaussian of {sigma}, {how}"
     if settings.goal != "untruth":
         text += f", so that {in_words(settings.goal, task)}"
+    if settings.victim:
+        text += f", against {'the mean of the losses of all, answers of ' if settings.combine else ''}{settings.victim}"
     return text

@@ -20,11 +20,12 @@ from medadv.datasets.reader import Reader
 from medadv.plan.cut import sizes
 from medadv.plan.fitted import clear, perturbation_file, write_fitted
 from medadv.plan.model import PlannedSample, PlannedShard
-from medadv.plan.plan_settings import PlanSettings, UniversalFacts
+from medadv.plan.plan_settings import PlanSettings, UniversalFacts, facts_of
 from medadv.prepare.fitting import EVERYBODY
 from medadv.spec.execution import ExecutionSettings
 from medadv.store.universal import write_universal
 from medadv.victims.loading import VictimRequest
+from medadv.victims.several import against
 from medadv.victims.speed import Profile
 
 KEPT = "what was fitted so far is kept; run again to go on"
@@ -67,7 +68,8 @@ def fitted_settings(
     try:
         shape = next(iter(fits.values())).shape
         victim = request.load(device, shape, Profile.of(execution.profile))
-        if victim.identity.weights_sha256 != settings.victim.weights_sha256:
+        fitted = [settings.attacks[name] for name in fits]
+        if any(against(victim, attack).identity.hashes != facts_of(settings, attack).hashes for attack in fitted):
             raise IntegrityError("the victim's weights changed while the run was planned; run again")
         folder.mkdir(parents=True, exist_ok=True)
         found: dict[str, UniversalFacts] = dict(settings.universal)
@@ -82,7 +84,7 @@ def fitted_settings(
             own = settings.model_copy(update={"attacks": {name: attack}, "universal": {}})
             identity = hash_value({"settings": plain(own), "samples": samples.digest})
             asked = Fit(attack, samples, start_seed(execution.seed, EVERYBODY, name), identity)
-            perturbation, count = fit(asked, victim, reader, device, workspace.fits / name, proceed)
+            perturbation, count = fit(asked, against(victim, attack), reader, device, workspace.fits / name, proceed)
             progress("fitting", len(samples.batches), len(samples.batches), name)
             if count < len(samples.samples):
                 tell(f"{name} was fitted to {count} samples; {len(samples.samples) - count} could not be read")

@@ -105,7 +105,7 @@ def _fitted_anew(work: Work, plans: list[FrozenPlan], fits: Mapping[str, tuple[t
     """Settings of the generation that is to stand for the others, with what is fitted without the group. fits: shape and samples."""
     latest = plans[-1]
     spec, settings = latest.spec, latest.settings
-    request = VictimRequest(spec.victim, spec.data.task, Path(latest.base), work.options.trust_code, settings.data.x_first)
+    request = VictimRequest.of(spec, Path(latest.base), work.options.trust_code, settings.data.x_first)
     planned: dict[str, PlannedShard] = {name: as_planned(left, shape, planned_execution(latest)) for name, (shape, left) in fits.items()}
     folder = work.workspace.plan(len(plans))
     return fitted_settings(

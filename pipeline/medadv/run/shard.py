@@ -24,7 +24,7 @@ from medadv.corpus.folder import Workspace, shard_name
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.corpus.receipt import Outcome, Receipt, Repeat, SampleRecord, content_root
 from medadv.datasets.file_hashes import FileHashes
-from medadv.datasets.labels import Array, Label
+from medadv.datasets.labels import Array, Label, Prediction
 from medadv.datasets.reader import Reader
 from medadv.plan.model import PlannedShard
 from medadv.plan.recipe import Recipe
@@ -34,6 +34,7 @@ from medadv.store.extents import find_extents
 from medadv.store.layout import FORMAT, FORMAT_VERSION, START, ShardContent, answer_arrays, answer_at, is_move
 from medadv.store.reader import adversarial_image, read_content
 from medadv.store.writer import GridFile, write_content
+from medadv.victims.several import against
 from medadv.victims.victim import Victim
 
 TRIES = 3
@@ -163,8 +164,14 @@ def _attacked(
             truths = labels_of(batch.loaded, victim.scored, device)
             arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
             moved: dict[str, Array] = {}
+            joint: dict[str, dict[str, Array]] = {}
             for name in in_order(recipe.attacks):
-                made = attack_samples(name, recipe.attacks[name], recipe, batch.loaded, truths, victim, moved)
+                settings = recipe.attacks[name]
+                drawn = settings.drawn_as(name)
+                # On the mean of losses there is one perturbation for the answers of all victims.
+                made = dict(joint.get(drawn) or attack_samples(name, settings, recipe, batch.loaded, truths, victim, moved))
+                if settings.combine:
+                    joint[drawn] = dict(made)
                 moved[name] = arrays[f"attacks/{name}/perturbation"] = made.pop("perturbation")
                 if START in made:
                     arrays[f"attacks/{name}/{START}"] = made.pop(START)
@@ -199,9 +206,13 @@ def _score(
     stored = read_content(temporary)
     second = ShardContent()
     outcomes: dict[str, dict[str, Array]] = {}
-    judge, device, places = victim.scored, torch.device(recipe.device), planned_batches(loaded)
-    clean = predict(judge, stored.arrays["image"], places, device)
+    device, places = torch.device(recipe.device), planned_batches(loaded)
+    answers: dict[str | None, list[Prediction]] = {}
     for name, settings in recipe.attacks.items():
+        judge = against(victim, settings).scored
+        if settings.victim not in answers:
+            answers[settings.victim] = predict(judge, stored.arrays["image"], places, device)
+        clean = answers[settings.victim]
         perturbation = stored.arrays[f"attacks/{name}/perturbation"]
         adversarial = predict(judge, adversarial_image(stored.arrays["image"], perturbation), places, device)
         outcomes[name] = outcome(judge, clean, adversarial, labels, perturbation, settings.goal)
@@ -245,7 +256,7 @@ def attack_attributes(settings: AttackSettings, victim: Victim) -> dict[str, str
         "parameters": canonical_json(settings.model_dump(mode="json")).decode(),
         "epsilon": settings.epsilon,
         "norm": "linf",
-        "success_rule": canonical_json(plain(victim.scored.success_rule(settings.goal))).decode(),
+        "success_rule": canonical_json(plain(against(victim, settings).scored.success_rule(settings.goal))).decode(),
     }
 
 

@@ -61,8 +61,9 @@ def _counted(workspace: Workspace, job: Job, receipt: Receipt) -> tuple[dict[str
         return {}, {}
     equipment = equip(workspace.root, job.generation, job.shard.shape, job.trust_code)
     arrays = read_small(workspace.shard(job.name))
-    task, threshold = equipment.victim.task, equipment.settings.score_threshold
-    counts = {name: attacked(arrays, name, task, threshold) for name in receipt.records[0].attacks}
+    victim, victims, attacks = equipment.settings, equipment.victims, equipment.recipe.attacks
+    limits = {name: victims.get(attack.victim or "", victim).score_threshold for name, attack in attacks.items()}
+    counts = {name: attacked(arrays, name, equipment.victim.task, limits[name]) for name in receipt.records[0].attacks}
     return {name: able for name, (able, _) in counts.items()}, {name: count for name, (_, count) in counts.items()}
 
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medadv.spec.base import Settings
+from medadv.spec.base import Name, Settings
 from medadv.spec.goal import GoalSetting
 from medadv.spec.start import WHY_COLD, Start, as_start
 from medadv.spec.universal import LOSS_BOUND, PART, UNIVERSAL, FitSettings, misfit
@@ -114,7 +114,10 @@ class AttackSettings(Settings):
     """One attack, every field resolved. Lengths in stored units (HU or 8-bit grey levels)."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset(
-        {"keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov", "fit", "loss_bound"}
+        {
+            "keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov", "fit", "loss_bound", "victim",
+            "combine",
+        }
     )
 
     attack: AttackName
@@ -174,6 +177,12 @@ class AttackSettings(Settings):
         "there are none), or `{class: NAME}`, a class's name or index: the answer, all foreground or all true boxes become that class",
     )
 
+    victim: Name | None = Field(None, description="of several `victims`: the one that is attacked, and whose answers are stored")
+    combine: Literal["losses"] | None = Field(
+        None,
+        description="of several `victims`: attack the mean of the losses of all; an attack JOINT is stored as JOINT.VICTIM, once for "
+        "the answers of each, unless `victim` says whose",
+    )
     fit: FitSettings | None = Field(None, description="universal: samples that the one perturbation for all is fitted to")
     loss_bound: float | None = Field(None, gt=0, description="universal: a sample whose loss is larger says nothing of the step")
 
@@ -186,6 +195,10 @@ class AttackSettings(Settings):
     def each(self) -> tuple["AttackSettings", ...]:
         """The attacks that move images: the members of an ensemble, else itself."""
         return self.members or (self,)
+
+    def drawn_as(self, name: str) -> str:
+        """Under which name its random starts are drawn: one perturbation is stored for the answers of several victims."""
+        return name if self.combine is None else name.removesuffix(f".{self.victim}")
 
     @property
     def follows(self) -> str | None:
@@ -274,7 +287,12 @@ class AttackSettings(Settings):
             raise ValueError("members are the attacks of an ensemble, and attack: ensemble has them; give both or neither")
         if self.members and any(each.goal != "untruth" for each in (self, *self.members)):
             raise ValueError("goal: an ensemble keeps the answer that is worst by the truth; give a goal to an attack by itself")
+        if self.combine and (self.members or self.fit):
+            kind = "an ensemble keeps what is worst for one victim" if self.members else "a universal perturbation is fitted to one victim"
+            raise ValueError(f"combine: losses: {kind}; say victim: NAME instead")
         for number, member in enumerate(self.members or ()):
+            if member.victim or member.combine:
+                raise ValueError(f"members[{number}]: an ensemble says itself which victim it attacks; leave victim and combine out")
             if member.epsilon != self.epsilon:
                 raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")
             if member.fit:

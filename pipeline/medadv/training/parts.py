@@ -25,7 +25,8 @@ class CorpusPart:
 def open_parts(corpora: Sequence[str | Path], attacks: Sequence[str] | None, how: Opening) -> list[CorpusPart]:
     """The corpora in their order.
 
-    corpora: folders that hold manifest.json, or these files, or addresses.  attacks: read in every corpus; the first of each when None.
+    corpora: folders that hold manifest.json, or these files, or addresses.  attacks: read in every corpus; the first of each, of several
+    victims the first against each, when None.
     Raises IntegrityError and SpecError as CorpusDataset does, ValueError where there is no corpus, one has no such attack, or two differ.
     """
     if not corpora:
@@ -40,7 +41,8 @@ def warn_of_other_weights(parts: Sequence[CorpusPart], weights: Path) -> None:
     """Warn where none of the corpora was made for the model in this file."""
     found, newest = hash_file(weights), parts[-1]
     made_for = [part.manifest.victim.weights_sha256 for part in parts]
-    if found not in made_for:
+    others = {facts.weights_sha256 for part in parts for facts in part.manifest.victims.values()}
+    if found not in {*made_for, *others}:
         warnings.warn(
             f"{newest.root} was made for weights {made_for[-1][:12]}…, {weights.name} is {found[:12]}…: its examples are transferred, "
             "and weaker against this model; make a corpus against it",
@@ -53,7 +55,8 @@ def _opened(corpus: str | Path, attacks: Sequence[str] | None, how: Opening) -> 
     root, manifest, shards = how.opened(corpus)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
-    wanted = known[:1] if attacks is None else list(attacks)
+    firsts = {settings.victim: name for name, settings in reversed(manifest.attacks.items())}
+    wanted = list(reversed(firsts.values())) if attacks is None else list(attacks)
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
     return CorpusPart(root, manifest, shards, wanted)

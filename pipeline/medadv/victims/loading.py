@@ -4,10 +4,10 @@ A new source of models is a module in sources/ and a branch in `_network`; a new
 `TaskModel` (victim.py) and a branch in `VictimRequest`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.errors import SpecError, first_line
 from medadv.spec.normalize import NormalizeSettings
+from medadv.spec.run_spec import RunSpec
 from medadv.spec.victim import VictimSettings
 from medadv.victims.inputs.geometry import Crop
 from medadv.victims.inputs.normalized import Normalized
@@ -49,6 +50,13 @@ class VictimRequest:
     base: Path
     trust_code: bool = False
     x_first: bool = False
+    victims: Mapping[str, VictimSettings] = field(default_factory=dict)
+    """Several victims by name, of which `settings` is the first."""
+
+    @classmethod
+    def of(cls, spec: RunSpec, base: Path, trust_code: bool = False, x_first: bool = False) -> Self:
+        """For the victims of a spec."""
+        return cls(spec.victim, spec.data.task, base, trust_code, x_first, spec.victims)
 
     def load(self, device: torch.device, shape: tuple[int, ...] | None = None, profile: Profile | None = None) -> Victim:
         """Build the network, load its weights and wrap both for the task.
@@ -62,6 +70,11 @@ class VictimRequest:
             SpecError: unknown network, weights that do not fit, outputs that are not what the task needs.
             ValueError, RuntimeError: the network does not bear the profile.
         """
+        if self.victims:
+            named = {name: self._named(name, device, shape, profile) for name in sorted(self.victims)}
+            first = next(iter(named.values()))
+            of_all = [f"{name}: {note}" for name, each in named.items() for note in each.notes]
+            return replace(first, notes=tuple(of_all), named=named)
         refuse_windows(self.settings, self.task)
         networks, hashes, origin, notes = self.members()
         parameters = sum(p.numel() for p in networks[0].parameters())
@@ -88,6 +101,12 @@ class VictimRequest:
         members = tuple(hashes) if len(hashes) > 1 else ()
         identity = Identity(hashes[0], origin.program, parameters, members, origin.code)
         return Victim(model, attacked, identity, tuple(dict.fromkeys(notes)))
+
+    def _named(self, name: str, device: torch.device, shape: tuple[int, ...] | None, profile: Profile | None) -> Victim:
+        try:
+            return replace(self, settings=self.victims[name], victims={}).load(device, shape, profile)
+        except SpecError as error:
+            raise SpecError(f"victims.{name}: {error}") from None
 
     def members(self) -> tuple[list[nn.Module], list[str], "Origin", list[str]]:
         """The networks of all members, the hash of each one's weights, where they come from, and what was understood."""

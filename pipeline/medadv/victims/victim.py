@@ -1,7 +1,7 @@
 """What is attacked, and who judges? A model as its task shows it, and the pair of both that a plan works with."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import torch
@@ -14,7 +14,15 @@ from medadv.scoring.success import SuccessRule
 from medadv.spec.goal import Goal
 
 
-class TaskModel(Objective, Protocol):
+class Aim(Objective, Protocol):
+    """What an attack differentiates: loss terms, and labels in the form that they take."""
+
+    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> Any:
+        """Labels of a batch in the form that `deviation` takes, as the goal changes them; ValueError where it means nothing here."""
+        ...
+
+
+class TaskModel(Aim, Protocol):
     """A model with its normalisation, as its task shows it to the attack and to the scoring: loss terms, predictions, success rule."""
 
     @property
@@ -32,10 +40,6 @@ class TaskModel(Objective, Protocol):
 
     def own_label(self, prediction: Prediction) -> Label:
         """A prediction as the truth of unlabelled data."""
-        ...
-
-    def targets(self, labels: Sequence[Label], device: torch.device, goal: Goal = "untruth") -> Any:
-        """Labels of a batch in the form that `deviation` takes, as the goal changes them; ValueError where it means nothing here."""
         ...
 
     def predict(self, images: Tensor) -> list[Prediction]:
@@ -91,6 +95,11 @@ class Identity:
     code_sha256: str | None = None
     """Of the source of a factory and of what it imports from beside it; None where no factory built the network."""
 
+    @property
+    def hashes(self) -> list[str]:
+        """Of the weights of every member."""
+        return list(self.members) or [self.weights_sha256]
+
     def facts(self) -> dict[str, Json]:
         """As plans and manifests hold it; members where there are several, and code where some built it."""
         members = {"members": [{"weights_sha256": each} for each in self.members]} if self.members else {}
@@ -109,10 +118,12 @@ class Victim:
     """A model under attack: who judges, always in fp32, and what the attack differentiates, which may run in another profile."""
 
     scored: TaskModel
-    attacked: TaskModel
+    attacked: Aim
     identity: Identity
     notes: tuple[str, ...] = ()
     """What its source was understood as, a line each, where that was not plain."""
+    named: Mapping[str, "Victim"] = field(default_factory=dict)
+    """All victims of a corpus of several, by their names, this one too; empty where there is one. See `victims.several.against`."""
 
     @property
     def task(self) -> str:

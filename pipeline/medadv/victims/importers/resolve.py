@@ -47,12 +47,21 @@ def read_spec(path: Path, overrides: Sequence[str] = (), trust_code: bool = Fals
 
 
 def read_imports(path: Path, overrides: Sequence[str] = (), trust_code: bool = False) -> tuple[RunSpec, dict[str, Imported]]:
-    """The same, with what was imported for `victim` and `second_victim`."""
+    """The same, with what was imported for each victim, by its key."""
     found: dict[str, Imported] = {}
 
     def plain(data: Written) -> Written:
+        base = path.resolve().parent
         for key in VICTIMS:
-            data = _with_import(data, key, path.resolve().parent, trust_code, found)
+            data = _with_import(data, key, base, trust_code, found)
+        if isinstance(several := data.get("victims"), dict):
+            for name in several:
+                # The first says what is left open of data and preprocessing, as a victim alone does.
+                imported: dict[str, Imported] = {}
+                own = _with_import({**data, "victim": data["victims"][name]}, "victim", base, trust_code, imported)
+                found.update({f"victims.{name}": each for each in imported.values()})
+                settings = own.pop("victim")
+                data = {**(own if name == min(several) else data), "victims": {**data["victims"], name: settings}}
         return data
 
     return load_spec(path, list(overrides), plain), found
