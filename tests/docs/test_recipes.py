@@ -46,7 +46,7 @@ def test_a_recipe_is_read(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "named"), [({"data": {"treshold": 3}}, "treshold"), ({"victim": {"head": "logits"}}, "head"), ({"victims": {}}, "victims")]
+    ("recipe", "named"), [({"data": {"treshold": 3}}, "treshold"), ({"victim": {"head": "logits"}}, "head"), ({"victimes": {}}, "victimes")]
 )
 def test_a_recipe_that_is_wrong_is_found(recipe: dict[str, Any], named: str) -> None:
     with pytest.raises(SpecError, match=named):

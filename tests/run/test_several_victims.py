@@ -26,6 +26,7 @@ from medadv.run.run import run
 from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
 from medadv.spec.run_spec import RunSpec
+from medadv.store.reader import read_small
 from medadv.victims.loading import VictimRequest
 from medadv.victims.several import MeanOfLosses, against
 
@@ -135,8 +136,6 @@ def test_another_victims_figures_are_found(tmp_path: Path) -> None:
     manifest, metrics = result.manifest, dict(result.manifest.metrics)
     assert metrics["both.one"] != metrics["both.other"]
     metrics["both.one"], metrics["both.other"] = metrics["both.other"], metrics["both.one"]
-    from medadv.store.reader import read_small
-
     small = [read_small(result.corpus / shard.path) for shard in manifest.shards]
     assert list(check_numbers(result.corpus, manifest, small)) == []
     assert list(check_numbers(result.corpus, manifest.model_copy(update={"metrics": metrics}), small))
@@ -182,7 +181,7 @@ WRONG = [
     ({"attacks": {"pgd": PGD}}, "says not which victim it attacks: give victim"),
     ({"attacks": {"pgd": {**PGD, "victim": "third"}}}, "victim=third is none of them"),
     ({"attacks": {"both.one": {**PGD, "victim": "one"}, "both": {**PGD, "combine": "losses"}}}, "take another name"),
-    ({"attacks": {"all": {"attack": "ensemble", "epsilon": 8, "members": [{"attack": "pgd"}], "combine": "losses"}}}, "worst for one victim"),
+    ({"attacks": {"all": {**PGD, "attack": "ensemble", "members": [{"attack": "pgd"}], "combine": "losses"}}}, "worst for one victim"),
     ({"victim": {"network": "monai:unet", "normalize": {"mean": [0.5], "std": [0.5]}}}, "two ways to say what is attacked"),
     ({"data": {"label": "none"}}, "none says what the truth is"),
 ]

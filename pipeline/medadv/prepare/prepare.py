@@ -147,12 +147,13 @@ def prepare(
     mask_255 = plans[0].settings.data.mask_255 if plans else None
     if spec.data.task == "segmentation":
         seen, mask_255 = settle_masks(seen, spec, highest_class(victim), samples.keys(), mask_255)
+    identity = victim.identity
     if plans and plans[0].settings.victim.code_sha256 is None and not victim.named:
         # A corpus that was begun before code was hashed cannot tell whether it is still the same, and goes on.
-        victim = replace(victim, identity=replace(victim.identity, code_sha256=None))
+        identity = replace(identity, code_sha256=None)
     unit = seen.found[0].shape.unit
     warm = warm_starts(spec, base, workspace, plans, unit)
-    settings = frozen_settings(spec.model_copy(update={"attacks": warm.attacks}), victim, unit, seen.classes, mask_255)
+    settings = frozen_settings(spec.model_copy(update={"attacks": warm.attacks}), identity, unit, seen.classes, mask_255, victim.named)
     # As the victim can be attacked; the spec is kept as it was written.
     names = settings.data.classes or numbered(spec.data.label_map or {})
     attacks: dict[str, AttackSettings] = {}

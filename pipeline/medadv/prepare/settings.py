@@ -1,5 +1,7 @@
 """The settings that decide bits, resolved: frozen into the plan, published in the manifest, compared on every later run."""
 
+from collections.abc import Mapping
+
 import torch
 
 from medadv.common.errors import SpecError
@@ -21,11 +23,19 @@ def resolve_device(wanted: str) -> str:
     return "cuda" if seen and wanted != "cpu" else "cpu"
 
 
-def frozen_settings(spec: RunSpec, victim: Victim, unit: str, classes: list[str] | None, mask_255: White | None = None) -> PlanSettings:
+def frozen_settings(
+    spec: RunSpec,
+    identity: Identity,
+    unit: str,
+    classes: list[str] | None,
+    mask_255: White | None = None,
+    named: Mapping[str, Victim] | None = None,
+) -> PlanSettings:
     """Everything public that the content follows from, apart from the samples themselves. No paths.
 
-    victim: as it was loaded, which tells what makes it the one it is (hashes of weights and program).
+    identity: what makes the victim the one it is, as its loader tells it (hashes of weights and program).
     mask_255: what 255 means in mask pictures, where the labels depend on it.
+    named: all victims by name, where there are several.
     """
     execution = spec.execution.model_dump(mode="json", exclude={"workers", "device", "memory_gib"})
     labels = spec.data.model_dump(mode="json", include={"threshold", "mask_geometry", "offset", "strata"})
@@ -46,8 +56,8 @@ def frozen_settings(spec: RunSpec, victim: Victim, unit: str, classes: list[str]
             **({} if mask_255 is None else {"mask_255": mask_255}),
         },
         "preprocess": spec.preprocess.model_dump(mode="json", by_alias=True),
-        "victim": _facts(spec.victim, victim.identity),
-        **({"victims": {name: _facts(spec.victims[name], each.identity) for name, each in victim.named.items()}} if victim.named else {}),
+        "victim": _facts(spec.victim, identity),
+        **({"victims": {name: _facts(spec.victims[name], each.identity) for name, each in named.items()}} if named else {}),
         "attacks": dict(spec.attacks),
         # What `auto` stands for is put in by whoever measures it.
         "execution": {**execution, "batch_size": spec.execution.batch, "device": resolve_device(spec.execution.device)},

@@ -39,7 +39,7 @@ class RunSpec(Settings):
     name: Name
     data: DataSettings
     preprocess: PreprocessSettings = PreprocessSettings()
-    victim: VictimSettings
+    victim: VictimSettings = Field(description="the model under attack; left out where there are `victims`")
     victims: dict[Name, VictimSettings] = Field(
         default_factory=dict, description="several models of one task, by name, in place of `victim`; every attack says which it attacks"
     )
