@@ -30,7 +30,7 @@ TIMEOUT_S = 1800
 TOLERANCE, SHARE = 0.15, 0.2
 """Networks are trained here, and what differs in the last digit of a first step differs more in the end."""
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|\d+(?=%)")
-PROGRESS = re.compile(r"[\w ]+: \d+ of \d+(?: \(.*\))?|\d+ workers? with \d+ threads? each.*|Matplotlib is building the font cache.*")
+PROGRESS = re.compile(r"[\w ,/-]+: \d+ of \d+(?: \(.*\))?|\d+ workers? with \d+ threads? each.*|Matplotlib is building the font cache.*")
 """Lines that only a slow machine shows, or that say how large it is."""
 PASSED_OVER = re.compile(r"\b[0-9a-f]{16,64}\b|\b\d+(?:\.\d+)? (?:s|ms|min)\b")
 """Hashes, which change with the last digit of any weight, and durations."""
@@ -71,7 +71,9 @@ def cleaned(notebook: NotebookNode, folder: Path) -> NotebookNode:
         said: dict[str, str] = {"stderr": "", "stdout": ""}
         for output in cell.outputs:
             if output.output_type == "stream":
-                said[output.name] += re.sub(rf"{re.escape(str(folder))}/?", "", output.text)
+                said[output.name] += output.text
+        # Once it is whole: a stream comes in pieces, and one may end within a path.
+        said = {name: re.sub(rf"{re.escape(str(folder))}/?", "", text) for name, text in said.items()}
         lines = {name: [line for line in text.splitlines() if not PROGRESS.fullmatch(line)] for name, text in said.items()}
         texts = {name: "\n".join(each).strip("\n") + "\n" for name, each in lines.items() if any(each)}
         streams = [new_output("stream", name=name, text=text) for name, text in texts.items()]  # type: ignore[no-untyped-call]

@@ -114,10 +114,12 @@ def test_what_is_printed_elsewhere_is_compared(stored: str, now: str, differs: b
 
 
 def test_what_the_machine_added_is_taken_away(execute: types.ModuleType, tmp_path: Path) -> None:
-    machine = "making shards: 1 of 1\n2 workers with 1 thread each, at most 9 GiB of memory each\n"
+    progress = "making shards: 1 of 1\ntraining, control: 1 of 3 (epoch 9)\ngeneration-001/corpus: 1 of 1 (shards)\n"
+    machine = f"{progress}2 workers with 1 thread each, at most 9 GiB of memory each\n"
     ran = notebook(execute, f"{tmp_path}/work/corpora: 6 samples\n{machine}")
     ran.metadata["papermill"] = {"start": "12:00"}
-    ran.cells[0].outputs.append(execute.new_output("stream", name="stdout", text="more\n"))
+    ran.cells[0].outputs.append(execute.new_output("stream", name="stdout", text=f"more in {tmp_path}"))
+    ran.cells[0].outputs.append(execute.new_output("stream", name="stdout", text="/work\n"))
     (cell,) = execute.cleaned(ran, tmp_path).cells
-    assert [output.text for output in cell.outputs] == ["work/corpora: 6 samples\nmore\n"]
+    assert [output.text for output in cell.outputs] == ["work/corpora: 6 samples\nmore in work\n"]
     assert set(ran.metadata) == {"kernelspec", "language_info"}

@@ -100,6 +100,16 @@ def test_equals_autograd_in_two_dimensions_with_three_channels() -> None:
     assert float((found - expected).norm() / expected.norm()) < 1e-10
 
 
+def test_in_training_the_gradient_of_the_weights_is_that_through_monai() -> None:
+    """A hardening trains networks that answer through windows; images need no gradient there."""
+    images, _, truth = case(2, (16, 15, 14))
+    found = []
+    for module in (SlidingWindow(network(), (8, 8, 8), 0.5, "gaussian", 3), Monais(network(), (8, 8, 8), 0.5, "gaussian")):
+        loss = nn.functional.cross_entropy(module.train()(images / 500), truth)
+        found.append(torch.cat([each.flatten() for each in torch.autograd.grad(loss, list(module.parameters()))]))
+    assert float((found[0] - found[1]).norm() / found[1].norm()) < 1e-10
+
+
 def test_attack_is_the_same_through_both() -> None:
     images, _, truth = case(1, (14, 13, 12))
     ours = Segmenter(Normalized(Window(-1000, 400), SlidingWindow(network(), (8, 8, 8), 0.5, "gaussian", 3)), "softmax", 3, 3)

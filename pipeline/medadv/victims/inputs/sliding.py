@@ -1,7 +1,8 @@
 """Sliding-window inference with an exact gradient whose memory does not grow with the volume.
 
 Forward stitches the windows' logits without a graph. Backward replays each batch of windows with its share of the incoming gradient and
-adds up what reaches the input. Windows, overlap, blending and padding are those of MONAI's `sliding_window_inference`, or of nnU-Net.
+adds up what reaches the input. Where weights are trained, the graph is kept instead. Windows, overlap, blending and padding are those of
+MONAI's `sliding_window_inference`, or of nnU-Net.
 """
 
 import math
@@ -79,7 +80,12 @@ class SlidingWindow(Windowed):
 
     def forward(self, images: Tensor) -> Tensor:
         padded, before = self.padded(images)
-        stitched = _Stitched.apply(padded, self)
+        if self.network.training and torch.is_grad_enabled() and not padded.requires_grad:
+            # Weights are trained, which replaying would not reach. The graph holds every window anyway, so batch-norm sees all of them.
+            places = self.places(padded.shape[2:])
+            stitched = _stitch(padded, self, places, len(padded) * len(places))[0]
+        else:
+            stitched = _Stitched.apply(padded, self)
         for axis, (first, length) in enumerate(zip(before, images.shape[2:], strict=True)):
             stitched = stitched.narrow(2 + axis, first, length)
         return stitched
@@ -109,27 +115,33 @@ def _importance(window: tuple[int, ...], mode: str, rule: str, device: torch.dev
         return torch.as_tensor(compute_importance_map(window, mode=mode, sigma_scale=SIGMA_SCALE, dtype=dtype)).to(device)
 
 
+def _stitch(images: Tensor, sliding: SlidingWindow, places: list[Place], batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of whole images, (n, K, *spatial), a window's blending weights, and those added up, (*spatial).  batch: windows at once."""
+    importance = sliding.importance(images)
+    total = images.new_zeros(images.shape[2:])
+    for place in places:
+        view(total[None, None], 0, place).add_(importance)
+    stitched: Tensor | None = None
+    for chosen in chunks(len(images) * len(places), batch):
+        logits = sliding.network(cut(images, places, chosen))
+        if logits.shape[2:] != sliding.window:
+            raise ValueError(f"the network answers {list(logits.shape[2:])} for a window of {list(sliding.window)}; both must be equal")
+        if stitched is None:
+            stitched = logits.new_zeros(len(images), logits.shape[1], *images.shape[2:])
+        for answer, (sample, place) in zip(logits, where(places, chosen), strict=True):
+            view(stitched, sample, place).add_(answer * importance)
+    assert stitched is not None
+    return stitched.div_(total), importance, total
+
+
 class _Stitched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, sliding: SlidingWindow) -> Tensor:
-        importance = sliding.importance(images)
         places = sliding.places(images.shape[2:])
-        total = images.new_zeros(images.shape[2:])
-        for place in places:
-            view(total[None, None], 0, place).add_(importance)
-        stitched: Tensor | None = None
-        for chosen in chunks(len(images) * len(places), sliding.batch):
-            logits = sliding.network(cut(images, places, chosen))
-            if logits.shape[2:] != sliding.window:
-                raise ValueError(f"the network answers {list(logits.shape[2:])} for a window of {list(sliding.window)}; both must be equal")
-            if stitched is None:
-                stitched = logits.new_zeros(len(images), logits.shape[1], *images.shape[2:])
-            for answer, (sample, place) in zip(logits, where(places, chosen), strict=True):
-                view(stitched, sample, place).add_(answer * importance)
-        assert stitched is not None
+        stitched, importance, total = _stitch(images, sliding, places, sliding.batch)
         ctx.save_for_backward(images, importance, total)
         ctx.sliding, ctx.places = sliding, places
-        return stitched.div_(total)
+        return stitched
 
     @staticmethod
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
