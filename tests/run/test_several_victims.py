@@ -108,6 +108,20 @@ def test_one_perturbation_on_both_is_stored_with_the_answers_of_each(tmp_path: P
             assert [int(np.asarray(each.answer)) for each in answers] == stored.tolist()
 
 
+def test_attacks_on_all_that_differ_are_not_one(tmp_path: Path) -> None:
+    """Written out for each victim, with another bound for each, and beside an attack that is called as both begin."""
+    attacks = {
+        "both": {**PGD, "victim": "one"},
+        "both.one": {**PGD, "combine": "losses", "victim": "one"},
+        "both.other": {**PGD, "epsilon": 2, "combine": "losses", "victim": "other"},
+    }
+    manifest = checked(result := run(pictures(tmp_path, attacks), Options(), quiet))
+    with h5py.File(result.corpus / manifest.shards[0].path) as file:
+        largest = {name: int(np.abs(file[f"attacks/{name}/perturbation"][...]).max()) for name in attacks}
+        assert largest == {"both": 8, "both.one": 8, "both.other": 2}
+        assert (file["attacks/both/perturbation"][...] != file["attacks/both.one/perturbation"][...]).any()
+
+
 def test_a_stranger_makes_every_sample_again_from_both_weights(tmp_path: Path) -> None:
     result = run(pictures(tmp_path), Options(), quiet)
     away = tmp_path / "away"

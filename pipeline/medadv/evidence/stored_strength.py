@@ -100,7 +100,7 @@ def _measured(
     batch, made, starts = _choose(workspace, places, 2 * wanted, manifest.attacks, LATTICES[manifest.data.unit])
     shape = tuple(batch.images.shape[1:])
     # Of several victims, the first attack's, and what was made against it.
-    first = next(iter(manifest.attacks.values()))
+    name, first = next(iter(manifest.attacks.items()))
     victim = against(load_published_victim(manifest, workspace, shape, (), trust_code), first)
     own = {name: attack for name, attack in manifest.attacks.items() if attack.victim == first.victim}
     device = torch.device(device_of(manifest))
@@ -112,7 +112,7 @@ def _measured(
         victim,
         batch.on(device),
         own,
-        seeds=start_seeds(manifest.execution.seed, batch.ids, next(iter(manifest.attacks))),
+        seeds=start_seeds(manifest.execution.seed, batch.ids, first.drawn_as(name)),
         batch_size=manifest.execution.batch_size,
         limit=wanted,
         second=second,

@@ -164,14 +164,14 @@ def _attacked(
             truths = labels_of(batch.loaded, victim.scored, device)
             arrays = {"image": np.stack([item.sample.image for item in batch.loaded])}
             moved: dict[str, Array] = {}
-            joint: dict[str, dict[str, Array]] = {}
+            joint: dict[tuple[str, str], dict[str, Array]] = {}
             for name in in_order(recipe.attacks):
                 settings = recipe.attacks[name]
-                drawn = settings.drawn_as(name)
-                # On the mean of losses there is one perturbation for the answers of all victims.
-                made = dict(joint.get(drawn) or attack_samples(name, settings, recipe, batch.loaded, truths, victim, moved))
+                # On the mean of losses there is one perturbation for the answers of all victims, where nothing else differs.
+                one = (settings.drawn_as(name), settings.model_copy(update={"victim": None}).model_dump_json())
+                made = dict(joint.get(one) or attack_samples(name, settings, recipe, batch.loaded, truths, victim, moved))
                 if settings.combine:
-                    joint[drawn] = dict(made)
+                    joint[one] = dict(made)
                 moved[name] = arrays[f"attacks/{name}/perturbation"] = made.pop("perturbation")
                 if START in made:
                     arrays[f"attacks/{name}/{START}"] = made.pop(START)

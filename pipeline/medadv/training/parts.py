@@ -55,8 +55,10 @@ def _opened(corpus: str | Path, attacks: Sequence[str] | None, how: Opening) -> 
     root, manifest, shards = how.opened(corpus)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
-    firsts = {settings.victim: name for name, settings in reversed(manifest.attacks.items())}
-    wanted = list(reversed(firsts.values())) if attacks is None else list(attacks)
+    firsts: dict[str | None, str] = {}
+    for name, settings in manifest.attacks.items():
+        firsts.setdefault(settings.victim, name)
+    wanted = list(firsts.values()) if attacks is None else list(attacks)
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
     return CorpusPart(root, manifest, shards, wanted)
