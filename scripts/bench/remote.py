@@ -51,7 +51,9 @@ def install(folder: Path) -> None:
     if not (folder / "bin").is_dir():
         venv.create(folder, with_pip=True)
         (site,) = (folder / "lib").glob("python*/site-packages")
-        (site / "beside.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")) + "\n")
+        # Added as site folders, so that an editable installation's own .pth is read as well.
+        behind = (path for path in sys.path if path.endswith("site-packages"))
+        (site / "beside.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in behind))
         constraints = Path(__file__).resolve().parents[2] / "constraints.txt"
         pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--constraint", str(constraints)]
         subprocess.run([*pip, "--no-deps", *ALONE], check=True)
@@ -259,12 +261,12 @@ def main() -> None:
     http, s3 = "http://127.0.0.1:8651", "http://127.0.0.1:8652"
     os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ |= {"AWS_ENDPOINT_URL": s3, "S3_ENDPOINT_URL": s3}
-    bin_, corpus = Path(sys.executable).parent, arguments.corpus.absolute()
+    corpus = arguments.corpus.absolute()
     serve = [sys.executable, "-m", "http.server", "8651", "--bind", "127.0.0.1", "--directory", str(corpus), "--protocol", "HTTP/1.1"]
     with (
         tempfile.TemporaryDirectory() as folder,
         process(*serve, until=f"{http}/manifest.json"),
-        process(str(bin_ / "moto_server"), "-p", "8652", until=s3),
+        process(sys.executable, "-m", "moto.server", "-p", "8652", until=s3),
     ):
         lines = "\n".join(measure(corpus, arguments.rounds, Path(folder), http, s3))
     print(lines)

@@ -12,6 +12,7 @@ from monai.data import DataLoader as MonaiLoader
 from monai.data import PersistentDataset
 from monai.transforms import LoadImaged
 from tests.conftest import NO_PLAN, manifest_by_hand
+from tests.training.small_corpora import classification
 from torch.utils.data import DataLoader
 
 from medadv.common.errors import IntegrityError
@@ -19,7 +20,7 @@ from medadv.common.hashing import canonical_json, hash_file
 from medadv.datasets.labels import Boxes
 from medadv.store.layout import ShardContent
 from medadv.store.patches import Window, crop_boxes
-from medadv.store.reader import open_files
+from medadv.store.reader import CHUNK_CACHE, open_files
 from medadv.store.writer import write_content
 from medadv.training.collate import collate
 from medadv.training.dataset import CorpusDataset
@@ -102,6 +103,11 @@ def test_forked_workers_read_right_after_the_parent_has_read(tiny_corpus: Path) 
         for index, batch in enumerate(loader):
             assert torch.equal(batch["adversarial"][0], expected[index])
             assert torch.equal(dataset[index]["adversarial"], expected[index])
+
+
+def test_volumes_keep_bricks_and_pictures_keep_nothing(volumes: Path, tmp_path: Path) -> None:
+    for corpus, kept in ((volumes, CHUNK_CACHE), (classification(tmp_path), 0)):
+        assert open_files(CorpusDataset(corpus).paths[0]).id.get_access_plist().get_cache()[2] == kept
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])

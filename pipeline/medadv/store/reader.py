@@ -19,9 +19,9 @@ from medadv.store.layout import ShardContent, Stored
 from medadv.store.rows import Rows
 
 CHUNK_CACHE = 4 << 20
-
-OPEN_FILES = 32
-"""Shards that a process keeps open for random access."""
+"""Bytes that a volume's array keeps of its bricks. An array of whole samples keeps none: a shard would hold megabytes in every worker."""
+OPEN_FILES = 128
+"""Shards that a process keeps open for random access, at some 0.7 MB each; opening one takes as long as reading several pictures."""
 
 
 def datasets(file: Any) -> dict[str, Stored]:
@@ -126,12 +126,21 @@ def open_rows(path: Path, *, check: bool = True) -> Rows:
         if kept != identity or rows is None:
             # The former file goes first: HDF5 takes one that was overwritten in place for the one that it holds open.
             rows = None
-            # Readers of patches come back to a brick; 3D shards have bricks of 256 KiB at most.
-            rows = Rows(_opened(path, check, rdcc_nbytes=CHUNK_CACHE))
+            file = _opened(path, check, rdcc_nbytes=0)
+            if _in_bricks(file):
+                # Readers of patches come back to a brick, which has 256 KiB at most.
+                file.close()
+                file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+            rows = Rows(file)
         _handles[path] = identity, rows
         if len(_handles) > OPEN_FILES:
             _handles.pop(next(iter(_handles)))
     return rows
+
+
+def _in_bricks(file: Any) -> bool:
+    image = file.get("image")
+    return image is not None and image.chunks is not None and image.chunks[1:] != image.shape[1:]
 
 
 def close_file(path: Path) -> None:
