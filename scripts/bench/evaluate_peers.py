@@ -13,7 +13,8 @@ how many more the other finds; those that it broke are broken. Masks and boxes: 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from medadv.common.errors import SpecError
 from medadv.common.files import writable_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
-from medadv.datasets.labels import Boxes, Prediction
+from medadv.datasets.labels import Boxes
 from medadv.evaluate.measure import ensembles_of, read_shape
 from medadv.evidence.published import load_published_victim
 from medadv.scoring.metrics import corpus_metrics
@@ -123,20 +124,47 @@ def autoattack(victim: Victim, batch: Batch, epsilon: float, steps: int, queries
     return (found - images) * (high - low)
 
 
+LOST = (False, 0.0)
+"""Nothing of the answer is right any more."""
+
+
 def on_lattice(batch: Batch, delta: Tensor, epsilon: float) -> Tensor:
     """The nearest whole perturbation inside the same bounds as ours."""
     low, high = feasible_box(batch.images, epsilon, batch.lattice, batch.region)
     return to_integers(delta.detach(), low, high)
 
 
-def worst(judge: TaskModel, batch: Batch, deltas: list[Tensor]) -> list[tuple[Prediction, float]]:
-    """Of each image the answer of lowest score."""
-    tried = [judge.predict(batch.images + delta) for delta in deltas]
-    found = []
-    for row, label in enumerate(batch.labels):
-        scored = [(answers[row], judge.score(answers[row], label)) for answers in tried]
-        # A wrong class counts before a low probability of the right one.
-        found.append(min(scored, key=lambda pair: (judge.vulnerable(pair[0], label) if judge.task == "classification" else True, pair[1])))
+def worst(judge: TaskModel, batch: Batch, tries: Iterable[Callable[[Batch], Tensor]], epsilon: float) -> Tensor:
+    """Of each image the whole perturbation whose answer has the lowest score; one that has nothing left to lose is not tried again."""
+    kept = torch.zeros_like(batch.images)
+    ranks: list[tuple[bool, float]] = [(True, float("inf"))] * len(batch.labels)
+    for attempt in tries:
+        rows = [row for row, rank in enumerate(ranks) if rank > LOST]
+        if not rows:
+            break
+        part = batch.chosen(rows)
+        deltas = on_lattice(part, attempt(part), epsilon)
+        for place, (row, answer) in enumerate(zip(rows, judge.predict(part.images + deltas), strict=True)):
+            score = judge.score(answer, batch.labels[row])
+            # Of classes a wrong one counts before a low probability of the right one, and no wrong one before another.
+            left = judge.vulnerable(answer, batch.labels[row]) if judge.task == "classification" else score > 0
+            rank = (True, score) if left else LOST
+            if rank < ranks[row]:
+                ranks[row], kept[row] = rank, deltas[place]
+    return kept
+
+
+def remembered(path: Path | None, find: Callable[[], Tensor]) -> Tensor:
+    """What `find` gives, kept in a file where there is to be one: hours of attacks go on where they were stopped."""
+    if path is not None and path.is_file():
+        with np.load(path) as file:
+            return torch.from_numpy(file["perturbation"]).float()
+    found = find()
+    if path is not None:
+        beside = path.with_suffix(".new")
+        with beside.open("wb") as file:
+            np.savez_compressed(file, perturbation=found.numpy().astype(np.int16))
+        beside.replace(path)
     return found
 
 
@@ -159,7 +187,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--queries", type=int, default=5000)
     parser.add_argument("--weights", type=Path, action="append", default=[], help="where the maker's .medadv is not at hand")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures; perturbations lie beside it, and are not looked for again")
     arguments = parser.parse_args()
     try:
         if arguments.out:
@@ -174,7 +202,15 @@ def main() -> None:
     victim = load_published_victim(manifest, Workspace(corpus), read_shape(corpus, manifest), arguments.weights, False)
     judge = victim.scored
     steps = arguments.steps or (200 if arguments.attack == "pgd" else 100)
-    one: Callable[..., Tensor] = bare_pgd if task == "detection" else torchattacks_pgd
+    pgd = bare_pgd if task == "detection" else torchattacks_pgd
+    if arguments.attack == "autoattack":
+        tries: list[Callable[[Batch], Tensor]] = [partial(autoattack, victim, epsilon=epsilon, steps=steps, queries=arguments.queries)]
+    else:
+        tries = [partial(pgd, victim, epsilon=epsilon, steps=steps, start=start) for start in range(arguments.starts)]
+    settings = f"{manifest.content_root[:12]}-{arguments.attack}-{epsilon:g}-{steps}-{arguments.starts}-{arguments.queries}"
+    parts = arguments.out.parent / f"{arguments.out.stem}-{settings}" if arguments.out else None
+    if parts:
+        parts.mkdir(exist_ok=True)
     ours: list[tuple[Any, Any, float]] = []
     theirs: list[tuple[Any, Any, float]] = []
     clean: list[tuple[Any, Any, float]] = []
@@ -185,12 +221,10 @@ def main() -> None:
         found = list(kept)
         if rows:
             part = batch.chosen(rows)
-            if arguments.attack == "autoattack":
-                deltas = [on_lattice(part, autoattack(victim, part, epsilon, steps, arguments.queries), epsilon)]
-            else:
-                deltas = [on_lattice(part, one(victim, part, epsilon, steps, start), epsilon) for start in range(arguments.starts)]
-            for row, (answer, score) in zip(rows, worst(judge, part, deltas), strict=True):
-                found[row] = answer.answer, score
+            path = parts / f"{done:05d}.npz" if parts else None
+            delta = remembered(path, partial(worst, judge, part, tries, epsilon))
+            for row, answer in zip(rows, judge.predict(part.images + delta), strict=True):
+                found[row] = answer.answer, judge.score(answer, batch.labels[row])
         for label, first, (mine, my_score), (other, score) in zip(batch.labels, before, kept, found, strict=True):
             # Corpus metrics of masks are made of scores alone, and masks are large.
             small = (label, first.answer, mine, other) if isinstance(label, Boxes) or np.ndim(label) < 2 else (0,) * 4
