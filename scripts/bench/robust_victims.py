@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Train two small fundus victims on which attacks differ: one of five grades, one of two classes trained against attacks in every step.
+"""Train small fundus victims: one of five grades, one of two classes trained against attacks in every step, and one of two that is not.
 
-    scripts/bench/robust_victims.py --out DIR [--data DIR] [--only grades|referable] [--epochs N]
+    scripts/bench/robust_victims.py --out DIR [--data DIR] [--only grades|referable|plain] [--size 64] [--epochs N]
 
-The victims of scripts/train_victims.py fall to one grey level, so that every attack looks perfect against them. These see 64 pixels and
-learn from 354 photographs: as diagnoses they are worth nothing, as targets they hold somewhere and fall somewhere. Each leaves
+The victims of scripts/train_victims.py fall to one grey level, so that every attack looks perfect against them. `grades` and `referable`
+see 64 pixels and learn from 354 photographs: as diagnoses they are worth nothing, as targets they hold somewhere and fall somewhere.
+`plain` is `referable` without the attacks; of 128 pixels it is what TRAINING.md begins with. Each leaves
 NAME.safetensors and NAME.yaml, a run spec of the held-out photographs whose evaluation takes APGD of 100 steps and Square of 5,000 queries.
 """
 
@@ -29,7 +30,6 @@ from medadv.common.files import writable_folder
 from medadv.victims.sources.registry import build_network
 from medadv_transforms import Normalize, read_colour
 
-SIZE = 64
 NETWORK = "monai:resnet18"
 BATCH = 16
 RATE, WEIGHT_DECAY = 1e-3, 0.05
@@ -40,7 +40,8 @@ STEPS = 3
 EPSILON = 2.0
 """It reaches this after half of the epochs."""
 GRADES = ["none", "mild", "moderate", "severe", "proliferative"]
-VICTIMS = {"grades": ("dr_grade", GRADES, False), "referable": ("referable", ["not referable", "referable"], True)}
+REFERABLE = ["not referable", "referable"]
+VICTIMS = {"grades": ("dr_grade", GRADES, False), "referable": ("referable", REFERABLE, True), "plain": ("referable", REFERABLE, False)}
 """Column of the labels, classes, and whether attacks are trained against."""
 EVALUATION = {
     "attacks": [
@@ -53,11 +54,11 @@ EVALUATION = {
 }
 
 
-def photographs(folder: Path, column: str, part: str) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, SIZE, SIZE) uint8 and classes (n,) of a split."""
+def photographs(folder: Path, column: str, part: str, size: int) -> tuple[Tensor, Tensor]:
+    """Images (n, 3, size, size) uint8 and classes (n,) of a split."""
     with (folder / "labels.csv").open(newline="") as table:
         rows = [row for row in csv.DictReader(table) if row["split"] == part]
-    images = [read_colour(folder / row["file"], modality="fundus", size=(SIZE, SIZE), fit="pad", crop=True).image for row in rows]
+    images = [read_colour(folder / row["file"], modality="fundus", size=(size, size), fit="pad", crop=True).image for row in rows]
     return torch.from_numpy(np.stack(images)), torch.tensor([int(row[column]) for row in rows])
 
 
@@ -113,7 +114,7 @@ def train(
 
 
 def spec(
-    name: str, column: str, classes: list[str], data: Path, out: Path, arguments: dict[str, Any], normalize: dict[str, Any]
+    name: str, column: str, classes: list[str], data: Path, out: Path, size: int, arguments: dict[str, Any], normalize: dict[str, Any]
 ) -> dict[str, Any]:
     """The run spec of the held-out photographs, with paths relative to it."""
     return {
@@ -129,7 +130,7 @@ def spec(
             "split": {"column": "split", "use": "test", "ignore": ["unused"]},
             "classes": classes,
         },
-        "preprocess": {"size": [SIZE, SIZE], "fit": "pad", "crop": True},
+        "preprocess": {"size": [size, size], "fit": "pad", "crop": True},
         "victim": {"network": NETWORK, "arguments": arguments, "weights": f"{name}.safetensors", "normalize": normalize},
         "attacks": {"pgd-1": {"attack": "pgd", "epsilon": 1, "steps": 20}},
         "execution": {"batch_size": 33, "shard_size": 33},
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(VICTIMS))
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -156,13 +158,13 @@ def main() -> None:
     for kind, (column, classes, against_attacks) in VICTIMS.items():
         if arguments.only not in (None, kind):
             continue
-        images, labels = photographs(arguments.data, column, "train")
+        images, labels = photographs(arguments.data, column, "train", arguments.size)
         network, built, normalize = train(images, labels, len(classes), against_attacks, arguments.epochs)
         name = f"fundus-{kind}"
         save_file({key: value.contiguous() for key, value in network.state_dict().items()}, out / f"{name}.safetensors")
-        written = spec(name, column, classes, arguments.data, out, built, normalize)
+        written = spec(name, column, classes, arguments.data, out, arguments.size, built, normalize)
         (out / f"{name}.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
-        held, truth = photographs(arguments.data, column, "test")
+        held, truth = photographs(arguments.data, column, "test", arguments.size)
         with torch.no_grad():
             answers = network(Normalize(**normalize)(held.float())).argmax(1)
         right, counts = int((answers == truth).sum()), torch.bincount(answers, minlength=len(classes)).tolist()
