@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from tests.run.test_input_pipelines import PIPELINES, spec_of
+from tests.run.test_tasks import polyps
 from tests.victims import small_bundles
 from tests.victims.bundle_reference import write_volume, write_weights
 from typer.testing import CliRunner, Result
@@ -43,6 +44,13 @@ def test_a_spec_is_told_with_its_steps_and_the_answer_to_its_first_image(spec: P
         assert line in answer.output.splitlines()
     assert "a.safetensors, SHA-256" in answer.output
     assert "b.safetensors, SHA-256" in answer.output
+
+
+def test_a_detector_is_told_no_head_that_it_has_not(tmp_path: Path, spec: Path) -> None:
+    assert "head: softmax" in said(str(spec)).output
+    answer = said(str(polyps(tmp_path / "polyps")))
+    assert answer.exit_code == 0
+    assert "head:" not in answer.output
 
 
 def test_the_logits_are_those_of_the_loaded_victim(spec: Path) -> None:

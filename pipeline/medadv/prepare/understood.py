@@ -135,6 +135,9 @@ def _settings(settings: VictimSettings, task: str, unit: str) -> dict[str, Json]
         extras["mirrored"] = f"over axes {list(settings.mirror)}, mean of {2 ** len(settings.mirror)}"
     if settings.slicewise:
         extras["slicewise"] = "a 2D network, slice by slice along the first axis"
+    if task != "detection":
+        # Detectors have heads of their own.
+        extras["head"] = settings.head + ("" if settings.activation == "none" else f", answered after a {settings.activation}")
     return {
         "task": task,
         "network": settings.network,
@@ -142,7 +145,6 @@ def _settings(settings: VictimSettings, task: str, unit: str) -> dict[str, Json]
         "input": [f"stored {unit}", *described(settings.normalize)],
         "window": window,
         **extras,
-        "head": settings.head + ("" if settings.activation == "none" else f", answered after a {settings.activation}"),
     }
 
 
