@@ -94,6 +94,21 @@ def test_maps_and_gradients_are_monais(
     assert float((ours - monais).norm() / monais.norm()) < 1e-12
 
 
+def _weight_gradient(network: nn.Module, maps: dict[str, list[Tensor]]) -> Tensor:
+    value = torch.stack([level.tanh().sum() for key in KEYS for level in maps[key]]).sum()
+    return torch.cat([each.flatten() for each in torch.autograd.grad(value, list(network.parameters()))])
+
+
+def test_in_training_the_gradient_of_the_weights_is_that_through_monai() -> None:
+    """A hardening trains detectors that answer through windows; images need no gradient there."""
+    network = Pyramid((2, 2, 1)).double().train()
+    images = torch.rand(2, 1, 40, 32, 28, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours = SlidingMaps(network, KEYS, (16, 24, 12), 0.5, "gaussian", 3).train()(images)
+    monais = predict_with_inferer(images, network, list(KEYS), SlidingWindowInferer((16, 24, 12), 3, 0.5, "gaussian"))
+    found, expected = (_weight_gradient(network, maps) for maps in (ours, monais))
+    assert float((found - expected).norm() / expected.norm()) < 1e-10
+
+
 def detector() -> RetinaNetDetector:
     torch.manual_seed(0)
     made = retinanet(**ARGUMENTS)

@@ -42,7 +42,13 @@ class SlidingMaps(Windowed):
     def forward(self, images: Tensor) -> Maps:
         """Through windows, whatever the size of the images."""
         padded, before = self.padded(images)
-        stitched: tuple[Tensor, ...] = _StitchedMaps.apply(padded, self)
+        stitched: tuple[Tensor, ...]
+        if self.network.training and torch.is_grad_enabled() and not padded.requires_grad:
+            # Weights are trained, which replaying would not reach.
+            places = self.places(padded.shape[2:])
+            stitched = _stitch(padded, self, places, len(padded) * len(places))[0]
+        else:
+            stitched = _StitchedMaps.apply(padded, self)
         if padded.shape != images.shape:
             stitched = tuple(self._unpadded(each, before, images.shape[2:]) for each in stitched)
         return self._by_key(stitched)
@@ -100,26 +106,32 @@ def _level(sliding: Windowed, spatial: Sequence[int], places: Sequence[Place], c
     return _Level(found, weight, total)
 
 
+def _stitch(images: Tensor, sliding: SlidingMaps, places: list[Place], batch: int) -> tuple[tuple[Tensor, ...], list[_Level]]:
+    """All maps of whole images, and how windows lie in each. batch: windows at once."""
+    levels: list[_Level] = []
+    stitched: list[Tensor] = []
+    for chosen in chunks(len(images) * len(places), batch):
+        maps = sliding.network(cut(images, places, chosen))
+        if not levels:
+            weight = sliding.importance(images)
+            for each in maps:
+                weight = _resized(weight, each.shape[2:])
+                levels.append(_level(sliding, images.shape[2:], places, each.shape[2:], weight))
+                stitched.append(each.new_zeros(len(images), each.shape[1], *levels[-1].total.shape))
+        for each, level, onto in zip(maps, levels, stitched, strict=True):
+            for answer, (sample, place) in zip(each, where(level.places, chosen), strict=True):
+                view(onto, sample, place).add_(answer * level.weight)
+    return tuple(each.div_(level.total) for each, level in zip(stitched, levels, strict=True)), levels
+
+
 class _StitchedMaps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, sliding: SlidingMaps) -> tuple[Tensor, ...]:
         places = sliding.places(images.shape[2:])
-        levels: list[_Level] = []
-        stitched: list[Tensor] = []
-        for chosen in chunks(len(images) * len(places), sliding.batch):
-            maps = sliding.network(cut(images, places, chosen))
-            if not levels:
-                weight = sliding.importance(images)
-                for each in maps:
-                    weight = _resized(weight, each.shape[2:])
-                    levels.append(_level(sliding, images.shape[2:], places, each.shape[2:], weight))
-                    stitched.append(each.new_zeros(len(images), each.shape[1], *levels[-1].total.shape))
-            for each, level, onto in zip(maps, levels, stitched, strict=True):
-                for answer, (sample, place) in zip(each, where(level.places, chosen), strict=True):
-                    view(onto, sample, place).add_(answer * level.weight)
+        stitched, levels = _stitch(images, sliding, places, sliding.batch)
         ctx.save_for_backward(images)
         ctx.sliding, ctx.places, ctx.levels = sliding, places, levels
-        return tuple(each.div_(level.total) for each, level in zip(stitched, levels, strict=True))
+        return stitched
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None]:
