@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train small fundus victims: one of five grades, one of two classes trained against attacks in every step, and one of two that is not.
+"""Train small fundus victims: of five grades and of two classes, each trained against attacks in every step, and one of two that is not.
 
     scripts/bench/robust_victims.py --out DIR [--data DIR] [--only grades|referable|plain] [--size 64] [--epochs N]
 
@@ -41,7 +41,7 @@ EPSILON = 2.0
 """It reaches this after half of the epochs."""
 GRADES = ["none", "mild", "moderate", "severe", "proliferative"]
 REFERABLE = ["not referable", "referable"]
-VICTIMS = {"grades": ("dr_grade", GRADES, False), "referable": ("referable", REFERABLE, True), "plain": ("referable", REFERABLE, False)}
+VICTIMS = {"grades": ("dr_grade", GRADES, True), "referable": ("referable", REFERABLE, True), "plain": ("referable", REFERABLE, False)}
 """Column of the labels, classes, and whether attacks are trained against."""
 EVALUATION = {
     "attacks": [

@@ -38,7 +38,7 @@ PARTS = (
     Part(
         "ct",
         SEGMENTER,
-        {"modality": "ct", "layout": "decathlon", "path": "../phantoms/ct/dataset.json", "group": "patient"},
+        {"modality": "ct", "layout": "decathlon", "path": "../phantoms/ct/dataset.json", "group": "patient", "label_map": {"lesion": [1]}},
         {"as": "slices"},
         "training",
         "validation",
@@ -48,7 +48,14 @@ PARTS = (
     Part(
         "fundus",
         CLASSIFIER,
-        {"modality": "fundus", "layout": "csv", "path": "../phantoms/fundus/labels.csv", "label": "referable", "group": "patient"},
+        {
+            "modality": "fundus",
+            "layout": "csv",
+            "path": "../phantoms/fundus/labels.csv",
+            "label": "referable",
+            "classes": ["not referable", "referable"],
+            "group": "patient",
+        },
         {"size": [SIZE, SIZE]},
         "train",
         "test",
