@@ -18,6 +18,7 @@ CASES: dict[str, tuple[list[str], str | None, str]] = {
     "bench/attacks.py": (["lung", "--out"], None, "benches"),
     "bench/evaluate_peers.py": (["evaluation", "pgd", "--epsilon", "1", "--out"], "figures.json", "read_manifest"),
     "bench/robust_victims.py": (["--data", ".", "--out"], None, "photographs"),
+    "bench/hardenings.py": (["lungs", "--spec", "spec.yaml", "--out"], None, "written"),
     "bench/two_classes.py": (["--out"], None, "write_phantoms"),
     "train_victims.py": (["--data", ".", "--out"], None, "train"),
     "contact_sheet.py": (["corpus", "--out"], "sheet.png", "row"),

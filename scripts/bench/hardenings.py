@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""The hardenings of TRAINING.md: renewed corpora, and beside them attacks in memory in every step with as many passes.
+
+    scripts/bench/hardenings.py lungs --spec manifests/specs/lung-slices.yaml --out hardenings [--seeds 0 1 2] [--only renewed|memory]
+    scripts/bench/hardenings.py fundus --spec DIR/fundus-plain.yaml --out hardenings      # of robust_victims.py --only plain --size 128
+    scripts/bench/hardenings.py polyps --spec polyps.yaml --out hardenings                # on what first_groups.py left of the frames
+
+One `medadv harden` after the other, each into OUT/TASK-SEED or OUT/TASK-memory-SEED; what is finished is left as it is, and what was
+stopped goes on. Each one's figures go to scripts/bench/training/, from which training.py writes the tables.
+"""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medadv.common.errors import SpecError
+from medadv.common.files import writable_folder
+
+HERE = Path(__file__).resolve().parent
+GENERATIONS, EPOCHS = 20, 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a victim is trained. steps: of the attack against each generation; in memory each epoch has its share of them."""
+
+    split: str
+    epsilon: float
+    steps: int
+    training: dict[str, Any]
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "lungs": Task("training", 60, 6, {"batch_size": 4, "rate": 1e-3}),
+    "fundus": Task("train", 2, 6, {"batch_size": 16, "rate": 5e-4}, {"epsilons": [1, 2]}),
+    "polyps": Task("train", 2, 6, {"batch_size": 8, "rate": 2e-4}),
+}
+CHEAPER = [{"attack": "pgd", "steps": 10}]
+"""On validation, which chooses."""
+
+
+def written(name: str, given: Path, out: Path, seed: int, memory: bool) -> Path:
+    """The spec of one hardening, beside its folder; a program that trains reads it, too."""
+    task, base = TASKS[name], given.resolve().parent
+    spec = yaml.safe_load(given.read_text())
+    for part, key in (("data", "path"), ("data", "root"), ("victim", "weights")):
+        if key in spec[part]:
+            spec[part][key] = str((base / spec[part][key]).resolve())
+    hardening = {"split": task.split, "seed": seed, "validation_attacks": CHEAPER, **task.training, **task.more}
+    path = out / (f"{name}-memory-{seed}.yaml" if memory else f"{name}-{seed}.yaml")
+    steps = task.steps
+    if memory:
+        steps //= EPOCHS
+        program = [sys.executable, str(HERE / "in_memory.py"), "--spec", str(path), "--corpus", "{corpus}", "--weights", "{weights}"]
+        program += ["--out", "{out}", "--mode", "{mode}", "--epochs", str(GENERATIONS * EPOCHS)]
+        hardening |= {"generations": 1, "command": program}
+    else:
+        hardening |= {"generations": GENERATIONS, "epochs": EPOCHS}
+    spec |= {"name": f"{name}-memory" if memory else name, "hardening": hardening}
+    spec |= {"attacks": {"pgd": {"attack": "pgd", "epsilon": task.epsilon, "steps": steps}}}
+    spec["execution"] = {**spec.get("execution", {}), "workers": 1}
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+def main() -> None:
+    """Harden, one seed and arm after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("--spec", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", choices=["renewed", "memory"])
+    arguments = parser.parse_args()
+    try:
+        out = writable_folder(arguments.out).resolve()
+    except SpecError as error:
+        parser.error(str(error))
+    for seed in arguments.seeds:
+        for arm in ("renewed", "memory"):
+            if arguments.only not in (None, arm):
+                continue
+            spec = written(arguments.task, arguments.spec, out, seed, arm == "memory")
+            folder = spec.with_suffix("")
+            trust = ["--trust-code"] if arm == "memory" else []
+            subprocess.run(["medadv", "harden", str(spec), "--out", str(folder), *trust], check=True)
+            subprocess.run([sys.executable, str(HERE / "training.py"), "keep", str(folder)], check=True)
+
+
+if __name__ == "__main__":
+    main()
