@@ -35,10 +35,10 @@ BATCH = 16
 RATE, WEIGHT_DECAY = 1e-3, 0.05
 AVERAGE = 0.995
 """Share of the running mean of the weights that a step leaves."""
-STEPS = 3
-"""Of the attack in every training step."""
-EPSILON = 2.0
-"""It reaches this after half of the epochs."""
+STEPS = 1
+"""Of the attack in every training step, from a random start: three at 2 grey levels leave a victim of which 66 in 69 hold at 1."""
+EPSILON = 1.0
+"""It reaches this after half of the epochs, and there is no attack before."""
 GRADES = ["none", "mild", "moderate", "severe", "proliferative"]
 REFERABLE = ["not referable", "referable"]
 VICTIMS = {"grades": ("dr_grade", GRADES, True), "referable": ("referable", REFERABLE, True), "plain": ("referable", REFERABLE, False)}
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(VICTIMS))
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
