@@ -11,6 +11,7 @@ how many more the other finds; those that it broke are broken. Masks and boxes: 
 """
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,7 @@ from medadv.attacks.feasible import feasible_box, to_integers
 from medadv.attacks.untouched import untouched
 from medadv.batches.batch import Batch, rows_by_batch
 from medadv.common.errors import SpecError
-from medadv.common.files import writable_file
+from medadv.common.files import writable_file, write_file
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, read_manifest
 from medadv.datasets.labels import Boxes
@@ -161,10 +162,9 @@ def remembered(path: Path | None, find: Callable[[], Tensor]) -> Tensor:
             return torch.from_numpy(file["perturbation"]).float()
     found = find()
     if path is not None:
-        beside = path.with_suffix(".new")
-        with beside.open("wb") as file:
-            np.savez_compressed(file, perturbation=found.numpy().astype(np.int16))
-        beside.replace(path)
+        content = io.BytesIO()
+        np.savez_compressed(content, perturbation=found.numpy().astype(np.int16))
+        write_file(path, content.getvalue())
     return found
 
 

@@ -130,7 +130,7 @@ def open_rows(path: Path, *, check: bool = True) -> Rows:
             if _in_bricks(file):
                 # Readers of patches come back to a brick, which has 256 KiB at most.
                 file.close()
-                file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+                file = _opened(path, False, rdcc_nbytes=CHUNK_CACHE)
             rows = Rows(file)
         _handles[path] = identity, rows
         if len(_handles) > OPEN_FILES:
