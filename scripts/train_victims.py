@@ -26,10 +26,11 @@ import victims_data
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
 from medadv.common.machine import fast_products
+from medadv.prepare.settings import resolve_device
 from medadv.victims.sources.registry import build_network
 from victims_data import HELD_OUT, TRAIN, Labelled
 from victims_recipes import RECIPES, Recipe
-from victims_tasks import JUDGES, LOSSES, normalisation, trainee, without_mean
+from victims_tasks import JUDGES, LOSSES, device_of, normalisation, trainee, without_mean
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 READERS = {"fundus": victims_data.fundus, "ct": victims_data.ct_slices, "polyps": victims_data.polyps}
@@ -38,13 +39,14 @@ GRADIENT_NORM = 5.0
 CONSOLE = Console(stderr=True)
 
 
-def precision_of(recipe: Recipe) -> str:
+def precision_of(recipe: Recipe, device: torch.device) -> str:
     """What a recipe is trained in on this machine."""
-    return "bf16" if recipe.bears_bf16 and "bf16" in fast_products() else "fp32"
+    return "bf16" if recipe.bears_bf16 and "bf16" in fast_products(device.type) else "fp32"
 
 
 def fit(recipe: Recipe, network: nn.Module, data: Labelled, settings: dict[str, Any]) -> None:
     """AdamW on a one-cycle schedule; the last weights are kept, so nothing is chosen on held-out images."""
+    device = device_of(network)
     steps = recipe.epochs * (len(data) // recipe.batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.2)
@@ -57,7 +59,7 @@ def fit(recipe: Recipe, network: nn.Module, data: Labelled, settings: dict[str, 
             order = torch.randperm(len(data), generator=draw)
             mean = 0.0
             for step, start in enumerate(range(0, len(data) - recipe.batch + 1, recipe.batch)):
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision_of(recipe) == "bf16"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision_of(recipe, device) == "bf16"):
                     loss = LOSSES[recipe.task](network, data, order[start : start + recipe.batch], settings, draw)
                 optimiser.zero_grad()
                 loss.backward()
@@ -72,7 +74,7 @@ def fit(recipe: Recipe, network: nn.Module, data: Labelled, settings: dict[str, 
                 CONSOLE.print(f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}, loss {mean:.3f}")
 
 
-def train(recipe: Recipe, folder: Path, out: Path) -> dict[str, Any]:
+def train(recipe: Recipe, folder: Path, out: Path, device: torch.device) -> dict[str, Any]:
     """Train one victim, judge it, write its weights and its card; the card is returned."""
     started = time.monotonic()
     reader = READERS[recipe.subject]
@@ -80,13 +82,13 @@ def train(recipe: Recipe, folder: Path, out: Path) -> dict[str, Any]:
     settings = normalisation(data.images)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.network, recipe.arguments).to(memory_format=torch.channels_last)
-    fit(recipe, trainee(network, data), data, settings)
+    fit(recipe, trainee(network, data).to(device), data, settings)
     network.eval()
     with torch.inference_mode():
         metric = JUDGES[recipe.task](network, data, held_out, settings)
     weights = out / f"{recipe.name}.safetensors"
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
-    card = card_of(recipe, settings, len(data), metric, hashlib.sha256(weights.read_bytes()).hexdigest())
+    card = card_of(recipe, precision_of(recipe, device), settings, len(data), metric, hashlib.sha256(weights.read_bytes()).hexdigest())
     (out / f"{recipe.name}.json").write_text(json.dumps(card, indent=2) + "\n")
     further = "".join(f"; {name} {value:.3f}" for name, value in metric["further"].items())
     CONSOLE.print(
@@ -97,7 +99,9 @@ def train(recipe: Recipe, folder: Path, out: Path) -> dict[str, Any]:
     return card
 
 
-def card_of(recipe: Recipe, settings: dict[str, Any], trained_on: int, metric: dict[str, Any], digest: str) -> dict[str, Any]:
+def card_of(
+    recipe: Recipe, precision: str, settings: dict[str, Any], trained_on: int, metric: dict[str, Any], digest: str
+) -> dict[str, Any]:
     """What someone needs to use the weights, in the run spec's own terms."""
     photograph = recipe.modality != "ct"
     return {
@@ -126,7 +130,7 @@ def card_of(recipe: Recipe, settings: dict[str, Any], trained_on: int, metric: d
             "epochs": recipe.epochs,
             "batch": recipe.batch,
             "learning_rate": recipe.learning_rate,
-            "precision": precision_of(recipe),
+            "precision": precision,
         },
         "seed": recipe.seed,
         "weights_sha256": digest,
@@ -142,17 +146,19 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(READERS))
     parser.add_argument("--second", action="store_true", help="the second victim of each task instead of the first")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         parser.error(f"no folder {arguments.data}; give --data, or set MEDADV_DATA to the folder that holds train/")
     try:
         writable_folder(arguments.out)
+        device = torch.device(resolve_device(arguments.device))
     except SpecError as error:
         parser.error(str(error))
     torch.set_num_threads(arguments.threads)
     for recipe in RECIPES:
         if recipe.second == arguments.second and arguments.only in (None, recipe.subject):
-            train(recipe, arguments.data, arguments.out)
+            train(recipe, arguments.data, arguments.out, device)
 
 
 if __name__ == "__main__":

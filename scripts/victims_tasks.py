@@ -1,6 +1,7 @@
 """How each task is augmented, trained and judged.
 
-A batch is floating point in stored units until `normalise` makes it the network's input, as in the victim that is attacked later.
+A batch is floating point in stored units until `normalise` makes it the network's input, as in the victim that is attacked later. It is
+drawn and augmented on the processor, so that the draws are the same wherever the network computes.
 """
 
 import math
@@ -84,9 +85,10 @@ def classification_loss(network: nn.Module, data: Labelled, rows: Tensor, settin
     images = turn(data.images[rows].float(), draw, degrees=180.0, zoom=0.15)
     images = (images * uniform((len(rows), 1, 1, 1), 0.6, 1.5, draw) * uniform((len(rows), 3, 1, 1), 0.8, 1.2, draw)).clamp(max=255)
     images = images + torch.randn(images.shape, generator=draw) * uniform((len(rows), 1, 1, 1), 0.0, MAX_NOISE_LEVELS, draw)
-    logits, severity = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
-    loss = functional.cross_entropy(logits.float(), data.labels[rows], label_smoothing=0.1)
-    return loss + functional.binary_cross_entropy_with_logits(severity.float(), data.severity[rows])
+    device = device_of(network)
+    logits, severity = network(normalise(images, settings).to(device, memory_format=torch.channels_last))
+    loss = functional.cross_entropy(logits.float(), data.labels[rows].to(device), label_smoothing=0.1)
+    return loss + functional.binary_cross_entropy_with_logits(severity.float(), data.severity[rows].to(device))
 
 
 def segmentation_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
@@ -96,14 +98,15 @@ def segmentation_loss(network: nn.Module, data: Labelled, rows: Tensor, settings
     both = torch.cat([data.images[rows].float() - low, data.labels[rows][:, None].float()], 1)
     both = turn(flip_square(both, draw), draw, degrees=15.0, zoom=0.15)
     images = both[:, :1] * uniform((len(rows), 1, 1, 1), 0.95, 1.05, draw) + low + uniform((len(rows), 1, 1, 1), -40.0, 40.0, draw)
-    logits = network(normalise(images, settings).contiguous(memory_format=torch.channels_last))
-    return DiceCELoss(softmax=True, to_onehot_y=True)(logits.float(), (both[:, 1:] > 0.5).long())
+    device = device_of(network)
+    logits = network(normalise(images, settings).to(device, memory_format=torch.channels_last))
+    return DiceCELoss(softmax=True, to_onehot_y=True)(logits.float(), (both[:, 1:] > 0.5).long().to(device))
 
 
 def detection_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: Mapping[str, Any], draw: Generator) -> Tensor:
     """The detector's own losses on frames mirrored left to right and upside down, brightness changed."""
     images = (data.images[rows].float() * uniform((len(rows), 1, 1, 1), 0.8, 1.25, draw)).clamp(max=255)
-    height, width = images.shape[2:]
+    (height, width), device = images.shape[2:], device_of(network)
     inputs, targets = [], []
     for image, row in zip(normalise(images, settings), rows.tolist(), strict=True):
         boxes = data.labels[row].clone()
@@ -112,14 +115,14 @@ def detection_loss(network: nn.Module, data: Labelled, rows: Tensor, settings: M
             image, boxes = image.flip(2), torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
         if down:
             image, boxes = image.flip(1), torch.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
-        inputs.append(image)
-        targets.append({"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64)})
+        inputs.append(image.to(device))
+        targets.append({"boxes": boxes.to(device), "labels": torch.ones(len(boxes), dtype=torch.int64, device=device)})
     return sum(network(inputs, targets).values())
 
 
 def judge_classification(network: nn.Module, train: Labelled, held_out: Labelled, settings: Mapping[str, Any]) -> dict[str, Any]:
     """AUC beside 0.5, accuracy beside that of the commoner class."""
-    scores = torch.cat([network(part).softmax(1)[:, 1] for part in parts(held_out, settings)])
+    scores = torch.cat([network(part).softmax(1)[:, 1].cpu() for part in parts(network, held_out, settings)])
     labels = held_out.labels
     majority = int(train.labels.double().mean() >= 0.5)
     further = {
@@ -131,7 +134,7 @@ def judge_classification(network: nn.Module, train: Labelled, held_out: Labelled
 
 def judge_segmentation(network: nn.Module, train: Labelled, held_out: Labelled, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Mean Dice beside that of the mean training mask, cut where it fits the training masks best."""
-    predicted = torch.cat([network(part).argmax(1) for part in parts(held_out, settings)])
+    predicted = torch.cat([network(part).argmax(1).cpu() for part in parts(network, held_out, settings)])
     scores = dice(predicted, held_out.labels)
     share = train.labels.double().mean(0)
     cuts = [(share >= cut / 20).long() for cut in range(1, 11)]
@@ -143,7 +146,8 @@ def judge_segmentation(network: nn.Module, train: Labelled, held_out: Labelled, 
 
 def judge_detection(network: nn.Module, train: Labelled, held_out: Labelled, settings: Mapping[str, Any]) -> dict[str, Any]:
     """AP at IoU 0.5 beside one box for every image, and beside the detector's answers to other images."""
-    answers = [answer for part in parts(held_out, settings) for answer in network(list(part))]
+    found = [answer for part in parts(network, held_out, settings) for answer in network(list(part))]
+    answers = [{key: value.cpu() for key, value in answer.items()} for answer in found]
     box = constant_box(train.labels)
     constant = {"boxes": box, "labels": torch.ones(1, dtype=torch.int64), "scores": torch.ones(1)}
     shifted = answers[len(answers) // 2 :] + answers[: len(answers) // 2]
@@ -160,9 +164,15 @@ LOSSES = {"classification": classification_loss, "segmentation": segmentation_lo
 JUDGES = {"classification": judge_classification, "segmentation": judge_segmentation, "detection": judge_detection}
 
 
-def parts(data: Labelled, settings: Mapping[str, Any]) -> list[Tensor]:
-    """Normalised inputs, a few images at a time."""
-    return [normalise(images.float(), settings) for images in data.images.split(EVALUATION_BATCH)]
+def parts(network: nn.Module, data: Labelled, settings: Mapping[str, Any]) -> list[Tensor]:
+    """Normalised inputs of a network, a few images at a time."""
+    device = device_of(network)
+    return [normalise(images.float(), settings).to(device) for images in data.images.split(EVALUATION_BATCH)]
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes."""
+    return next(network.parameters()).device
 
 
 def uniform(shape: Sequence[int], low: float, high: float, draw: Generator) -> Tensor:

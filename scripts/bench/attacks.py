@@ -27,6 +27,7 @@ from medadv.compare.compare import as_batches, read_samples
 from medadv.compare.scores import paired_difference
 from medadv.compare.table import Bench, Row
 from medadv.compare.write import as_records
+from medadv.prepare.settings import resolve_device
 from medadv.spec.attack import AttackSettings
 from medadv.spec.reading import load_spec
 from medadv.spec.victim import VictimSettings
@@ -94,7 +95,8 @@ def settings_of(name: str, epsilon: float, budget: int) -> AttackSettings:
 def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     """The images that settings are chosen on, and those that only the final test sees."""
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
-    spec, base, cpu = load_spec(path), path.parent, torch.device("cpu")
+    spec, base = load_spec(path), path.parent
+    device = torch.device(resolve_device(spec.execution.device))
     samples, _ = read_samples(spec, base, POOL)
     half = len(samples) // 2
     parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
@@ -102,13 +104,13 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     victims = []
     card = None if arguments.second is None else json.loads(arguments.second.read_text())
     for settings in (spec.victim, None if card is None else victim_of_card(card, arguments.second, spec.victim)):
-        loaded = None if settings is None else VictimRequest(settings, spec.data.task, base).load(cpu, shape)
+        loaded = None if settings is None else VictimRequest(settings, spec.data.task, base).load(device, shape)
         victims.append(loaded)
     first, second = reversed(victims) if arguments.swap else victims
     assert first is not None
     judge = None if second is None else second.scored
     size = spec.execution.batch_size
-    made = [Bench(first, judge, list(as_batches(part, first.scored, size, cpu)), arguments.seed) for part in parts]
+    made = [Bench(first, judge, list(as_batches(part, first.scored, size, device)), arguments.seed) for part in parts]
     return made[0], made[1]
 
 

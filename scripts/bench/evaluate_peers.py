@@ -36,6 +36,7 @@ from medadv.evidence.published import load_published_victim
 from medadv.scoring.metrics import corpus_metrics
 from medadv.spec.attack import AttackSettings
 from medadv.store.reader import open_shard, read_answer
+from medadv.training.networks import device_of
 from medadv.victims.victim import TaskModel, Victim
 from medadv_transforms.units import LATTICES
 
@@ -54,7 +55,7 @@ class Unit(nn.Module):
         return self.judge.forward(images * (self.high - self.low) + self.low)
 
 
-def batches(corpus: Path, manifest: Manifest) -> Iterator[tuple[Batch, list[Any]]]:
+def batches(corpus: Path, manifest: Manifest, device: torch.device) -> Iterator[tuple[Batch, list[Any]]]:
     """Stored clean images with their truths, in planned batches, and the worst answers that the corpus holds at each epsilon."""
     names = {epsilon: name for epsilon, (name, _) in ensembles_of(manifest).items()}
     for entry in manifest.shards:
@@ -76,7 +77,7 @@ def batches(corpus: Path, manifest: Manifest) -> Iterator[tuple[Batch, list[Any]
                     }
                     for row in rows
                 ]
-                yield batch.on(torch.device("cpu")), stored
+                yield batch.on(device), stored
 
 
 def torchattacks_pgd(victim: Victim, batch: Batch, epsilon: float, steps: int, start: int) -> Tensor:
@@ -87,7 +88,7 @@ def torchattacks_pgd(victim: Victim, batch: Batch, epsilon: float, steps: int, s
     torch.manual_seed(start)
     attack = torchattacks.PGD(Unit(victim.scored, low, high), epsilon / (high - low), epsilon / (high - low) / 4, steps, random_start=True)
     images = (batch.images - low) / (high - low)
-    labels = torch.from_numpy(np.stack([np.asarray(label) for label in batch.labels])).long()
+    labels = torch.from_numpy(np.stack([np.asarray(label) for label in batch.labels])).long().to(images.device)
     return (attack(images, labels) - images) * (high - low)
 
 
@@ -111,16 +112,16 @@ def autoattack(victim: Victim, batch: Batch, epsilon: float, steps: int, queries
     from pyautoattack import AutoAttack
 
     low, high = batch.lattice.low, batch.lattice.high
+    images = (batch.images - low) / (high - low)
     classes = victim.scored.classes  # type: ignore[attr-defined]
     attacks = ["apgd-ce", "fab", "square"] if classes == 2 else ["apgd-ce", "apgd-t", "fab-t", "square"]
-    adversary = AutoAttack(Unit(victim.scored, low, high), attacks=attacks, eps=epsilon / (high - low), seed=0, version="custom")
+    adversary = AutoAttack(Unit(victim.scored, low, high), attacks=attacks, eps=epsilon / (high - low), seed=0, version="custom", device=images.device)
     adversary.verbose = False
     adversary.apgd.n_iter = adversary.apgd_targeted.n_iter = adversary.fab.n_iter = steps
     adversary.apgd.n_restarts = adversary.fab.n_restarts = 1
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(9, classes - 1)
     adversary.square.n_queries = queries
-    images = (batch.images - low) / (high - low)
-    labels = torch.tensor([int(np.asarray(label)) for label in batch.labels])
+    labels = torch.tensor([int(np.asarray(label)) for label in batch.labels], device=images.device)
     found, _ = adversary.run_standard_evaluation(images, labels, batch_size=len(images))
     return (found - images) * (high - low)
 
@@ -156,11 +157,11 @@ def worst(judge: TaskModel, batch: Batch, tries: Iterable[Callable[[Batch], Tens
 
 
 def remembered(path: Path | None, find: Callable[[], Tensor]) -> Tensor:
-    """What `find` gives, kept in a file where there is to be one: hours of attacks go on where they were stopped."""
+    """The perturbation that `find` gives, on the processor, kept in a file where there is to be one: hours of attacks go on where they were stopped."""
     if path is not None and path.is_file():
         with np.load(path) as file:
             return torch.from_numpy(file["perturbation"]).float()
-    found = find()
+    found = find().cpu()
     if path is not None:
         content = io.BytesIO()
         np.savez_compressed(content, perturbation=found.numpy().astype(np.int16))
@@ -201,6 +202,7 @@ def main() -> None:
         parser.error(f"--epsilon {epsilon:g}: the evaluation has {', '.join(f'{each:g}' for each in ensembles_of(manifest))}")
     victim = load_published_victim(manifest, Workspace(corpus), read_shape(corpus, manifest), arguments.weights, False)
     judge = victim.scored
+    device = device_of(judge.module) or torch.device("cpu")
     steps = arguments.steps or (200 if arguments.attack == "pgd" else 100)
     pgd = bare_pgd if task == "detection" else torchattacks_pgd
     if arguments.attack == "autoattack":
@@ -214,7 +216,7 @@ def main() -> None:
     ours: list[tuple[Any, Any, float]] = []
     theirs: list[tuple[Any, Any, float]] = []
     clean: list[tuple[Any, Any, float]] = []
-    for done, (batch, stored) in enumerate(batches(corpus, manifest), 1):
+    for done, (batch, stored) in enumerate(batches(corpus, manifest, device), 1):
         kept = [answers[epsilon] for answers in stored]
         before = judge.predict(batch.images)
         rows = [row for row, label in enumerate(batch.labels) if task != "classification" or np.array_equal(label, kept[row][0])]
@@ -223,7 +225,7 @@ def main() -> None:
             part = batch.chosen(rows)
             path = parts / f"{done:05d}.npz" if parts else None
             delta = remembered(path, partial(worst, judge, part, tries, epsilon))
-            for row, answer in zip(rows, judge.predict(part.images + delta), strict=True):
+            for row, answer in zip(rows, judge.predict(part.images + delta.to(part.images)), strict=True):
                 found[row] = answer.answer, judge.score(answer, batch.labels[row])
         for label, first, (mine, my_score), (other, score) in zip(batch.labels, before, kept, found, strict=True):
             # Corpus metrics of masks are made of scores alone, and masks are large.

@@ -18,6 +18,7 @@ import torch
 from medadv.hardening.cards import write_weights
 from medadv.hardening.flips import Flips, flip_axes
 from medadv.hardening.training import Generations, Trainee
+from medadv.prepare.settings import resolve_device
 from medadv.spec.attack import AttackSettings
 from medadv.training.dataset import CorpusDataset
 from medadv.training.in_memory import attack
@@ -59,7 +60,7 @@ def main() -> None:
     image, unit = dataset[0]["image"], dataset.manifest.data.unit
     dataset.transform = Flips(flip_axes(settings.flips, unit, image.ndim - 1))
     victim = spec.victim.model_copy(update={"weights": str(arguments.weights.resolve()), "weights_key": None})
-    base, device = arguments.spec.resolve().parent, torch.device("cpu")
+    base, device = arguments.spec.resolve().parent, torch.device(resolve_device(spec.execution.device))
     request = VictimRequest(victim, spec.data.task, base, arguments.trust_code, dataset.manifest.x_first)
     trainee = InMemory(request.load(device, tuple(image.shape)).scored, rising, device)
     trainee.unit = unit

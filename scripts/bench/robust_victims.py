@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train small fundus victims: of five grades and of two classes, each trained against attacks in every step, and one of two that is not.
 
-    scripts/bench/robust_victims.py --out DIR [--data DIR] [--only grades|referable|plain] [--size 64] [--epochs N]
+    scripts/bench/robust_victims.py --out DIR [--data DIR] [--only grades|referable|plain] [--size 64] [--epochs N] [--device D]
 
 The victims of scripts/train_victims.py fall to one grey level, so that every attack looks perfect against them. `grades` and `referable`
 see 64 pixels and learn from 354 photographs: as diagnoses they are worth nothing, as targets they hold somewhere and fall somewhere.
@@ -27,6 +27,7 @@ from torch.nn import functional
 import medadv
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_folder
+from medadv.prepare.settings import resolve_device
 from medadv.victims.sources.registry import build_network
 from medadv_transforms import Normalize, read_colour
 
@@ -73,12 +74,12 @@ def flipped(images: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def train(
-    images: Tensor, labels: Tensor, classes: int, against_attacks: bool, epochs: int
+    images: Tensor, labels: Tensor, classes: int, against_attacks: bool, epochs: int, device: torch.device
 ) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     """Network with averaged weights, its arguments, and its normalisation."""
     torch.manual_seed(0)
     arguments = {"spatial_dims": 2, "n_input_channels": 3, "num_classes": classes, "conv1_t_stride": 2, "widen_factor": 0.5}
-    network = build_network(NETWORK, arguments)
+    network = build_network(NETWORK, arguments).to(device)
     levels = images.double() / 255
     normalize = {key: [round(float(v), 3) for v in getattr(levels, key)((0, 2, 3))] for key in ("mean", "std")}
     victim = medadv.as_victim(network, "classification", Normalize(**normalize), classes=classes)
@@ -86,7 +87,7 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=WEIGHT_DECAY)
     steps = epochs * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.2)
-    weight = 1 / torch.bincount(labels, minlength=classes).float().clamp(min=1).sqrt()
+    weight = (1 / torch.bincount(labels, minlength=classes).float().clamp(min=1).sqrt()).to(device)
     draw = torch.Generator().manual_seed(0)
     for epoch in range(epochs):
         epsilon = EPSILON * min(1.0, 2 * (epoch + 1) / epochs)
@@ -99,7 +100,8 @@ def train(
                 seeds = torch.randint(0, 1 << 62, (len(rows),), generator=draw).tolist()
                 batch["image"] = medadv.attack(victim, batch, settings, seeds=seeds)
             network.train()
-            loss = functional.cross_entropy(victim.forward(batch["image"].float()), batch["label"], weight / weight.mean())
+            logits = victim.forward(batch["image"].to(device).float())
+            loss = functional.cross_entropy(logits, batch["label"].to(device), weight / weight.mean())
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -110,7 +112,7 @@ def train(
                     mine.lerp_(new, 1 - AVERAGE) if mine.is_floating_point() else mine.copy_(new)
             mean += (loss.item() - mean) / (step + 1)
         print(f"epoch {epoch + 1}/{epochs}: loss {mean:.3f}, {time.monotonic() - began:.0f} s", flush=True)
-    return averaged.eval(), arguments, normalize
+    return averaged.cpu().eval(), arguments, normalize
 
 
 def spec(
@@ -149,17 +151,19 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     try:
         out = writable_folder(arguments.out)
+        device = torch.device(resolve_device(arguments.device))
     except SpecError as error:
         parser.error(str(error))
     for kind, (column, classes, against_attacks) in VICTIMS.items():
         if arguments.only not in (None, kind):
             continue
         images, labels = photographs(arguments.data, column, "train", arguments.size)
-        network, built, normalize = train(images, labels, len(classes), against_attacks, arguments.epochs)
+        network, built, normalize = train(images, labels, len(classes), against_attacks, arguments.epochs, device)
         name = f"fundus-{kind}"
         save_file({key: value.contiguous() for key, value in network.state_dict().items()}, out / f"{name}.safetensors")
         written = spec(name, column, classes, arguments.data, out, arguments.size, built, normalize)

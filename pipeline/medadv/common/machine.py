@@ -7,7 +7,8 @@ a large processor can play a small one: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_
 import os
 import resource
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,21 @@ def _instructions() -> frozenset[str]:
 def _onednn_limit() -> str:
     # oneDNN takes its former name too, and any case; torch takes lower case alone.
     return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").lower()
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Have a GPU compute the same bits each time for a while, and products of fp32 in fp32; on a processor both is so anyway.
+
+    cuDNN takes other algorithms from call to call, and rounds what goes into convolutions of fp32 to 11 bits (TF32) unless told.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def visible_gpus() -> list[str]:

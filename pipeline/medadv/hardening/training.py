@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from medadv.attacks.untouched import set_evaluation
 from medadv.common.files import write_file
 from medadv.common.hashing import seed_of
+from medadv.common.machine import repeatable
 from medadv.hardening.losses import batch_loss
 from medadv.spec.hardening import HardeningSettings
 from medadv.training.collate import collate
@@ -48,7 +49,7 @@ class Trainee:
         # A batch left over is often too small for batch-norm; another epoch has its samples elsewhere.
         loader = DataLoader(data, size, shuffle=True, drop_last=len(data) >= size, generator=order, collate_fn=collate)  # type: ignore[arg-type]
         losses = []
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), repeatable():
             torch.manual_seed(seed)
             self._training_mode()
             for number, batch in enumerate(loader):
