@@ -115,7 +115,8 @@ def autoattack(victim: Victim, batch: Batch, epsilon: float, steps: int, queries
     images = (batch.images - low) / (high - low)
     classes = victim.scored.classes  # type: ignore[attr-defined]
     attacks = ["apgd-ce", "fab", "square"] if classes == 2 else ["apgd-ce", "apgd-t", "fab-t", "square"]
-    adversary = AutoAttack(Unit(victim.scored, low, high), attacks=attacks, eps=epsilon / (high - low), seed=0, version="custom", device=images.device)
+    unit, device = Unit(victim.scored, low, high), images.device
+    adversary = AutoAttack(unit, attacks=attacks, eps=epsilon / (high - low), seed=0, version="custom", device=device)
     adversary.verbose = False
     adversary.apgd.n_iter = adversary.apgd_targeted.n_iter = adversary.fab.n_iter = steps
     adversary.apgd.n_restarts = adversary.fab.n_restarts = 1
@@ -157,7 +158,7 @@ def worst(judge: TaskModel, batch: Batch, tries: Iterable[Callable[[Batch], Tens
 
 
 def remembered(path: Path | None, find: Callable[[], Tensor]) -> Tensor:
-    """The perturbation that `find` gives, on the processor, kept in a file where there is to be one: hours of attacks go on where they were stopped."""
+    """What `find` gives, on the processor, kept in a file where there is to be one: hours of attacks go on where they were stopped."""
     if path is not None and path.is_file():
         with np.load(path) as file:
             return torch.from_numpy(file["perturbation"]).float()

@@ -58,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(settings.threads or spec.execution.threads)
     dataset = CorpusDataset(arguments.corpus, mode="clean", seed=settings.seed)
     image, unit = dataset[0]["image"], dataset.manifest.data.unit
-    dataset.transform = Flips(flip_axes(settings.flips, unit, image.ndim - 1))
+    dataset.transform = Flips(flip_axes(settings.flips, spec.data.modality))
     victim = spec.victim.model_copy(update={"weights": str(arguments.weights.resolve()), "weights_key": None})
     base, device = arguments.spec.resolve().parent, torch.device(resolve_device(spec.execution.device))
     request = VictimRequest(victim, spec.data.task, base, arguments.trust_code, dataset.manifest.x_first)

@@ -16,6 +16,7 @@ PLAIN = {
     "rate": 1e-3,
     "batch_size": 4,
     "averaging": 0.5,
+    "flips": "none",
     "validation": 0.3,
     "validation_attacks": [{"attack": "pgd", "steps": 2}],
     "final_attacks": [{"attack": "pgd", "steps": 2}, {"attack": "fgsm"}],

@@ -85,7 +85,8 @@ def test_images_masks_and_boxes_are_mirrored_together() -> None:
     back = flipped(turned, [0, 1])
     assert (back["boxes"] == item["boxes"]).all()
     assert flipped({"image": image, "label": torch.tensor(1)}, [1])["label"] == 1
-    assert (flip_axes("auto", "level8", 2), flip_axes("auto", "hu", 3), flip_axes((1,), "hu", 2)) == ((0, 1), (), (1,))
+    assert (flip_axes("auto", "fundus"), flip_axes("auto", "ct")) == ((0, 1), ())
+    assert (flip_axes((1,), "ct"), flip_axes("none", "fundus")) == ((1,), ())
 
 
 def test_both_sides_of_a_cut_are_whole_and_all_there_is(tmp_path: Any) -> None:

@@ -109,6 +109,27 @@ def test_each_corpus_is_made_against_the_model_of_the_moment(whole: Hardened) ->
     assert [each.epsilons for each in record.generations] == [{"pgd": 4.0}] * 2
 
 
+def test_images_are_mirrored_before_they_are_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "connect", lambda *_, **__: nullcontext(InlinePool()))
+    done = hardened(classification(tmp_path, flips=[1], generations=3))
+    corpora = [open_corpus(done.folder / f"generation-00{number}" / "corpus", check=False) for number in (1, 2, 3)]
+    assert [each.preprocess.mirror and (each.preprocess.mirror.axes, each.preprocess.mirror.turn) for each in corpora] == [
+        ((1,), 0), ((1,), 1), ((1,), 2)
+    ]
+    # Every second generation has each sample as it was: those perturbations fit, and the corpus between is kept for the next.
+    assert [each.warm for each in done.record.generations] == [{}, {}, {"pgd": 14}]
+    held = [(done.folder / f"generation-00{number}" / "corpus" / "shards").is_dir() for number in (1, 2, 3)]
+    assert held == [False, True, True]
+    before, after = (
+        {item["sample_id"]: item["image"] for item in CorpusDataset(done.folder / f"generation-00{number}" / "corpus", mode="clean")}
+        for number in (2, 3)
+    )
+    assert all(torch.equal(before[name].flip(2), after[name]) for name in before)
+    # What is measured on lies as it was found.
+    for name in ("generation-001/validation", "final/chosen"):
+        assert open_corpus(done.folder / name, check=False).preprocess.mirror is None
+
+
 def test_the_control_goes_as_far_on_clean_images(whole: Hardened) -> None:
     arms = [load_file(folder / "generation-002" / WEIGHTS) for folder in (whole.folder, whole.folder / "control")]
     assert any((arms[0][name] != arms[1][name]).any() for name in arms[0])

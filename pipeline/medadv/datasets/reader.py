@@ -14,6 +14,7 @@ import numpy as np
 
 from medadv.datasets.coco import draw_segments
 from medadv.datasets.labels import Boxes
+from medadv.datasets.mirrored import mirrored
 from medadv.datasets.opened import OpenSource, OpenSources
 from medadv.datasets.sample import Sample, Shape, spacing_of
 from medadv.datasets.source import Source
@@ -113,7 +114,8 @@ class Reader:
             facts["placement"] = image.placement.as_dict()
         if source.strata:
             facts["strata"] = dict(source.strata)
-        return Sample(image.image, image.unit, image.spatial_axes, label, image.affine, spacing_of(image), image.region, facts)
+        sample = Sample(image.image, image.unit, image.spatial_axes, label, image.affine, spacing_of(image), image.region, facts)
+        return mirrored(sample, source.mirror)
 
     def _image(self, source: Source) -> LoadedImage:
         paths = self._paths(source)

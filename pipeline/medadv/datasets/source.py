@@ -27,18 +27,21 @@ class Source:
     size: tuple[int, int] | None = None
     strata: tuple[tuple[str, str], ...] = ()
     """Column and value of what reports tell samples apart by; published."""
+    mirror: tuple[int, ...] = ()
+    """Spatial axes of the stored image that it is mirrored along."""
 
     def as_dict(self) -> dict[str, Any]:
         """For the frozen plan; a key that came later stands there only where it says something."""
         values: dict[str, Any] = {"images": self.images, "label": self.label, "group": self.group, "index": self.index}
-        later = {"size": self.size, "strata": self.strata}
+        later = {"size": self.size, "strata": self.strata, "mirror": self.mirror}
         return values | {key: value for key, value in later.items() if value}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Source":
         """The inverse of `as_dict`."""
         size, strata = data.get("size"), tuple((str(column), str(value)) for column, value in data.get("strata", ()))
-        return cls(tuple(data["images"]), data["label"], data["group"], data["index"], tuple(size) if size else None, strata)
+        images, mirror = tuple(data["images"]), tuple(data.get("mirror", ()))
+        return cls(images, data["label"], data["group"], data["index"], tuple(size) if size else None, strata, mirror)
 
     @property
     def masks(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medadv.common.errors import SpecError
 from medadv.datasets.labels import Array, Boxes, Label
+from medadv.datasets.mirrored import FACT, affine_turned, label_turned, turned
 from medadv.datasets.space_boxes import between_grids
 from medadv.export.item import Item
 from medadv_transforms.placement import Placement
@@ -30,6 +31,8 @@ def to_native(item: Item, lossy: bool) -> Native:
 
     Raises SpecError where that takes resampling and `lossy` is not set.
     """
+    if FACT in item.facts:
+        return _unmirrored(item, lossy)
     if "placement" in item.facts:
         return _photograph(item, Placement.from_dict(item.facts["placement"]), lossy)
     resampling = item.facts.get("resampling")
@@ -48,6 +51,21 @@ def to_native(item: Item, lossy: bool) -> Native:
         return to_lattice(np.stack(channels), item.unit)[0]
 
     return Native(_volume(item, resampling), back if resampled else None)
+
+
+def _unmirrored(item: Item, lossy: bool) -> Native:
+    """As the source lies: mirrored back, and from there as any other."""
+    axes, shape = item.facts[FACT], item.image.shape[1:]
+    upright = replace(
+        item,
+        image=turned(item.image, axes, len(shape)),
+        label=label_turned(item.label, axes, shape, item.spatial_axes),
+        affine=None if item.affine is None else affine_turned(item.affine, axes, shape),
+        facts={key: value for key, value in item.facts.items() if key != FACT},
+    )
+    native = to_native(upright, lossy)
+    back = native.back
+    return native if back is None else replace(native, back=lambda image: turned(back(image), axes, len(shape)))
 
 
 def _photograph(item: Item, placement: Placement, lossy: bool) -> Native:

@@ -5,7 +5,6 @@ from medadv.common.machine import set_threads
 from medadv.hardening.bundle import train_by_bundle
 from medadv.hardening.cards import write_weights
 from medadv.hardening.command import train_by_command
-from medadv.hardening.flips import Flips, flip_axes
 from medadv.hardening.folder import TRAINED, WEIGHTS, Arm
 from medadv.hardening.training import Generations, Trainee
 from medadv.hardening.work import Made, Work
@@ -68,16 +67,14 @@ class Arms:
 
 
 def _training_data(work: Work, arm: Arm, number: int, newest: Made) -> Generations:
-    settings, unit = work.settings, newest.manifest.data.unit
+    settings = work.settings
     mode: Mode = "clean" if arm == "control" else "pair" if settings.loss == "trades" else "mixed"
-    flips = Flips(flip_axes(settings.flips, unit, len(newest.shape) - 1))
     read = range(1, number + 1) if settings.read == "all" and arm == "hardened" else [number]
     corpora = [
         # Made by this hardening: nobody else's shards, which might be damaged on purpose.
         CorpusDataset(
             work.home.corpus(each),
             list(work.spec.attacks),
-            flips,
             mode=mode,
             probability=settings.share,
             seed=settings.seed,

@@ -1,35 +1,28 @@
-"""How is an image mirrored while a model is trained? Image, adversarial image, mask and boxes together."""
+"""Along which axes does training see images mirrored? Before they are attacked: afterwards they would hardly be adversarial any more."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from medadv.common.errors import SpecError
+from medadv.spec.modality import MODALITIES, Modality
 
 IMAGES = ("image", "adversarial", "label")
 """What has the image's axes, where it has as many as the image; class labels have fewer."""
 
 
-def flip_axes(asked: Sequence[int] | str, unit: str, axes: int) -> tuple[int, ...]:
-    """Spatial axes that training mirrors.  asked: as the spec says it.  unit: of stored values; in HU left and right are not alike.
-
-    Raises SpecError where the image has no such axis.
-    """
-    if asked == "none" or (asked == "auto" and unit == "hu"):
+def flip_axes(asked: Sequence[int] | Literal["auto", "none"], modality: Modality) -> tuple[int, ...]:
+    """Spatial axes that corpora of a hardening are mirrored along.  asked: by the spec; auto: in CT left and right are not alike."""
+    if asked == "none" or (asked == "auto" and MODALITIES[modality].in_space):
         return ()
-    if isinstance(asked, str):
-        return tuple(range(axes))
-    if beyond := [axis for axis in asked if axis >= axes]:
-        raise SpecError(f"hardening.flips: axis {beyond[0]} of images of {axes} spatial axes, which count from 0")
-    return tuple(asked)
+    return (0, 1) if asked == "auto" else tuple(asked)
 
 
 @dataclass(frozen=True)
 class Flips:
-    """Transform of CorpusDataset's items, which seeds the draws by epoch and sample.  axes: each is mirrored in half of the draws."""
+    """Transform of CorpusDataset's clean items, to be attacked afterwards.  axes: each is mirrored in half of the draws."""
 
     axes: tuple[int, ...]
 

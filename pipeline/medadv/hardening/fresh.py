@@ -5,7 +5,7 @@ from pathlib import Path
 from medadv.common.files import write_file
 from medadv.hardening.folder import TRAINED, VALIDATION, WEIGHTS, Arm, drop_shards, measurement
 from medadv.hardening.measuring import Measurement, image_ids, measured, measured_clean, read_measurement
-from medadv.hardening.specs import beside, validation_spec
+from medadv.hardening.specs import alike_before, beside, validation_spec
 from medadv.hardening.work import Made, Work
 from medadv.spec.run_spec import RunSpec
 
@@ -50,11 +50,12 @@ def control_validated(work: Work, number: int, newest: Made) -> Measurement:
     return found
 
 
-def drop_older(work: Work, number: int) -> None:
-    """Leave the manifests of a generation that the newest one has followed."""
+def drop_older(work: Work, newest: int) -> None:
+    """Leave the manifests of generations that nothing reads or starts from any more."""
     if work.settings.keep == "newest":
-        for corpus in (work.home.corpus(number), work.home.generation(number) / VALIDATION):
-            drop_shards(corpus)
+        if (alike := alike_before(work.spec, newest)) > 0:
+            drop_shards(work.home.corpus(alike))
+        drop_shards(work.home.generation(newest - 1) / VALIDATION)
 
 
 def _write(folder: Path, found: Measurement) -> None:

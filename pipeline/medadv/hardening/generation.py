@@ -12,7 +12,7 @@ from medadv.hardening.folder import CARD, WEIGHTS
 from medadv.hardening.fresh import control_validated, drop_older, moment, validated
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Hardening, Passes
-from medadv.hardening.specs import beside, training_spec, validation_spec
+from medadv.hardening.specs import alike_before, beside, training_spec, validation_spec
 from medadv.hardening.work import Made, Work
 from medadv.spec.attack import AttackSettings
 
@@ -21,7 +21,8 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     """The next generation, and the record with it."""
     number = 1 if record is None else len(record.generations) + 1
     spec, settings = work.spec, work.settings
-    before = beside(work.home.corpus(number - 1), work.base) if settings.warm and number > 1 else None
+    alike = alike_before(spec, number)
+    before = beside(work.home.corpus(alike), work.base) if settings.warm and alike > 0 else None
     corpus = training_spec(spec, number, moment(work, number - 1), before)
     newest = work.corpus(work.home.corpus(number), corpus)
     earlier = validated(work, number - 1, newest)
@@ -54,7 +55,7 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
         folder = work.home.generation(number, arm)  # type: ignore[arg-type]
         name, epochs = f"{spec.name}-{arm}-{number:03d}", number * settings.epochs
         write_card(folder / CARD, name, spec, newest, figures, after.metric, hash_file(folder / WEIGHTS), epochs)
-    drop_older(work, number - 1)
+    drop_older(work, number)
     work.log("generation", number=number, clean=after.headline.value, robust=after.under().value)
     return record.model_copy(update={"generations": [*record.generations, generation]})
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from medadv.common.errors import SpecError
+from medadv.hardening.flips import flip_axes
 from medadv.spec.attack import AttackSettings
+from medadv.spec.data import MirrorSettings
 from medadv.spec.evaluation import resolved
 from medadv.spec.hardening import HardeningSettings
 from medadv.spec.run_spec import RunSpec
@@ -38,6 +40,8 @@ def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
     if spec.data.unlabelled:
         raise SpecError("data.label=none: with its own answers as truths a model learns nothing; a hardening needs labels")
     spec.alone("harden")
+    if spec.preprocess.mirror is not None:
+        raise SpecError("preprocess.mirror: a hardening mirrors its corpora itself, by hardening.flips; leave it out")
     if len(spec.victim.weight_files) != 1:
         raise SpecError(f"victim.weights names {len(spec.victim.weight_files)} files: a hardening trains one network from its weights")
     if fitted := [name for name, attack in spec.attacks.items() if attack.fit is not None]:
@@ -61,7 +65,14 @@ def training_spec(spec: RunSpec, generation: int, weights: str | None, before: s
     if before is not None:
         start = CorpusStart(corpus=before)
         attacks = {name: attack.model_copy(update={"start": start}) if can_be_warm(attack) else attack for name, attack in attacks.items()}
-    return _changed(spec, f"generation-{generation:03d}", weights, attacks, settings.split, "rest")
+    axes = flip_axes(settings.flips, spec.data.modality)
+    mirror = MirrorSettings(axes=axes, turn=generation - 1) if axes else None
+    return _changed(spec, f"generation-{generation:03d}", weights, attacks, settings.split, "rest", mirror)
+
+
+def alike_before(spec: RunSpec, generation: int) -> int:
+    """The last generation in which every sample was mirrored as in this one, so that perturbations fit; below 1 where there is none."""
+    return generation - 2 ** len(flip_axes(settings_of(spec).flips, spec.data.modality))
 
 
 def can_be_warm(attack: AttackSettings) -> bool:
@@ -95,13 +106,21 @@ def fresh(attacks: Sequence[dict[str, JsonValue]], epsilons: Sequence[float]) ->
 
 
 def _changed(
-    spec: RunSpec, suffix: str, weights: str | None, attacks: Mapping[str, AttackSettings], split: str, take: str | None
+    spec: RunSpec,
+    suffix: str,
+    weights: str | None,
+    attacks: Mapping[str, AttackSettings],
+    split: str,
+    take: str | None,
+    mirror: MirrorSettings | None = None,
 ) -> RunSpec:
     settings = settings_of(spec)
     data = spec.model_dump(mode="json", by_alias=True, exclude={"evaluation", "hardening"})
     data["name"] = f"{spec.name[: LONGEST_NAME - len(suffix) - 1]}-{suffix}"
     data["attacks"] = {name: attack.model_dump(mode="json") for name, attack in attacks.items()}
     data["data"]["split"]["use"] = split
+    if mirror is not None:
+        data["preprocess"]["mirror"] = mirror.model_dump(mode="json")
     if take is not None:
         data["data"]["part"] = {"share": settings.validation, "seed": settings.seed, "take": take}
     if weights is not None:

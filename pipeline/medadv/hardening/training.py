@@ -42,7 +42,7 @@ class Trainee:
     def train_epoch(self, data: Dataset[Any], beta: float | None, each: Callable[[int, int], None]) -> None:
         """One epoch.  beta: of TRADES, or None.  each: told of the steps done and in all, and may raise.
 
-        What is drawn (order, flips, dropout) follows from seed and epoch alone, so that an epoch that was killed is the same again.
+        What is drawn (order, dropout) follows from seed and epoch alone, so that an epoch that was killed is the same again.
         """
         seed = seed_of("hardening", self.settings.seed, self.epochs) % (1 << 63)
         order, size = torch.Generator().manual_seed(seed), self.settings.batch_size

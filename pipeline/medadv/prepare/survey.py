@@ -13,6 +13,7 @@ from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.identity import content_of
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.masks import White, look
+from medadv.datasets.mirrored import axes_drawn
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Shape
 from medadv.datasets.source import Listing, Problem, Source
@@ -75,6 +76,7 @@ def survey(
         try:
             parts = reader.expand(source)
             shape = reader.inspect(parts[0])
+            _refuse_other_axes(spec, shape)
             for part in parts:
                 sample = _identify(part, reader, hashes, key)
                 if sample.group not in forgotten:
@@ -120,6 +122,12 @@ def settle_masks(
     return replace(seen, found=found, problems=problems), looked.white
 
 
+def _refuse_other_axes(spec: RunSpec, shape: Shape) -> None:
+    mirror, axes = spec.preprocess.mirror, len(shape.shape) - 1
+    if mirror is not None and max(mirror.axes) >= axes:
+        raise SpecError(f"preprocess.mirror: axis {max(mirror.axes)} of images of {axes} spatial axes, which count from 0")
+
+
 def _why(problems: list[Problem]) -> str:
     """How many inputs cannot be used, and what is wrong with the first."""
     if not problems:
@@ -131,6 +139,9 @@ def _why(problems: list[Problem]) -> str:
 def _identify(source: Source, reader: Reader, hashes: FileHashes, key: bytes) -> PlannedSample:
     identity, label = content_of(source, reader, hashes)
     group = keyed_hash(key, source.group if source.group is not None else f"sample {identity}")
+    mirror = reader.preprocess.mirror
+    if mirror is not None:
+        source = replace(source, mirror=axes_drawn(identity, mirror.axes, mirror.turn))
     return PlannedSample(identity, group, label, source)
 
 

@@ -160,8 +160,24 @@ class DataSettings(Settings):
         return self.label == "none"
 
 
+class MirrorSettings(Settings):
+    """Samples mirrored before they are attacked, each in one of the ways that the axes allow, by its id."""
+
+    axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = Field(min_length=1, description="spatial axes of the stored image")
+    turn: int = Field(0, ge=0, description="1, 2, ...: every sample in another way; of one axis there are two, of two four")
+
+    @field_validator("axes")
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("mirror.axes names an axis twice")
+        return value
+
+
 class PreprocessSettings(Settings):
     """How an input becomes a stored image. 2D colour images have one size per corpus."""
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"mirror"})
 
     size: tuple[Size, Size] | None = Field(None, description="height, width of the stored image in pixels (8-bit images)")
     fit: Literal["stretch", "pad"] = "pad"
@@ -172,6 +188,7 @@ class PreprocessSettings(Settings):
     )
     orientation: str | None = Field(None, pattern=r"^[RLAPSI]{3}$", description="axis codes of the stored CT volume, such as RAS")
     as_: Literal["volume", "slices"] = Field("volume", alias="as", description="a CT series as one volume, or each slice a sample")
+    mirror: MirrorSettings | None = Field(None, description="mirrored before the attack: a corpus to train on, as `harden` makes it")
 
     @field_validator("spacing")
     @classmethod

@@ -54,7 +54,9 @@ class HardeningSettings(Settings):
     batch_norm: Literal["on", "frozen"] = Field("on", description="frozen: its statistics stay those of the victim")
     averaging: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights a step; 0: no average")
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] | Literal["auto", "none"] = Field(
-        "auto", description="spatial axes of the stored image that training mirrors at random; auto: all of pictures, none of CT"
+        "auto",
+        description="spatial axes of the stored image that corpora are mirrored along before they are attacked, each sample in another way "
+        "every generation; auto: both of pictures, none of CT",
     )
     command: list[str] | None = Field(
         None,
@@ -75,7 +77,7 @@ class HardeningSettings(Settings):
     )
     clean_cost: float = Field(0.05, ge=0, le=1, description="what the metric on clean validation images may fall below the control's")
     threads: Count | None = Field(None, le=1024, description="that a training step computes with; left out: execution.threads")
-    seed: int = Field(0, ge=0, description="of the cut, the order of training and its flips")
+    seed: int = Field(0, ge=0, description="of the cut and of the order of training")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
