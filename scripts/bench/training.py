@@ -10,7 +10,7 @@
 import argparse
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ KEPT, PAGE = HERE / "training", HERE / "TRAINING.md"
 ARMS = ("victim", "control", "chosen")
 DIGITS = 4
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "mean Dice", "ap50": "AP50"}
+IN_MEMORY = "-memory"
+"""What ends the name of a hardening with attacks in memory, which stands beside that without the ending."""
 UNITS = {"hu": "HU", "level8": "grey levels"}
 
 
@@ -76,7 +78,12 @@ def tables(kept: Sequence[Kept]) -> str:
     for each in kept:
         by_name[each.record.name].append(each)
     finished = {name: [each for each in seeds if each.record.final is not None] for name, seeds in sorted(by_name.items())}
-    parts = [_table(name, seeds) for name, seeds in finished.items() if seeds]
+    parts = []
+    for name, seeds in finished.items():
+        if seeds:
+            parts.append(_table(name, seeds))
+            if others := finished.get(name.removesuffix(IN_MEMORY)) if name.endswith(IN_MEMORY) else None:
+                parts.append(_beside(others, seeds))
     return "\n\n".join(parts) or "None yet."
 
 
@@ -101,8 +108,33 @@ def _table(name: str, seeds: Sequence[Kept]) -> str:
     return "\n".join(lines)
 
 
+def _beside(renewed: Sequence[Kept], memory: Sequence[Kept]) -> str:
+    """Renewed corpora against attacks in memory: what both are worth, and how much of the gain over its control the one has of the other's."""
+    told, unit = [], UNITS[renewed[0].record.unit]
+    for epsilon in renewed[0].robust:
+        mine, theirs = ({arm: mean([each.robust[epsilon][arm] for each in seeds]) for arm in ARMS} for seeds in (renewed, memory))
+        ratio = gain_ratio(mine, theirs)
+        told.append(
+            f"{epsilon} {unit}, renewed corpora less attacks in memory: {_told(mine['chosen'].less(theirs['chosen']), signed=True)}; their gain "
+            f"over the control is {_told(ratio)} times that of attacks in memory over theirs."
+        )
+    return "\n".join(told)
+
+
+def gain_ratio(mine: Mapping[str, Estimate], theirs: Mapping[str, Estimate]) -> Figure:
+    """What one gains over its control, by what the other gains over its own; without a value where the other gains nothing."""
+    gains = [np.array([arms[arm].resamples for arm in ("chosen", "control")], np.float64) for arms in (mine, theirs)]
+    first, second = (chosen - control for chosen, control in gains)
+    values = [arms["chosen"].less(arms["control"]).value for arms in (mine, theirs)]
+    if values[0] is None or values[1] is None or values[1] <= 0 or (second <= 0).any():
+        return Figure(value=None, low=None, high=None)
+    return Estimate(value=values[0] / values[1], resamples=list(first / second)).figure
+
+
 def _line(record: Hardening) -> str:
     """What one seed chose, and what it cost."""
+    if record.settings.foreign:
+        return f"- Seed {record.settings.seed}: on {record.training_samples} images, by a program of its own (`hardening.command`)."
     cost, settings = total_cost(record), record.settings
     assert cost is not None
     assert record.choice is not None

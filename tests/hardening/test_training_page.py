@@ -39,6 +39,15 @@ def test_differences_are_paired() -> None:
     assert chosen.less(Estimate(value=None, resamples=[None, None])) == Figure(value=None, low=None, high=None)
 
 
+def test_a_gain_is_told_as_a_share_of_another(script: ModuleType) -> None:
+    control = Estimate(value=0.1, resamples=[0.1, 0.2])
+    mine = {"control": control, "chosen": Estimate(value=0.4, resamples=[0.3, 0.6])}
+    theirs = {"control": control, "chosen": Estimate(value=0.7, resamples=[0.5, 1.0])}
+    ratio = script.gain_ratio(mine, theirs)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert script.gain_ratio(mine, {"control": control, "chosen": control}).value is None
+
+
 def test_the_document_has_a_place_for_the_tables(script: ModuleType) -> None:
     text = script.PAGE.read_text()
     assert "a table\n<!-- end of figures -->" in script.filled(text, "a table")
