@@ -109,14 +109,14 @@ def _table(name: str, seeds: Sequence[Kept]) -> str:
 
 
 def _beside(renewed: Sequence[Kept], memory: Sequence[Kept]) -> str:
-    """Renewed corpora against attacks in memory: what both are worth, and how much of the gain over its control the one has of the other's."""
+    """Renewed corpora against attacks in memory: what both are worth, and the one's gain over its control as a share of the other's."""
     told, unit = [], UNITS[renewed[0].record.unit]
     for epsilon in renewed[0].robust:
         mine, theirs = ({arm: mean([each.robust[epsilon][arm] for each in seeds]) for arm in ARMS} for seeds in (renewed, memory))
         ratio = gain_ratio(mine, theirs)
         told.append(
-            f"{epsilon} {unit}, renewed corpora less attacks in memory: {_told(mine['chosen'].less(theirs['chosen']), signed=True)}; their gain "
-            f"over the control is {_told(ratio)} times that of attacks in memory over theirs."
+            f"{epsilon} {unit}, renewed corpora less attacks in memory: {_told(mine['chosen'].less(theirs['chosen']), signed=True)}; "
+            f"their gain over the control is {_told(ratio)} times that of attacks in memory over theirs."
         )
     return "\n".join(told)
 
