@@ -22,7 +22,7 @@ from medadv.common.errors import ExitCode, SpecError
 from medadv.common.files import writable_folder
 
 HERE = Path(__file__).resolve().parent
-GENERATIONS, EPOCHS = 20, 2
+EPOCHS = 2
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class Task:
 
     split: str
     epsilon: float
+    generations: int
     steps: int
     training: dict[str, Any]
     more: dict[str, Any] = field(default_factory=dict)
 
 
 TASKS = {
-    "lungs": Task("training", 60, 6, {"batch_size": 4, "rate": 1e-3}),
-    "fundus": Task("train", 2, 6, {"batch_size": 16, "rate": 5e-4}, {"epsilons": [1, 2]}),
-    "polyps": Task("train", 2, 6, {"batch_size": 8, "rate": 2e-4}),
+    "lungs": Task("training", 60, 20, 6, {"batch_size": 4, "rate": 1e-3}),
+    "fundus": Task("train", 1, 10, 4, {"batch_size": 16, "rate": 5e-4}, {"epsilons": [1, 2]}),
+    "polyps": Task("train", 2, 20, 6, {"batch_size": 8, "rate": 2e-4}),
 }
 CHEAPER = [{"attack": "pgd", "steps": 10}]
 """On validation, which chooses."""
@@ -58,10 +59,10 @@ def written(name: str, given: Path, out: Path, seed: int, memory: bool) -> Path:
     if memory:
         steps //= EPOCHS
         program = [sys.executable, str(HERE / "in_memory.py"), "--spec", str(path), "--corpus", "{corpus}", "--weights", "{weights}"]
-        program += ["--out", "{out}", "--mode", "{mode}", "--epochs", str(GENERATIONS * EPOCHS)]
+        program += ["--out", "{out}", "--mode", "{mode}", "--epochs", str(task.generations * EPOCHS)]
         hardening |= {"generations": 1, "command": program}
     else:
-        hardening |= {"generations": GENERATIONS, "epochs": EPOCHS}
+        hardening |= {"generations": task.generations, "epochs": EPOCHS}
     spec |= {"name": f"{name}-memory" if memory else name, "hardening": hardening}
     spec |= {"attacks": {"pgd": {"attack": "pgd", "epsilon": task.epsilon, "steps": steps}}}
     spec["execution"] = {**spec.get("execution", {}), "workers": 1}

@@ -16,12 +16,14 @@ from torch import Tensor
 from medadv.attacks.cost import passes
 from medadv.batches.attacking import attacked_batch
 from medadv.batches.batch import Batch
-from medadv.batches.ensemble import NOBODY, START, UNTRIED
+from medadv.batches.ensemble import NOBODY, START, UNTRIED, worst_of
 from medadv.common.errors import SpecError
 from medadv.common.hashing import seed_of
+from medadv.datasets.labels import Boxes, Prediction
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.run.run import run
+from medadv.scoring.boxes import image_score
 from medadv.spec.attack import AttackSettings, in_order
 from medadv.victims.victim import Identity, Victim
 from medadv_transforms.units import LATTICES
@@ -49,6 +51,41 @@ def case(count: int = 8) -> tuple[Victim, Batch]:
 def wrong(victim: Victim, batch: Batch, delta: Tensor) -> np.ndarray[Any, Any]:
     answers = victim.scored.predict(batch.images + delta)
     return np.array([int(np.asarray(a.answer)) != int(np.asarray(y)) for a, y in zip(answers, batch.labels, strict=True)])
+
+
+class Seer:
+    """A detector whose answer follows from the largest change: at 1 the true box and a false one, at 2 and 3 false ones alone, louder at 3."""
+
+    task = "detection"
+    answers = {0: [0.9, 0.1], 1: [0.9, 0.95], 2: [0.0, 0.3], 3: [0.0, 0.7]}
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        # Scores of the true box and of a false one.
+        return [Prediction(Boxes.of([[0, 0, 4, 4], [8, 8, 12, 12]], [1, 1], self.answers[int(image.max())])) for image in images]
+
+    def score(self, answer: Prediction, label: Any) -> float:
+        assert isinstance(answer.answer, Boxes)
+        return 0.0 if answer.answer.scores is not None and answer.answer.scores[0] == 0 else image_score(answer.answer, label)
+
+    def vulnerable(self, answer: Prediction, label: Any) -> bool:
+        return True
+
+
+def test_of_boxes_that_are_as_wrong_the_more_confident_are_kept() -> None:
+    batch = Batch(torch.zeros(1, 1, 16, 16), [Boxes.of([[0, 0, 4, 4]], [1])], ["a" * 64], LATTICES["level8"])
+    settings = ensemble(4, *[STRONG] * 4)
+    # Scores 0.5, 0, 0 and 0: the last two tell each other apart by the false box alone.
+    order = iter([1, 2, 3, 2])
+    seen = []
+
+    def attack(chosen: Batch, member: AttackSettings, seeds: Any, start: Tensor | None) -> Tensor:
+        seen.append(tuple(seeds))
+        return torch.full_like(chosen.images, next(order)).to(torch.int16)
+
+    found = worst_of(Seer(), batch, settings, [1], None, attack)  # type: ignore[arg-type]
+    assert (found.made_by.tolist(), int(found.delta.max())) == ([2], 3)
+    # Equal members start differently.
+    assert len(set(seen)) == 4
 
 
 def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medadv.datasets.labels import Boxes
-from medadv.scoring.boxes import AveragePrecision, confident, counts, found, image_score
+from medadv.scoring.boxes import AveragePrecision, confident, counts, false_confidence, found, image_score
 
 A, B, C = (0, 0, 10, 10), (20, 20, 40, 40), (50, 0, 60, 30)
 
@@ -22,6 +22,17 @@ def ap(pairs: list[tuple[Boxes, Boxes]], classes: tuple[int, ...] = (1,)) -> dic
     for prediction, label in pairs:
         counter.add(prediction, label)
     return counter.result()
+
+
+def test_false_confidence_is_what_average_precision_over_images_suffers_from() -> None:
+    quiet, loud = answer((B, 0.1)), answer((B, 0.9), (C, 0.3))
+    assert image_score(quiet, truth(A)) == image_score(loud, truth(A)) == 0
+    assert (false_confidence(quiet, truth(A)), false_confidence(loud, truth(A))) == pytest.approx((0.1, 1.2))
+    # Neither finds A; beside an image whose box is found with 0.5 the louder one costs more.
+    right = (answer((A, 0.5)), truth(A))
+    assert ap([right, (quiet, truth(A))])["ap50"] > ap([right, (loud, truth(A))])["ap50"]
+    assert false_confidence(answer((A, 0.9), (A, 0.4)), truth(A)) == 0
+    assert false_confidence(answer((A, 0.9), classes=[2]), truth(A)) == pytest.approx(0.9)
 
 
 def test_perfect_answers_score_one() -> None:

@@ -1,7 +1,8 @@
 """Which of several attacks is the worst for each sample? An ensemble's members in order, of which the worst answer is kept.
 
 After AutoAttack (Croce and Hein 2020, arXiv 2003.01690): a classifier's sample that is broken leaves its place in the batch empty, and once
-all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample.
+all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample. Of boxes that are equally
+wrong on their image those of more false confidence are kept, since what is reported is the average precision over all images.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from medadv.batches.batch import Batch
 from medadv.common.hashing import seed_of
-from medadv.datasets.labels import Array
+from medadv.datasets.labels import Array, Boxes, Label
+from medadv.scoring.boxes import false_confidence
 from medadv.spec.attack import AttackSettings
 from medadv.victims.victim import TaskModel
 
@@ -68,20 +70,20 @@ class _Kept:
         self.judge, self.batch = judge, batch
         self.delta = torch.zeros(batch.images.shape, dtype=torch.int16, device=batch.images.device)
         self.made_by = np.full(len(batch), NOBODY, np.uint8)
-        self.broken, self.score = self._looked_at(self.delta)
+        self.broken, self.score, self.false = self._looked_at(self.delta)
 
     def offer(self, delta: Tensor, number: int) -> Array:
         """Another candidate for every sample; returns how right the answers to it are."""
-        broken, score = self._looked_at(delta)
+        broken, score, false = self._looked_at(delta)
         # A broken sample stays as it was broken: who found it is part of the record.
         worse = ~self.broken & (broken | (score < self.score))
         if self.judge.task != "classification":
-            worse = score < self.score
+            worse = (score < self.score) | ((score == self.score) & (false > self.false))
         rows = torch.from_numpy(worse).to(delta.device)
         self.delta[rows] = delta[rows].to(torch.int16)
         self.made_by[worse] = number
         self.broken |= broken
-        self.score = np.where(worse, score, self.score)
+        self.score, self.false = np.where(worse, score, self.score), np.where(worse, false, self.false)
         return score
 
     def alive(self) -> list[int]:
@@ -90,10 +92,16 @@ class _Kept:
             return list(range(len(self.batch)))
         return np.flatnonzero(~self.broken).tolist()
 
-    def _looked_at(self, delta: Tensor) -> tuple[Array, Array]:
+    def _looked_at(self, delta: Tensor) -> tuple[Array, Array, Array]:
         answers = self.judge.predict(self.batch.images + delta)
         pairs = list(zip(answers, self.batch.labels, strict=True))
         return (
             np.array([not self.judge.vulnerable(answer, label) for answer, label in pairs], bool),
             np.array([self.judge.score(answer, label) for answer, label in pairs], np.float64),
+            np.array([_false(answer.answer, label) for answer, label in pairs], np.float64),
         )
+
+
+def _false(answer: Label, truth: Label) -> float:
+    """What tells equally wrong answers apart: nothing but of boxes."""
+    return false_confidence(answer, truth) if isinstance(answer, Boxes) and isinstance(truth, Boxes) else 0.0

@@ -12,6 +12,7 @@ from medadv.spec.data import Task
 from medadv.spec.evaluation import EvaluationSettings, resolved
 from medadv.spec.run_spec import RunSpec
 
+_FIVE_STARTS: list[dict[str, JsonValue]] = [{"attack": "apgd", "steps": 50}] * 5
 STRONGEST: dict[Task, list[dict[str, JsonValue]]] = {
     "classification": [
         {"attack": "apgd", "loss": "ce", "steps": 50},
@@ -20,7 +21,7 @@ STRONGEST: dict[Task, list[dict[str, JsonValue]]] = {
     ],
     "segmentation": [{"attack": "sea", "steps": 50}, {"attack": "square", "steps": 500}],
     # Each start is an attack by itself: of several starts of one attack the loss would choose, and here the score of the answer does.
-    "detection": [*([{"attack": "apgd", "steps": 50}] * 5), {"attack": "square", "steps": 500}],
+    "detection": [*_FIVE_STARTS, {"attack": "square", "steps": 500}],
 }
 """The set of each task. AutoAttack's own has 100 steps and 5,000 queries: `evaluation.attacks` says so where time is no matter."""
 SUFFIX = "-evaluation"
