@@ -53,15 +53,17 @@ def wrong(victim: Victim, batch: Batch, delta: Tensor) -> np.ndarray[Any, Any]:
     return np.array([int(np.asarray(a.answer)) != int(np.asarray(y)) for a, y in zip(answers, batch.labels, strict=True)])
 
 
+ANSWERS = {0: [0.9, 0.1], 1: [0.9, 0.95], 2: [0.0, 0.3], 3: [0.0, 0.7]}
+"""By the largest change, scores of the true box and of a false one: at 2 and 3 the true one is lost, and the false one louder at 3."""
+
+
 class Seer:
-    """A detector whose answer follows from the largest change: at 1 the true box and a false one, at 2 and 3 false ones alone, louder at 3."""
+    """A detector that answers so."""
 
     task = "detection"
-    answers = {0: [0.9, 0.1], 1: [0.9, 0.95], 2: [0.0, 0.3], 3: [0.0, 0.7]}
 
     def predict(self, images: Tensor) -> list[Prediction]:
-        # Scores of the true box and of a false one.
-        return [Prediction(Boxes.of([[0, 0, 4, 4], [8, 8, 12, 12]], [1, 1], self.answers[int(image.max())])) for image in images]
+        return [Prediction(Boxes.of([[0, 0, 4, 4], [8, 8, 12, 12]], [1, 1], ANSWERS[int(image.max())])) for image in images]
 
     def score(self, answer: Prediction, label: Any) -> float:
         assert isinstance(answer.answer, Boxes)
