@@ -1,8 +1,8 @@
 """Which of several attacks is the worst for each sample? An ensemble's members in order, of which the worst answer is kept.
 
 After AutoAttack (Croce and Hein 2020, arXiv 2003.01690): a classifier's sample that is broken leaves its place in the batch empty, and once
-all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample. Of boxes that are equally
-wrong on their image those of more false confidence are kept, since what is reported is the average precision over all images.
+all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample. Of boxes that are
+equally wrong on their image those of more false confidence are kept, since what is reported is the average precision over all images.
 """
 
 from collections.abc import Callable, Sequence
