@@ -75,19 +75,23 @@ class Seer:
 
 def test_of_boxes_that_are_as_wrong_the_more_confident_are_kept() -> None:
     batch = Batch(torch.zeros(1, 1, 16, 16), [Boxes.of([[0, 0, 4, 4]], [1])], ["a" * 64], LATTICES["level8"])
-    settings = ensemble(4, *[STRONG] * 4)
-    # Scores 0.5, 0, 0 and 0: the last two tell each other apart by the false box alone.
-    order = iter([1, 2, 3, 2])
     seen = []
 
     def attack(chosen: Batch, member: AttackSettings, seeds: Any, start: Tensor | None) -> Tensor:
         seen.append(tuple(seeds))
-        return torch.full_like(chosen.images, next(order)).to(torch.int16)
+        # Scores 0.5, 0, 0 and 0: the last three tell each other apart by the false box alone.
+        return torch.full_like(chosen.images, [1, 2, 3, 2][(len(seen) - 1) % 4]).to(torch.int16)
 
-    found = worst_of(Seer(), batch, settings, [1], None, attack)  # type: ignore[arg-type]
-    assert (found.made_by.tolist(), int(found.delta.max())) == ([2], 3)
+    for ties, kept in (("confident", (2, 3)), ("first", (1, 2))):
+        settings = ensemble(4, *[STRONG] * 4, ties=ties)
+        found = worst_of(Seer(), batch, settings, [1], None, attack)  # type: ignore[arg-type]
+        assert (int(found.made_by[0]), int(found.delta.max())) == kept
     # Equal members start differently.
     assert len(set(seen)) == 4
+    # What was done before there was such a setting stands in no plan.
+    assert "ties" not in ensemble(4, WEAK).model_dump()
+    with pytest.raises(ValueError, match="ties=confident: only an ensemble"):
+        AttackSettings.model_validate({**STRONG, "epsilon": 4, "ties": "confident"})
 
 
 def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> None:

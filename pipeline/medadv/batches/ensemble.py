@@ -1,8 +1,8 @@
 """Which of several attacks is the worst for each sample? An ensemble's members in order, of which the worst answer is kept.
 
 After AutoAttack (Croce and Hein 2020, arXiv 2003.01690): a classifier's sample that is broken leaves its place in the batch empty, and once
-all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample. Of boxes that are
-equally wrong on their image those of more false confidence are kept, since what is reported is the average precision over all images.
+all places are, the batch is done. Of masks and boxes, which are never wholly wrong, every member attacks every sample. Boxes that are as
+wrong on their image may be told apart by false confidence, since what is reported is the average precision over all images.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def worst_of(
     judge: who says what is worst, by the same answers in the same batch as what is stored will be scored.  batch: on its device.
     seeds: one a sample.  start: (n, C, *spatial), where every member begins, itself the first candidate.  attack: carries out a member.
     """
-    found = _Kept(judge, batch)
+    found = _Kept(judge, batch, settings.ties == "confident")
     member_score = np.full((len(batch), len(settings.members or ())), UNTRIED)
     if start is not None:
         found.offer(start, START)
@@ -66,8 +66,8 @@ def worst_of(
 class _Kept:
     """The worst so far of every sample."""
 
-    def __init__(self, judge: TaskModel, batch: Batch) -> None:
-        self.judge, self.batch = judge, batch
+    def __init__(self, judge: TaskModel, batch: Batch, by_confidence: bool) -> None:
+        self.judge, self.batch, self.by_confidence = judge, batch, by_confidence
         self.delta = torch.zeros(batch.images.shape, dtype=torch.int16, device=batch.images.device)
         self.made_by = np.full(len(batch), NOBODY, np.uint8)
         self.broken, self.score, self.false = self._looked_at(self.delta)
@@ -98,10 +98,11 @@ class _Kept:
         return (
             np.array([not self.judge.vulnerable(answer, label) for answer, label in pairs], bool),
             np.array([self.judge.score(answer, label) for answer, label in pairs], np.float64),
-            np.array([_false(answer.answer, label) for answer, label in pairs], np.float64),
+            np.array([self._false(answer.answer, label) for answer, label in pairs], np.float64),
         )
 
-
-def _false(answer: Label, truth: Label) -> float:
-    """What tells equally wrong answers apart: nothing but of boxes."""
-    return false_confidence(answer, truth) if isinstance(answer, Boxes) and isinstance(truth, Boxes) else 0.0
+    def _false(self, answer: Label, truth: Label) -> float:
+        """What tells equally wrong answers apart; nothing does but of boxes, where that is asked for."""
+        if not (self.by_confidence and isinstance(answer, Boxes) and isinstance(truth, Boxes)):
+            return 0.0
+        return false_confidence(answer, truth)

@@ -51,7 +51,8 @@ def evaluation_of(spec: RunSpec, epsilons: Sequence[float] | None = None) -> Run
             members: list[JsonValue] = [resolved(attack, at, epsilon).model_dump(mode="json") for at, attack in enumerate(attacks)]
         except ValueError as error:
             raise SpecError(f"evaluation.{error}") from None
-        ensembles[name] = {"attack": "ensemble", "epsilon": epsilon, "members": members, "start": before}
+        ties = "confident" if spec.data.task == "detection" else "first"
+        ensembles[name] = {"attack": "ensemble", "epsilon": epsilon, "members": members, "start": before, "ties": ties}
         before = name
     changed = {
         **spec.model_dump(mode="json", by_alias=True, exclude={"evaluation", "hardening"}),

@@ -116,7 +116,7 @@ class AttackSettings(Settings):
     ADDED: ClassVar[frozenset[str]] = frozenset(
         {
             "keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov", "fit", "loss_bound", "victim",
-            "combine",
+            "combine", "ties",
         }
     )
 
@@ -170,6 +170,11 @@ class AttackSettings(Settings):
     )
     members: tuple["AttackSettings", ...] | None = Field(
         None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
+    )
+    ties: Literal["first", "confident"] = Field(
+        "first",
+        description="ensemble of a detector: of answers that are as wrong on their image the first is kept, or that of more false "
+        "confidence, which costs more average precision over all images",
     )
     goal: GoalSetting = Field(
         "untruth",
@@ -285,6 +290,8 @@ class AttackSettings(Settings):
     def _check_members(self) -> None:
         if (self.attack == "ensemble") != (self.members is not None):
             raise ValueError("members are the attacks of an ensemble, and attack: ensemble has them; give both or neither")
+        if self.ties != "first" and self.members is None:
+            raise ValueError(f"ties={self.ties}: only an ensemble holds answers against each other; leave ties out")
         if self.members and any(each.goal != "untruth" for each in (self, *self.members)):
             raise ValueError("goal: an ensemble keeps the answer that is worst by the truth; give a goal to an attack by itself")
         if self.combine and (self.members or self.fit):
