@@ -72,7 +72,8 @@ def test_recipes_are_trained_in_what_is_fast(large: bool, play: Callable[..., No
         network = train_victims.build_network("monai:densenet121", {**arguments, "block_config": [2, 2]})
         with Products() as products:
             train_victims.fit(recipe, train_victims.trainee(network, data), data, settings)
-        card = train_victims.card_of(recipe, settings, 4, {"further": {}}, "")
+        precision = train_victims.precision_of(recipe, torch.device("cpu"))
+        card = train_victims.card_of(recipe, precision, settings, 4, {"further": {}}, "")
         assert card["training"]["precision"] == ("bf16" if large and bears else "fp32")
         assert products.count["bf16" if large and bears else "fp32"] > 0
         assert ("bf16" in products.count) == (large and bears)
