@@ -63,7 +63,7 @@ def test_a_notebook_names_nothing_of_the_machine(path: Path) -> None:
     assert ABSOLUTE.findall(printed(path)) == []
     assert not re.search(r"\x1b\[|\d+:\d\d:\d\d|GiB", printed(path)), "a terminal's codes, a clock, or the machine's memory"
     document = json.loads(path.read_text())
-    assert set(document["metadata"]) == {"kernelspec", "language_info"}
+    assert set(document["metadata"]) == {"kernelspec", "language_info", "processor"}
     assert all(cell["metadata"] == {} for cell in document["cells"])
 
 
@@ -113,6 +113,25 @@ def test_what_is_printed_elsewhere_is_compared(stored: str, now: str, differs: b
     assert bool(list(execute.differences(before, after, exact=True))) is exactly
 
 
+@pytest.mark.parametrize(
+    ("stored", "now", "differs"),
+    [
+        ("dice 0.90", "dice 0.10", False),
+        ("chosen: generation 1. Its Dice is the highest.", "chosen: generation 3. Every generation's falls.", False),
+        ("dice clean 0.9; halves at 7.37 (6.72 to 7.99)", "dice clean 0.9; halves at > 8 (> 8 to > 8)", False),
+        ("dice clean 0.9", "auc clean 0.9", True),
+        ("6 samples", "7 samples", True),
+        ("clean 0.9", "clean n/a", True),
+    ],
+)
+def test_of_another_makers_processor_words_are_held(stored: str, now: str, differs: bool, execute: types.ModuleType) -> None:
+    before, after = notebook(execute, stored), notebook(execute, now)
+    before.metadata["processor"], after.metadata["processor"] = "AuthenticAMD", "GenuineIntel"
+    assert bool(list(execute.differences(before, after))) is differs
+    after.metadata["processor"] = "AuthenticAMD"
+    assert bool(list(execute.differences(before, after))) is (stored != now)
+
+
 def test_what_the_machine_added_is_taken_away(execute: types.ModuleType, tmp_path: Path) -> None:
     progress = "making shards: 1 of 1\ntraining, control: 1 of 3 (epoch 9)\ngeneration-001/corpus: 1 of 1 (shards)\n"
     machine = f"{progress}2 workers with 1 thread each, at most 9 GiB of memory each\n"
@@ -122,4 +141,4 @@ def test_what_the_machine_added_is_taken_away(execute: types.ModuleType, tmp_pat
     ran.cells[0].outputs.append(execute.new_output("stream", name="stdout", text="/work\n"))
     (cell,) = execute.cleaned(ran, tmp_path).cells
     assert [output.text for output in cell.outputs] == ["work/corpora: 6 samples\nmore in work\n"]
-    assert set(ran.metadata) == {"kernelspec", "language_info"}
+    assert set(ran.metadata) == {"kernelspec", "language_info", "processor"}
