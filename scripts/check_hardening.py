@@ -64,7 +64,7 @@ def main() -> None:
         while kills < arguments.kills and tries < 10 * arguments.kills:
             tries += 1
             # Mostly short, so that the hardening does not end before it was killed often enough.
-            moment = whole * draw.uniform(0.05, 2.0 / arguments.kills + 0.3)
+            moment = whole * draw.uniform(0.05, 3.0 / arguments.kills)
             kills += killed(command(arguments.spec, disturbed, arguments.settings), moment)
             print(f"killed {kills} times, the last after {moment:.1f} s", flush=True)
         subprocess.run(command(arguments.spec, disturbed, arguments.settings), check=True)
