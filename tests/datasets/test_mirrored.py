@@ -140,5 +140,5 @@ def test_a_corpus_holds_its_samples_mirrored_and_says_how(tmp_path: Path, monkey
     receipt, _ = manifests[1].shards[0].receipt(first)
     assert receipt is not None
     assert all(tuple(record.facts.get(FACT, ())) == axes_drawn(record.id, (0, 1), 1) for record in receipt.records)
-    with pytest.raises(SpecError, match=r"preprocess.mirror: axis 2 of images of 2 spatial axes"):
+    with pytest.raises(SpecError, match=r"preprocess.mirror \(of a hardening: flips\): axis 2 of images of 2 spatial axes"):
         run(tmp_path / "spec.yaml", Options(out=tmp_path / "no", overrides=["preprocess.mirror={axes: [2]}"]), quiet)

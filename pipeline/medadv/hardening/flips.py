@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from medadv.datasets.labels import Boxes
+from medadv.datasets.mirrored import label_turned
 from medadv.spec.modality import MODALITIES, Modality
 
 IMAGES = ("image", "adversarial", "label")
@@ -41,13 +44,8 @@ def flipped(item: Mapping[str, Any], axes: Sequence[int]) -> Mapping[str, Any]:
         if isinstance(value, Tensor) and value.ndim == image.ndim:
             changed[key] = torch.flip(_plain(value), [axis + 1 for axis in axes])
     if "boxes" in item:
-        boxes, names = _plain(item["boxes"]).clone(), item["spatial_axes"]
-        for axis in axes:
-            # Boxes have x first, whatever the order of the tensor's axes.
-            low = "xyz".index(names[axis])
-            high, length = low + len(names), image.shape[axis + 1]
-            boxes[:, [low, high]] = length - boxes[:, [high, low]]
-        changed["boxes"] = boxes
+        boxes = Boxes(_plain(item["boxes"]).numpy(), np.empty(0, np.int64))
+        changed["boxes"] = torch.from_numpy(label_turned(boxes, axes, image.shape[1:], item["spatial_axes"]).boxes)
     return changed
 
 

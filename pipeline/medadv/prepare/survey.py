@@ -124,8 +124,8 @@ def settle_masks(
 
 def _refuse_other_axes(spec: RunSpec, shape: Shape) -> None:
     mirror, axes = spec.preprocess.mirror, len(shape.shape) - 1
-    if mirror is not None and max(mirror.axes) >= axes:
-        raise SpecError(f"preprocess.mirror: axis {max(mirror.axes)} of images of {axes} spatial axes, which count from 0")
+    if mirror is not None and (highest := max(mirror.axes)) >= axes:
+        raise SpecError(f"preprocess.mirror (of a hardening: flips): axis {highest} of images of {axes} spatial axes, which count from 0")
 
 
 def _why(problems: list[Problem]) -> str:
