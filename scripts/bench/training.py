@@ -23,6 +23,7 @@ from medadv.hardening.measuring import Estimate, Measurement
 from medadv.hardening.record import Hardening
 from medadv.hardening.write import total_cost
 from medadv.report.record import Figure
+from medadv.spec.modality import UNITS, amount
 
 HERE = Path(__file__).resolve().parent
 KEPT, PAGE = HERE / "training", HERE / "TRAINING.md"
@@ -31,7 +32,6 @@ DIGITS = 4
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "mean Dice", "ap50": "AP50"}
 IN_MEMORY = "-memory"
 """What ends the name of a hardening with attacks in memory, which stands beside that without the ending."""
-UNITS = {"hu": "HU", "level8": "grey levels"}
 
 
 class Kept(Closed):
@@ -93,7 +93,7 @@ def _table(name: str, seeds: Sequence[Kept]) -> str:
     assert final is not None
     rows = [("clean", {arm: mean([seed.clean[arm] for seed in seeds]) for arm in ARMS})]
     for epsilon in seeds[0].robust:
-        rows.append((f"{epsilon} {unit}", {arm: mean([seed.robust[epsilon][arm] for seed in seeds]) for arm in ARMS}))
+        rows.append((amount(float(epsilon), unit), {arm: mean([seed.robust[epsilon][arm] for seed in seeds]) for arm in ARMS}))
     lines = [
         f"**{name}**: {metric} of {final.samples} final images of {final.groups} groups; {_counted(len(seeds), 'seed')}, means over seeds.",
         "",
@@ -114,8 +114,9 @@ def _beside(renewed: Sequence[Kept], memory: Sequence[Kept]) -> str:
     for epsilon in renewed[0].robust:
         mine, theirs = ({arm: mean([each.robust[epsilon][arm] for each in seeds]) for arm in ARMS} for seeds in (renewed, memory))
         ratio = gain_ratio(mine, theirs)
+        difference = _told(mine["chosen"].less(theirs["chosen"]), signed=True)
         told.append(
-            f"{epsilon} {unit}, renewed corpora less attacks in memory: {_told(mine['chosen'].less(theirs['chosen']), signed=True)}; "
+            f"{amount(float(epsilon), unit)}, renewed corpora less attacks in memory: {difference}; "
             f"their gain over the control is {_told(ratio)} times that of attacks in memory over theirs."
         )
     return "\n".join(told)
@@ -133,20 +134,19 @@ def gain_ratio(mine: Mapping[str, Estimate], theirs: Mapping[str, Estimate]) -> 
 
 def _line(record: Hardening) -> str:
     """What one seed chose, and what it cost."""
-    if record.settings.foreign:
+    if record.settings.command is not None:
         return f"- Seed {record.settings.seed}: on {record.training_samples} images, by a program of its own (`hardening.command`)."
     cost, settings = total_cost(record), record.settings
     assert cost is not None
     assert record.choice is not None
     passes = (part.backward / record.training_samples for part in (cost.attacks, cost.training))
     attack, training = (f"{each:.0f}" for each in passes)
+    trained = f"and {training} of training for each image" if settings.bundle is None else "for each image, trained on by a MONAI bundle"
     worse = [str(each.number) for each in record.generations if each.worse]
     told = f" Worse than the one before beyond the interval: {', '.join(worse)}." if worse else ""
     generations = f"generation {record.choice.generation} of {settings.generations}, of {_counted(settings.epochs, 'epoch')} each"
-    return (
-        f"- Seed {settings.seed}: {generations}, on {record.training_samples} images; {attack} passes of attacks and {training} of "
-        f"training for each image.{told}"
-    )
+    images = f"on {record.training_samples} images"
+    return f"- Seed {settings.seed}: {generations}, {images}; {attack} passes of attacks {trained}.{told}"
 
 
 def _counted(number: int, what: str) -> str:

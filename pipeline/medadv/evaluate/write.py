@@ -15,10 +15,10 @@ from matplotlib.figure import Figure as Drawing
 from medadv.common.files import all_or_nothing
 from medadv.common.printable import cell
 from medadv.evaluate.record import Evaluation
-from medadv.report.build import UNITS
 from medadv.report.estimates import NAMES
 from medadv.report.record import Figure
 from medadv.report.words import RESPONSIBLE
+from medadv.spec.modality import UNITS, amount
 
 STEM = "evaluation"
 SIZE, DPI = (6.4, 4.0), 120
@@ -96,6 +96,7 @@ def page(evaluation: Evaluation, picture: bytes) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    environment.filters["amount"] = amount
     here = files("medadv.evaluate")
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(files("medadv.report") / "style.css").read_text(encoding="utf-8"),

@@ -18,9 +18,9 @@ from matplotlib.ticker import MaxNLocator
 from medadv.common.files import write_file
 from medadv.hardening.folder import Home
 from medadv.hardening.record import Cost, Hardening, Passes
-from medadv.report.build import UNITS
 from medadv.report.estimates import NAMES
 from medadv.report.record import Figure
+from medadv.spec.modality import UNITS, amount
 
 SIZE, DPI = (7.2, 4.2), 120
 LIMITS = (
@@ -48,6 +48,7 @@ def page(record: Hardening) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    environment.filters["amount"] = amount
     here = files("medadv.hardening")
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(files("medadv.report") / "style.css").read_text(encoding="utf-8"),

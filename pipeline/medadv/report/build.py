@@ -41,11 +41,10 @@ from medadv.scoring.constant import constant_accuracy
 from medadv.scoring.metrics import HEADLINE
 from medadv.spec.data import numbered
 from medadv.spec.goal import in_words
-from medadv.spec.modality import MODALITIES
+from medadv.spec.modality import MODALITIES, UNITS
 from medadv.spec.normalize import described
 from medadv_transforms.units import LATTICES
 
-UNITS = {"hu": "HU", "level8": "grey levels"}
 GREY_SPAN = 255.0
 MOST_PARTS = 50
 """Parts of one kind that are listed, the largest first."""

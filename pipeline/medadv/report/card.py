@@ -6,6 +6,7 @@ from importlib.resources import files
 import jinja2
 
 from medadv.report.record import Figure, Report, Spread
+from medadv.spec.modality import amount
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#]|(?<=:)/)")
 """What Markdown, or HTML inside it, would take for more than a character."""
@@ -14,7 +15,7 @@ SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#]|(?<=:)/)")
 def card(report: Report) -> str:
     """The section. Names that come with the data are escaped, and stay on their line."""
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"md": escaped, "figure": in_figures, "spread": in_spread}
+    environment.filters |= {"md": escaped, "figure": in_figures, "spread": in_spread, "amount": amount}
     template = (files("medadv.report") / "card.md.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(report=report).rstrip() + "\n"
 

@@ -21,7 +21,7 @@ from medadv.corpus.opening import open_corpus, reading
 from medadv.corpus.quarantine import read_quarantine
 from medadv.plan.plan_settings import thresholds
 from medadv.report import charts
-from medadv.report.build import UNITS, build, class_names
+from medadv.report.build import build, class_names
 from medadv.report.card import card
 from medadv.report.cases import Case, Look, Picture, choose, life_size, opening, paged, show
 from medadv.report.columns import AttackColumns, Columns, read_columns
@@ -30,7 +30,7 @@ from medadv.report.readback import ReadBack, measure_noise, read_back
 from medadv.report.record import Figure, Report, Result
 from medadv.scoring.intervals import Interval
 from medadv.scoring.success import SuccessRule
-from medadv.spec.modality import MODALITIES
+from medadv.spec.modality import MODALITIES, UNITS, amount
 from medadv.spec.normalize import hu_window
 from medadv.store.reader import open_shard
 
@@ -123,7 +123,7 @@ def _page(read: Read) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters["short"] = charts.short
+    environment.filters |= {"short": charts.short, "amount": amount}
     here = files("medadv.report")
     shown = list(manifest.attacks)[:OPENING_ATTACKS]
     largest = max(settings.epsilon for settings in manifest.attacks.values())

@@ -3,7 +3,7 @@
 from medadv.corpus.manifest import Manifest, StartFacts
 from medadv.spec.attack import NAMED, AttackSettings
 from medadv.spec.goal import in_words
-from medadv.spec.modality import MODALITIES
+from medadv.spec.modality import MODALITIES, amount
 
 SOURCES = {
     "fgsm": "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015. arXiv:1412.6572.",
@@ -98,13 +98,13 @@ def in_short(settings: AttackSettings, unit: str, task: str) -> str:
         members = ", ".join(f"({number}) {in_short(member, unit, task)}" for number, member in enumerate(settings.members, 1))
         text = f"of each sample the worst answer among {members}" + (f", each started from {settings.follows}" if settings.follows else "")
         return text + (f", against {settings.victim}" if settings.victim else "")
-    text = f"{kind}, epsilon {settings.epsilon:g} {unit}, "
+    text = f"{kind}, epsilon {amount(settings.epsilon, unit)}, "
     text += f"{settings.steps} queries" if kind == "square" else f"step {settings.step:g}, {settings.steps} steps"
     if kind == "sea":
         text += " on each of four losses"
     if settings.fit is not None:
         text = (
-            f"one perturbation for all samples, epsilon {settings.epsilon:g} {unit}, fitted to the split '{settings.fit.split}' in "
+            f"one perturbation for all samples, epsilon {amount(settings.epsilon, unit)}, fitted to the split '{settings.fit.split}' in "
             f"{settings.steps} passes with a step of {settings.step:g} a batch, losses bounded at {settings.loss_bound:g}"
         )
     if settings.random_start:

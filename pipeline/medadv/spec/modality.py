@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Modality = Literal["ct", "fundus", "endoscopy"]
+UNITS = {"hu": "HU", "level8": "grey levels"}
+"""Stored units in words."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class ModalityRules:
 
 
 MODALITIES: dict[str, ModalityRules] = {
-    "ct": ModalityRules("CT", "HU", in_space=True, one_size=False, hu_window=True, most_epsilon=None),
+    "ct": ModalityRules("CT", UNITS["hu"], in_space=True, one_size=False, hu_window=True, most_epsilon=None),
     "fundus": ModalityRules(
-        "fundus", "grey levels", in_space=False, one_size=True, hu_window=False, most_epsilon=255, words=("fundus", "retin")
+        "fundus", UNITS["level8"], in_space=False, one_size=True, hu_window=False, most_epsilon=255, words=("fundus", "retin")
     ),
     "endoscopy": ModalityRules(
         "endoscopy",
-        "grey levels",
+        UNITS["level8"],
         in_space=False,
         one_size=True,
         hu_window=False,
@@ -41,3 +43,8 @@ MODALITIES: dict[str, ModalityRules] = {
         words=("endosc", "colonosc", "polyp", "laparosc"),
     ),
 }
+
+
+def amount(value: float, unit: str) -> str:
+    """An epsilon in words: `60 HU`, `2 grey levels`, `1 grey level`.  unit: one of UNITS."""
+    return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}"
