@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from medadv.hardening.measuring import Estimate, Measurement
 from medadv.hardening.record import Hardening
 from medadv.hardening.write import total_cost
 from medadv.report.record import Figure
+from medadv.spec.hardening import HardeningSettings
 from medadv.spec.modality import UNITS, amount
 
 HERE = Path(__file__).resolve().parent
@@ -49,13 +51,23 @@ def keep(folder: Path) -> Path:
     found = {arm: parse(Measurement, path.read_bytes()) for arm in ARMS if (path := measurement(home.final(arm))).exists()}
     epsilons = sorted({at.epsilon for each in found.values() for at in each.robust})
     kept = Kept(
-        record=record,
+        record=record.model_copy(update={"settings": without_places(record.settings)}),
         clean={arm: _short(each.headline) for arm, each in found.items()},
         robust={f"{epsilon:g}": {arm: _short(each.under(epsilon)) for arm, each in found.items()} for epsilon in epsilons},
     )
     path = KEPT / f"{record.name}-{record.settings.seed}.json"
     path.write_text(kept.model_dump_json() + "\n")
     return path
+
+
+def without_places(settings: HardeningSettings) -> HardeningSettings:
+    """The settings with the names alone of programs, files and folders that lie somewhere on the machine: figures are for all."""
+    bare: dict[str, Any] = {}
+    if settings.command is not None:
+        bare["command"] = [Path(part).name if Path(part).is_absolute() else part for part in settings.command]
+    if settings.bundle is not None:
+        bare["bundle"] = settings.bundle.model_copy(update={"path": Path(settings.bundle.path).name})
+    return settings.model_copy(update=bare)
 
 
 def _short(estimate: Estimate) -> Estimate:

@@ -8,6 +8,7 @@ import pytest
 
 from medadv.hardening.measuring import Estimate
 from medadv.report.record import Figure
+from medadv.spec.hardening import BundleSettings, HardeningSettings
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,20 @@ def test_a_gain_is_told_as_a_share_of_another(script: ModuleType) -> None:
     ratio = script.gain_ratio(mine, theirs)
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
     assert script.gain_ratio(mine, {"control": control, "chosen": control}).value is None
+
+
+def test_figures_that_are_kept_name_no_place_of_a_machine(script: ModuleType) -> None:
+    command = ["/somewhere/bin/python", "/somewhere/else/train.py", "{corpus}", "{weights}", "{out}", "--epochs", "4"]
+    by_program = HardeningSettings(split="train", command=command)
+    assert script.without_places(by_program).command == ["python", "train.py", *command[2:]]
+    by_bundle = HardeningSettings(split="train", bundle=BundleSettings(path="/somewhere/lungs"))
+    bundle = script.without_places(by_bundle).bundle
+    assert bundle is not None
+    assert bundle.path == "lungs"
+    assert script.without_places(HardeningSettings(split="train")) == HardeningSettings(split="train")
+    for path in script.KEPT.glob("*.json"):
+        settings = script.parse(script.Kept, path.read_bytes()).record.settings
+        assert script.without_places(settings) == settings, path.name
 
 
 def test_the_document_has_a_place_for_the_tables(script: ModuleType) -> None:
