@@ -50,7 +50,7 @@ def test_a_gain_is_told_as_a_share_of_another(script: ModuleType) -> None:
 
 
 def test_figures_that_are_kept_name_no_place_of_a_machine(script: ModuleType) -> None:
-    command = ["/somewhere/bin/python", "/somewhere/else/train.py", "{corpus}", "{weights}", "{out}", "--epochs", "4"]
+    command = ["/somewhere/bin/python", "/somewhere/else/train.py", "{corpus}", "{weights}", "{out}", "{mode}", "4"]
     by_program = HardeningSettings(split="train", command=command)
     assert script.without_places(by_program).command == ["python", "train.py", *command[2:]]
     by_bundle = HardeningSettings(split="train", bundle=BundleSettings(path="/somewhere/lungs"))
