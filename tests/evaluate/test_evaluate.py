@@ -257,3 +257,13 @@ def test_boxes_and_the_flags_of_a_detector(tmp_path: Path) -> None:
     assert done.evaluation.binarization.not_done is not None
     assert "sensitivity" in {reading.name for reading in done.evaluation.epsilons[0].clinical.classes[0].readings}
     assert reproduce(done.result.corpus, None).equal
+    # Five starts are five at every epsilon.
+    usual = load_spec(spec).model_copy(update={"evaluation": None})
+    larger = evaluation_of(usual, [2, 4]).attacks["worst-4"]
+    assert (larger.start, larger.starts, larger.rank) == ("worst-2", "own", "score")
+
+
+def test_labels_are_ranked_by_how_many_are_right(tmp_path: Path) -> None:
+    spec = load_spec(tiny_spec(tmp_path))
+    labels = spec.model_copy(update={"victim": spec.victim.model_copy(update={"head": "sigmoid"})})
+    assert [evaluation_of(each, [4]).attacks["worst-4"].rank for each in (spec, labels)] == ["score", "labels"]

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from medadv.batches.batch import Batch
 from medadv.batches.bench import AttackBench
-from medadv.datasets.labels import Prediction
+from medadv.batches.ensemble import NOBODY, START, UNTRIED
+from medadv.datasets.labels import Label, Prediction
 from medadv.evaluate import flags
 from medadv.evaluate.flags import already_probabilities, beaten_by_weaker, clamped, passes_differ, zero_gradients
+from medadv.evaluate.measure import makers_at
+from medadv.report.columns import AttackColumns
 from medadv.victims.inputs.deployed import Logits
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.tasks.classification import Classifier
@@ -41,6 +44,35 @@ def test_a_black_box_that_finds_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.sentence.startswith("blind, which asks for no gradient, broke 2 of 3 samples that pgd")
     one_in_a_thousand: list[str | None] = ["blind", *["pgd"] * 999]
     assert beaten_by_weaker(attacks, one_in_a_thousand).sentence is None
+
+
+def columns(made_by: list[int], scores: list[list[float]], adversarial: list[Label], clean: list[float]) -> AttackColumns:
+    none, ends = np.zeros(len(made_by)), np.array(scores).min(1)
+    end = np.where(ends == UNTRIED, clean, ends)
+    return AttackColumns(
+        none, none, none, none, np.array(clean), end, adversarial=adversarial, made_by=np.array(made_by), member_score=np.array(scores)
+    )
+
+
+def test_who_broke_a_class_at_a_smaller_epsilon_has_broken_it() -> None:
+    members, truths = ["1 apgd ce", "2 square"], [np.asarray(0)] * 3
+    right, wrong = np.asarray(0), np.asarray(1)
+    # At 1 the black box breaks the first sample, at 4 the gradient breaks the second; the third holds.
+    small = columns([1, NOBODY, NOBODY], [[0.8, 0.2], [0.8, 0.8], [0.9, 0.9]], [wrong, right, right], [0.9] * 3)
+    large = columns([START, 0, NOBODY], [[UNTRIED, UNTRIED], [0.1, UNTRIED], [0.8, 0.8]], [wrong, wrong, right], [0.9] * 3)
+    assert makers_at(members, [small, large], truths, "classification") == [["2 square", None, None], ["2 square", "1 apgd ce", None]]
+
+
+def test_of_masks_and_labels_each_epsilon_tells_what_is_new() -> None:
+    members, masks = ["1 sea ce", "2 square"], [np.zeros((2, 2))] * 2
+    # At 1 the black box goes clearly below; at 4 the first begins there, and lowers the second sample alone.
+    small = columns([1, 0], [[0.9, 0.5], [0.7, 0.7]], [], [0.9, 0.9])
+    large = columns([START, 0], [[0.5, 0.5], [0.2, 0.2]], [], [0.9, 0.9])
+    told = [["2 square", "1 sea ce"], [None, "1 sea ce"]]
+    assert makers_at(members, [small, large], masks, "segmentation") == told
+    # Several labels are rarely wrong in all of them.
+    labels = [np.array([1, 1, 0])] * 2
+    assert makers_at(members, [small, large], labels, "classification") == told
 
 
 class Noisy(nn.Module):

@@ -1,7 +1,7 @@
 """Of an ensemble the worst answer of each sample is stored, who made it, and where it started."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -92,6 +92,77 @@ def test_of_boxes_that_are_as_wrong_the_more_confident_are_kept() -> None:
     assert "ties" not in ensemble(4, WEAK).model_dump()
     with pytest.raises(ValueError, match="ties=confident: only an ensemble"):
         AttackSettings.model_validate({**STRONG, "epsilon": 4, "ties": "confident"})
+
+
+def test_of_equal_members_only_the_first_begins_where_the_ensemble_does() -> None:
+    victim, batch = case()
+    start = torch.ones_like(batch.images).to(torch.int16)
+    begun: list[Tensor | None] = []
+
+    def attack(chosen: Batch, member: AttackSettings, seeds: Any, begin: Tensor | None) -> Tensor:
+        begun.append(begin)
+        return torch.zeros_like(chosen.images).to(torch.int16)
+
+    apgd = {"attack": "apgd", "steps": 4}
+    for starts, shared in (("shared", [True, True, True]), ("own", [True, False, True])):
+        begun.clear()
+        worst_of(victim.scored, batch, ensemble(4, apgd, apgd, STRONG, starts=starts), SEEDS, start, attack)
+        assert [begin is not None for begin in begun] == shared
+    # APGD draws nothing once it has begun: without starts of their own both would be one attack, paid for twice.
+    ends = [
+        attacked_batch(victim, batch, ensemble(4, apgd, apgd, starts=starts), SEEDS, start=start).worst for starts in ("shared", "own")
+    ]
+    both = [end.member_score[end.member_score[:, 1] != UNTRIED] for end in ends if end is not None]
+    assert [bool((scores[:, 0] == scores[:, 1]).all()) for scores in both] == [True, False]
+    assert "starts" not in ensemble(4, WEAK).model_dump()
+    with pytest.raises(ValueError, match="starts=own: only an ensemble"):
+        AttackSettings.model_validate({**STRONG, "epsilon": 4, "starts": "own"})
+
+
+@pytest.mark.parametrize("unit", ["level8", "hu"])
+def test_a_start_from_a_larger_ball_is_brought_inside(unit: str) -> None:
+    victim, batch = case()
+    # The victim takes any numbers; beyond 127 a perturbation of 60 HU is stored in a type that would wrap.
+    batch = Batch(batch.images, batch.labels, batch.ids, LATTICES[unit])
+    start = torch.where(torch.arange(16) % 2 == 0, 300, -200).to(torch.int16).expand(batch.images.shape)
+    for settings in (ensemble(60, WEAK), AttackSettings.model_validate({**STRONG, "epsilon": 2.5, "keep": "best"})):
+        delta = attacked_batch(victim, batch, settings, SEEDS, start=start).delta
+        assert int(delta.abs().max()) <= int(settings.epsilon)
+    kept = attacked_batch(victim, batch, ensemble(60, {"attack": "fgsm", "step": 1}), SEEDS, start=start).worst
+    assert kept is not None
+    moved = batch.images + kept.delta
+    assert bool(((moved >= LATTICES[unit].low) & (moved <= LATTICES[unit].high)).all())
+
+
+class Labels:
+    """A classifier of three labels: what it answers to a change of 1 and of 2."""
+
+    task = "classification"
+    probabilities: ClassVar[dict[int, list[float]]] = {0: [0.9, 0.9, 0.9], 1: [0.45, 0.45, 0.9], 2: [0.01, 0.6, 0.6]}
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        found = [np.array(self.probabilities[int(image.max())]) for image in images]
+        return [Prediction((each >= 0.5).astype(np.uint8), each) for each in found]
+
+    def score(self, answer: Prediction, label: Any) -> float:
+        assert answer.probabilities is not None
+        return float(answer.probabilities.mean())
+
+    def vulnerable(self, answer: Prediction, label: Any) -> bool:
+        return bool((answer.answer == label).any())
+
+
+def test_of_several_labels_the_answer_with_the_fewest_right_is_the_worst() -> None:
+    batch = Batch(torch.zeros(1, 1, 16, 16), [np.ones(3, np.uint8)], ["a" * 64], LATTICES["level8"])
+    made = iter([1, 2, 1, 2])
+
+    def attack(chosen: Batch, member: AttackSettings, seeds: Any, begin: Tensor | None) -> Tensor:
+        return torch.full_like(chosen.images, next(made)).to(torch.int16)
+
+    # By mean probability the second is worse (0.40 for 0.60), with two of three labels right where the first has one.
+    for rank, kept in (("score", 1), ("labels", 0)):
+        found = worst_of(Labels(), batch, ensemble(4, WEAK, STRONG, rank=rank), [1], None, attack)  # type: ignore[arg-type]
+        assert int(found.made_by[0]) == kept
 
 
 def test_a_broken_sample_is_left_to_who_broke_it_and_a_wrong_one_to_nobody() -> None:

@@ -75,7 +75,8 @@ def perturb(
         clean = _answers(problem) if settings.target_classes else None
         for restart in range(settings.restarts):
             drawn = [restart_seed(seed, restart) for seed in seeds]
-            begin = _start(problem, drawn) if start is None or restart else problem.inside(start.to(images))
+            # On the lattice, also where it comes from a larger ball than one of fractional epsilon.
+            begin = _start(problem, drawn) if start is None or restart else to_integers(start, problem.low, problem.high).to(images)
             aimed = problem.aimed(clean, restart % settings.target_classes) if settings.target_classes else problem
             delta = _climb(aimed, begin, drawn, best, watch)
             if best is not None:

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medadv.attacks.feasible import feasible_box, to_integers
 from medadv.batches.batch import Batch
 from medadv.common.hashing import seed_of
-from medadv.datasets.labels import Array, Boxes, Label
+from medadv.datasets.labels import Array, Boxes, Label, Prediction
+from medadv.scoring.attackable import labels_right
 from medadv.scoring.boxes import false_confidence
 from medadv.spec.attack import AttackSettings
 from medadv.victims.victim import TaskModel
@@ -44,19 +46,23 @@ def worst_of(
     """Let the members of an ensemble loose on a batch.
 
     judge: who says what is worst, by the same answers in the same batch as what is stored will be scored.  batch: on its device.
-    seeds: one a sample.  start: (n, C, *spatial), where every member begins, itself the first candidate.  attack: carries out a member.
+    seeds: one a sample.  start: (n, C, *spatial), where the members begin, itself the first candidate; what of it lies outside the
+    ensemble's bounds is brought inside.  attack: carries out a member.
     """
-    found = _Kept(judge, batch, settings.ties == "confident")
-    member_score = np.full((len(batch), len(settings.members or ())), UNTRIED)
+    found, members = _Kept(judge, batch, settings), settings.members or ()
+    member_score = np.full((len(batch), len(members)), UNTRIED)
     if start is not None:
+        start = to_integers(start, *feasible_box(batch.images, settings.epsilon, batch.lattice, batch.region))
         found.offer(start, START)
-    for number, member in enumerate(settings.members or ()):
+    for number, member in enumerate(members):
         rows = found.alive()
         if not rows:
             break
         chosen = batch if len(rows) == len(batch) else batch.chosen(rows)
         drawn = [seed_of("member", seeds[row], number) for row in rows]
-        begin = None if start is None else start[rows]
+        # Equal members that began alike would end alike.
+        begins_alone = settings.starts == "own" and member in members[:number]
+        begin = None if start is None or begins_alone else start[rows]
         moved = found.delta.clone()
         moved[rows] = attack(chosen, member, drawn, begin)
         member_score[rows, number] = found.offer(moved, number)[rows]
@@ -66,24 +72,25 @@ def worst_of(
 class _Kept:
     """The worst so far of every sample."""
 
-    def __init__(self, judge: TaskModel, batch: Batch, by_confidence: bool) -> None:
-        self.judge, self.batch, self.by_confidence = judge, batch, by_confidence
+    def __init__(self, judge: TaskModel, batch: Batch, settings: AttackSettings) -> None:
+        self.judge, self.batch, self.settings = judge, batch, settings
         self.delta = torch.zeros(batch.images.shape, dtype=torch.int16, device=batch.images.device)
         self.made_by = np.full(len(batch), NOBODY, np.uint8)
-        self.broken, self.score, self.false = self._looked_at(self.delta)
+        self.broken, self.score, self.rank = self._looked_at(self.delta)
 
     def offer(self, delta: Tensor, number: int) -> Array:
         """Another candidate for every sample; returns how right the answers to it are."""
-        broken, score, false = self._looked_at(delta)
-        # A broken sample stays as it was broken: who found it is part of the record.
-        worse = ~self.broken & (broken | (score < self.score))
-        if self.judge.task != "classification":
-            worse = (score < self.score) | ((score == self.score) & (false > self.false))
+        broken, score, rank = self._looked_at(delta)
+        worse = np.array([new < old for new, old in zip(rank, self.rank, strict=True)], bool)
+        if self.judge.task == "classification":
+            # A broken sample stays as it was broken: who found it is part of the record.
+            worse = ~self.broken & (broken | worse)
         rows = torch.from_numpy(worse).to(delta.device)
         self.delta[rows] = delta[rows].to(torch.int16)
         self.made_by[worse] = number
         self.broken |= broken
-        self.score, self.false = np.where(worse, score, self.score), np.where(worse, false, self.false)
+        self.score = np.where(worse, score, self.score)
+        self.rank = [new if now else old for new, old, now in zip(rank, self.rank, worse, strict=True)]
         return score
 
     def alive(self) -> list[int]:
@@ -92,17 +99,21 @@ class _Kept:
             return list(range(len(self.batch)))
         return np.flatnonzero(~self.broken).tolist()
 
-    def _looked_at(self, delta: Tensor) -> tuple[Array, Array, Array]:
+    def _looked_at(self, delta: Tensor) -> tuple[Array, Array, list[tuple[float, float]]]:
+        """Who is broken, how right each answer is, and what is the lower the worse it is."""
         answers = self.judge.predict(self.batch.images + delta)
         pairs = list(zip(answers, self.batch.labels, strict=True))
         return (
             np.array([not self.judge.vulnerable(answer, label) for answer, label in pairs], bool),
             np.array([self.judge.score(answer, label) for answer, label in pairs], np.float64),
-            np.array([self._false(answer.answer, label) for answer, label in pairs], np.float64),
+            [self._rank(answer, label) for answer, label in pairs],
         )
 
-    def _false(self, answer: Label, truth: Label) -> float:
-        """What tells equally wrong answers apart; nothing does but of boxes, where that is asked for."""
-        if not (self.by_confidence and isinstance(answer, Boxes) and isinstance(truth, Boxes)):
-            return 0.0
-        return false_confidence(answer, truth)
+    def _rank(self, answer: Prediction, truth: Label) -> tuple[float, float]:
+        """What is the lower the worse: the score, or what is asked for before or after it."""
+        score = self.judge.score(answer, truth)
+        if self.settings.rank == "labels":
+            return labels_right(answer.answer, truth), score
+        if self.settings.ties == "confident" and isinstance(answer.answer, Boxes) and isinstance(truth, Boxes):
+            return score, -false_confidence(answer.answer, truth)
+        return score, 0.0

@@ -15,7 +15,7 @@ from medadv.batches.ensemble import NOBODY, START, UNTRIED
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import open_corpus, reading
-from medadv.datasets.labels import Array, Label, Prediction
+from medadv.datasets.labels import Array, Boxes, Label, Prediction
 from medadv.evaluate.binarization import binarization
 from medadv.evaluate.clinical import clinical_readings
 from medadv.evaluate.curve import Metric, metric_curve
@@ -76,7 +76,7 @@ def measured(corpus: Path, trust_code: bool) -> Evaluation:
             baseline=manifest.baseline,
             members=list(members.values()),
             epsilons=at,
-            flags=_flags(victim, batch, members, columns, name, seeds),
+            flags=_flags(victim, batch, members, columns, {at: ensembles[at][0] for at in sorted(ensembles)}, seeds),
             binarization=binarization(victim, batch, next(iter(members.values())), seeds),
         )
 
@@ -176,11 +176,13 @@ def _answer(file: Any, prefix: str, which: str, row: int, truth: Label, two: boo
 
 
 def _flags(
-    victim: Victim, batch: Batch, members: Mapping[str, AttackSettings], columns: Columns, name: str, seeds: list[int]
+    victim: Victim, batch: Batch, members: Mapping[str, AttackSettings], columns: Columns, names: Mapping[float, str], seeds: list[int]
 ) -> list[Flag]:
-    attack, truths, task = columns.attacks[name], columns.truths, columns.task
-    makers = _makers(list(members), attack, truths, task)
-    flags = [beaten_by_weaker(members, makers), passes_differ(victim.scored, batch.images)]
+    """names: the ensembles by their epsilon, from the smallest on."""
+    attacks = [columns.attacks[name] for name in names.values()]
+    # At a larger epsilon most is found already: a gradient that misleads shows where the weaker attack first found something.
+    beaten = [beaten_by_weaker(members, makers) for makers in makers_at(list(members), attacks, columns.truths, columns.task)]
+    flags = [max(beaten, key=lambda flag: flag.number or 0.0), passes_differ(victim.scored, batch.images)]
     if isinstance(victim.scored, Classifier | Segmenter):
         with torch.no_grad():
             logits = victim.scored.forward(batch.images)
@@ -190,15 +192,37 @@ def _flags(
     return [*flags, clamped(bench)]
 
 
-def _makers(members: list[str], attack: AttackColumns, truths: Sequence[Label], task: str) -> list[str | None]:
-    """Per sample the member that found what is kept: of classes who broke it, of masks and boxes who went clearly below all before."""
+def makers_at(members: list[str], attacks: Sequence[AttackColumns], truths: Sequence[Label], task: str) -> list[list[str | None]]:
+    """At each epsilon, per sample the member that found what is kept: of one class who broke it, there or at a smaller epsilon; of masks,
+    boxes and several labels who went clearly below all before and below what was kept at the epsilon before.
+
+    attacks: the ensembles from the smallest epsilon on, each started from the one before.
+    """
+    one_class = task == "classification" and not any(np.ndim(truth) for truth in truths if not isinstance(truth, Boxes))
+    found: list[list[str | None]] = []
+    lowest: Array = np.array(attacks[0].score_clean)
+    for attack in attacks:
+        inherited = found[-1] if found else [None] * len(truths)
+        found.append(_breakers(members, attack, truths, inherited) if one_class else _clearly_below(members, attack, lowest))
+        lowest = np.array(attack.score_adversarial)
+    return found
+
+
+def _breakers(
+    members: list[str], attack: AttackColumns, truths: Sequence[Label], inherited: Sequence[str | None]
+) -> list[str | None]:
     assert attack.made_by is not None
+    makers: list[str | None] = []
+    for made, answer, truth, before in zip(attack.made_by.astype(int).tolist(), attack.adversarial, truths, inherited, strict=True):
+        if made == START:
+            makers.append(before)
+        else:
+            makers.append(members[made] if made < len(members) and not some_class_right(answer, truth) else None)
+    return makers
+
+
+def _clearly_below(members: list[str], attack: AttackColumns, lowest: Array) -> list[str | None]:
     assert attack.member_score is not None
-    if task == "classification":
-        broken = [not some_class_right(answer, truth) for answer, truth in zip(attack.adversarial, truths, strict=True)]
-        made_by = attack.made_by.astype(int).tolist()
-        return [members[made] if made < len(members) and wrong else None for made, wrong in zip(made_by, broken, strict=True)]
-    lowest: Array = np.array(attack.score_clean)
     makers: list[str | None] = [None] * len(lowest)
     for at, name in enumerate(members):
         scores = attack.member_score[:, at]

@@ -45,14 +45,19 @@ def evaluation_of(spec: RunSpec, epsilons: Sequence[float] | None = None) -> Run
     given = list(epsilons or settings.epsilons or [max(attack.epsilon for attack in spec.attacks.values())])
     ensembles: dict[str, JsonValue] = {}
     before: str | None = None
+    told_apart: dict[str, JsonValue] = {
+        "ties": "confident" if spec.data.task == "detection" else "first",
+        # An answer of several labels is rarely wrong in all of them, and what is reported is how many are right.
+        "rank": "labels" if spec.data.task == "classification" and spec.victim.head == "sigmoid" else "score",
+        "starts": "own" if any(attack in attacks[:at] for at, attack in enumerate(attacks)) else "shared",
+    }
     for epsilon in sorted(set(given)):
         name = attack_name(epsilon)
         try:
             members: list[JsonValue] = [resolved(attack, at, epsilon).model_dump(mode="json") for at, attack in enumerate(attacks)]
         except ValueError as error:
             raise SpecError(f"evaluation.{error}") from None
-        ties = "confident" if spec.data.task == "detection" else "first"
-        ensembles[name] = {"attack": "ensemble", "epsilon": epsilon, "members": members, "start": before, "ties": ties}
+        ensembles[name] = {"attack": "ensemble", "epsilon": epsilon, "members": members, "start": before, **told_apart}
         before = name
     changed = {
         **spec.model_dump(mode="json", by_alias=True, exclude={"evaluation", "hardening"}),

@@ -14,6 +14,11 @@ def some_class_right(clean: Label, truth: Label) -> bool:
     return bool((np.asarray(clean) == np.asarray(truth)).any())
 
 
+def labels_right(answer: Label, truth: Label) -> float:
+    """Share of the labels that are right, 0 to 1; of one class 0 or 1."""
+    return float((np.asarray(answer) == np.asarray(truth)).mean())
+
+
 def dice_to_lose(scores: Array) -> Array:
     """Which of these Dice allow the drop that counts."""
     return np.asarray(scores >= DICE_DROP)

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from medadv.spec.base import Name, Settings
+from medadv.spec.ensemble import misfit_of_members
 from medadv.spec.goal import GoalSetting
 from medadv.spec.start import WHY_COLD, Start, as_start
 from medadv.spec.universal import LOSS_BOUND, PART, UNIVERSAL, FitSettings, misfit
@@ -116,7 +117,7 @@ class AttackSettings(Settings):
     ADDED: ClassVar[frozenset[str]] = frozenset(
         {
             "keep", "restarts", "start", "members", "goal", "target_classes", "diversity", "nesterov", "fit", "loss_bound", "victim",
-            "combine", "ties",
+            "combine", "ties", "starts", "rank",
         }
     )
 
@@ -175,6 +176,16 @@ class AttackSettings(Settings):
         "first",
         description="ensemble of a detector: of answers that are as wrong on their image the first is kept, or that of more false "
         "confidence, which costs more average precision over all images",
+    )
+    starts: Literal["shared", "own"] = Field(
+        "shared",
+        description="ensemble: every member begins where the ensemble does, or of equal members only the first, and the others at random "
+        "starts of their own",
+    )
+    rank: Literal["score", "labels"] = Field(
+        "score",
+        description="ensemble of a classifier of several labels: the worst answer is that of the lowest score, or that with the fewest "
+        "labels right, and of those the one of the lowest score",
     )
     goal: GoalSetting = Field(
         "untruth",
@@ -255,7 +266,8 @@ class AttackSettings(Settings):
         for name, size in (("kernel_size", self.kernel_size), ("gradient_kernel_size", self.gradient_kernel_size)):
             if size % 2 == 0:
                 raise ValueError(f"{name}={size} must be odd, so that the kernel has a centre")
-        self._check_members()
+        if why := misfit_of_members(self):
+            raise ValueError(why)
         if self.warm and (why := WHY_COLD.get(self.attack)):
             raise ValueError(f"start: another corpus means nothing to {self.attack} ({why}); leave it out")
         if why := misfit(dict(self), {name: field.default for name, field in type(self).model_fields.items()}):
@@ -286,26 +298,6 @@ class AttackSettings(Settings):
         if self.smooth == "last_step" and not self.stop_gradient:
             raise ValueError("smooth: last_step smooths a step already taken, which has no gradient; set stop_gradient: true beside it")
         return self
-
-    def _check_members(self) -> None:
-        if (self.attack == "ensemble") != (self.members is not None):
-            raise ValueError("members are the attacks of an ensemble, and attack: ensemble has them; give both or neither")
-        if self.ties != "first" and self.members is None:
-            raise ValueError(f"ties={self.ties}: only an ensemble holds answers against each other; leave ties out")
-        if self.members and any(each.goal != "untruth" for each in (self, *self.members)):
-            raise ValueError("goal: an ensemble keeps the answer that is worst by the truth; give a goal to an attack by itself")
-        if self.combine and (self.members or self.fit):
-            kind = "an ensemble keeps what is worst for one victim" if self.members else "a universal perturbation is fitted to one victim"
-            raise ValueError(f"combine: losses: {kind}; say victim: NAME instead")
-        for number, member in enumerate(self.members or ()):
-            if member.victim or member.combine:
-                raise ValueError(f"members[{number}]: an ensemble says itself which victim it attacks; leave victim and combine out")
-            if member.epsilon != self.epsilon:
-                raise ValueError(f"members[{number}]: epsilon={member.epsilon:g} is not the ensemble's {self.epsilon:g}; leave it out")
-            if member.fit:
-                raise ValueError(f"members[{number}]: a universal perturbation is fitted while planning, and is no member of an ensemble")
-            if member.members or member.start:
-                raise ValueError(f"members[{number}]: an ensemble's members have no members, and its start is theirs")
 
 
 def _usual_step(attack: str, epsilon: float, steps: Any) -> float:
