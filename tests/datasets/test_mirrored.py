@@ -15,6 +15,7 @@ from medadv.corpus.manifest import read_manifest
 from medadv.datasets.labels import Boxes
 from medadv.datasets.mirrored import FACT, axes_drawn, label_turned, mirrored, turned
 from medadv.datasets.sample import Sample
+from medadv.datasets.space_boxes import in_space
 from medadv.export.item import Item
 from medadv.export.native import to_native
 from medadv.prepare.request import Options
@@ -41,7 +42,9 @@ def test_what_a_box_holds_it_holds_afterwards(axes: list[int], spatial: str) -> 
 
     def inside(sample: Sample) -> np.ndarray[Any, Any]:
         edges = sample.label.boxes[0].astype(int)
-        places = [slice(edges[order[i]], edges[order[i] + len(spatial)]) for i in range(len(spatial))]
+        # Of volumes both corners are centres of voxels.
+        last = len(spatial) == 3
+        places = [slice(edges[order[i]], edges[order[i] + len(spatial)] + last) for i in range(len(spatial))]
         return sample.image[(0, *places)]
 
     assert inside(before).size > 0
@@ -72,6 +75,15 @@ def test_every_voxel_stays_where_it_is_in_the_patient() -> None:
         there = [4 - voxel[0], voxel[1], 5 - voxel[2]]
         assert before.image[(0, *voxel)] == after.image[(0, *there)]
         assert np.allclose(affine @ [*voxel, 1], after.affine @ [*there, 1])
+
+
+@pytest.mark.parametrize("axes", [[0], [1], [2], [0, 1, 2]])
+def test_a_box_of_a_volume_stays_where_it_is_in_the_patient(axes: list[int]) -> None:
+    affine = np.array([[-2.0, 0, 0, 90], [0, 0.8, 0, 40], [0, 0, 2.5, 7], [0, 0, 0, 1.0]])
+    before = sample_of((16, 17, 18), "xyz", Boxes.of([[5, 2, 3, 8, 4, 9]], [1], dims=3), affine)
+    after = mirrored(before, axes)
+    assert after.affine is not None
+    assert np.allclose(in_space(after.label, after.affine), in_space(before.label, affine))
 
 
 def test_in_as_many_turns_as_ways_each_sample_is_seen_in_every_way() -> None:

@@ -16,6 +16,8 @@ from medadv.datasets.sample import Sample
 
 FACT = "mirrored"
 """Key of a sample's facts: the spatial axes that it is mirrored along."""
+VOLUME = 3
+"""Spatial axes of one."""
 
 
 def axes_drawn(sample: str, axes: Sequence[int], turn: int) -> tuple[int, ...]:
@@ -51,11 +53,13 @@ def label_turned(label: Any, axes: Sequence[int], shape: Sequence[int], spatial_
     """Truth or answer of a mirrored image; classes stay.  shape: (*spatial).  spatial_axes: names of the image's axes."""
     if isinstance(label, Boxes):
         boxes = label.boxes.copy()
+        # Pictures count from the edge of their first pixel; volumes have the centre of voxel 0 at coordinate 0, see space_boxes.py.
+        off_centre = 1 if len(shape) == VOLUME else 0
         for axis in axes:
             # Boxes have x first, whatever the order of the image's axes.
             low = "xyz".index(spatial_axes[axis])
             high = low + len(shape)
-            boxes[:, [low, high]] = shape[axis] - boxes[:, [high, low]]
+            boxes[:, [low, high]] = shape[axis] - off_centre - boxes[:, [high, low]]
         return replace(label, boxes=boxes)
     is_mask = isinstance(label, np.ndarray) and label.ndim >= len(shape)
     return turned(label, axes, len(shape)) if is_mask else label
