@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,20 @@ from medadv.batches.ensemble import NOBODY, START
 from medadv.common.errors import ExitCode, SpecError
 from medadv.common.record import parse
 from medadv.common.stop import Stop
+from medadv.corpus.opening import open_corpus
+from medadv.evaluate.curve import CurvePoint
 from medadv.evaluate.evaluate import Evaluated, evaluate, evaluate_part
 from medadv.evaluate.record import Evaluation
-from medadv.evaluate.requirement import Requirement
+from medadv.evaluate.requirement import Requirement, unmet
 from medadv.evaluate.sets import STRONGEST, evaluation_of
 from medadv.evaluate.stored import on_corpus, write_leaderboard
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.rescore import rescore
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
+from medadv.report.columns import read_columns
+from medadv.report.estimates import metrics
+from medadv.report.record import Figure
 from medadv.run import cluster
 from medadv.spec.reading import load_spec
 
@@ -160,6 +167,38 @@ def test_what_is_required_is_held_against_the_lower_end(classes: Evaluated) -> N
     assert found(spec, bad).unmet == [
         f"{bad}: accuracy at epsilon 4 is {at_small.value:.3f}, the lower end of its interval {at_small.low:.3f}"
     ]
+
+
+def test_one_patient_meets_no_requirement(tmp_path: Path) -> None:
+    """Its resamples would all be the sample itself, and an interval of no width says what nobody knows; the report says none, too."""
+    path = pictures(tmp_path)
+    labels = tmp_path / "data" / "labels.csv"
+    labels.write_text(re.sub(r"p\d", "p0", labels.read_text()))
+    done = found(path, "accuracy@0>=0.5")
+    assert (done.evaluation.groups, done.exit_code) == (1, ExitCode.REQUIREMENT)
+    assert done.unmet == [
+        "accuracy@0>=0.5: accuracy at epsilon 0 is 1.000, the lower end of its interval n/a, for of a single group there is none"
+    ]
+    corpus = done.result.corpus
+    columns = read_columns(corpus, open_corpus(corpus))
+    reported = metrics(columns, columns.attacks["worst-8"])["accuracy"]
+    clean, _, at_8 = done.evaluation.curves["accuracy"].points
+    assert [clean.metric, at_8.metric] == [Figure.of(reported.clean), Figure.of(reported.adversarial)]
+    assert clean.metric == Figure(value=1, low=None, high=None)
+    drops = [each.difference for one in done.evaluation.epsilons[1].clinical.classes for each in one.readings]
+    (own,) = on_corpus([path], corpus, [], False, quiet, Stop()).models
+    assert all(each.low is each.high is None for each in (*drops, *own.clean.values(), *own.attacks[1].metrics.values()))
+    assert own.attacks[1].metrics["accuracy"] == at_8.metric
+
+
+def test_what_is_not_defined_meets_no_requirement(classes: Evaluated) -> None:
+    """As where one score is NaN: the metric is not defined, though it is on the resamples that the sample is not in."""
+    evaluation = classes.evaluation.model_copy(deep=True)
+    evaluation.curves["accuracy"].points[1] = CurvePoint(epsilon=4, metric=Figure(value=None, low=0.637, high=0.9))
+    asked = Requirement.of("accuracy@4>=0.6")
+    done = replace(classes, evaluation=evaluation, unmet=unmet([asked], evaluation))
+    assert done.unmet == ["accuracy@4>=0.6: accuracy at epsilon 4 is n/a, the lower end of its interval 0.637"]
+    assert done.exit_code == ExitCode.REQUIREMENT
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,17 @@ def check(requirements: Sequence[Requirement], spec: RunSpec) -> None:
 
 
 def unmet(requirements: Sequence[Requirement], evaluation: Evaluation) -> list[str]:
-    """What is asked for and not reached, a line each; what is not defined, such as the AUC of one class, is not reached."""
+    """What is asked for and not reached, a line each.
+
+    What is not defined, such as the AUC of one class, is not reached, whatever its resamples say; nor is what has no interval.
+    """
     lines = []
     for asked in requirements:
         epsilon = max(at.epsilon for at in evaluation.epsilons) if asked.epsilon is None else asked.epsilon
         points = evaluation.curves[asked.metric].points if asked.metric in evaluation.curves else []
         figure = next((point.metric for point in points if point.epsilon == epsilon), None)
-        if figure is None or figure.low is None or figure.low < asked.least:
+        if figure is None or figure.value is None or figure.low is None or figure.low < asked.least:
             value, low = ("n/a" if each is None else f"{each:.3f}" for each in (figure and figure.value, figure and figure.low))
-            lines.append(f"{asked.text}: {asked.metric} at epsilon {epsilon:g} is {value}, the lower end of its interval {low}")
+            why = ", for of a single group there is none" if evaluation.groups == 1 else ""
+            lines.append(f"{asked.text}: {asked.metric} at epsilon {epsilon:g} is {value}, the lower end of its interval {low}{why}")
     return lines
