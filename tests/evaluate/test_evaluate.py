@@ -228,6 +228,14 @@ def test_what_cannot_be_evaluated_is_said(evaluation: dict[str, Any], said: str,
         found(with_set(tiny_spec(tmp_path), **evaluation))
 
 
+@pytest.mark.parametrize(("asked", "attack"), [([0], 8), ([0, 4], 8), (None, 0)])
+def test_epsilon_0_is_the_clean_images(asked: list[float] | None, attack: float, tmp_path: Path) -> None:
+    path = tiny_spec(tmp_path, attacks={"pgd": {"attack": "pgd", "epsilon": attack}})
+    with pytest.raises(SpecError, match="name larger epsilons alone"):
+        found(path, epsilons=asked)
+    assert not (tmp_path / "evaluations").exists()
+
+
 def test_a_run_does_not_mind_what_an_evaluation_would_do(tmp_path: Path) -> None:
     plain, asked = load_spec(tiny_spec(tmp_path)), load_spec(with_set(tiny_spec(tmp_path)))
     assert "evaluation" not in plain.model_dump()
