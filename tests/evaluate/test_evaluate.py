@@ -15,8 +15,10 @@ import pytest
 import yaml
 from tests.conftest import CLASSIFIER, InlinePool, draw_pictures, quiet, save_victim, tiny_spec
 from tests.run.test_tasks import UNET, chest, segmentation_spec
+from typer.testing import CliRunner
 
 from medadv.batches.ensemble import NOBODY, START
+from medadv.cli.app import app
 from medadv.common.errors import ExitCode, SpecError
 from medadv.common.record import parse
 from medadv.common.stop import Stop
@@ -149,7 +151,9 @@ def test_parts_make_the_same_corpus(classes: Evaluated, tmp_path: Path) -> None:
     shutil.copytree(classes.result.corpus.parent.parent.parent, tmp_path / "spec", ignore=shutil.ignore_patterns("evaluations"))
     path = tmp_path / "spec" / "spec.yaml"
     for part in ("1/2", "2/2"):
-        evaluate_part(path, part, Options(tmp_path / "out"), None, quiet, Stop())
+        made = evaluate_part(path, part, Options(tmp_path / "out", command="medadv evaluate"), None, quiet, Stop())
+        # `medadv run` of this spec would make another corpus.
+        assert made.text.endswith("`medadv evaluate` without --part merges the parts")
     whole = found(path, out=tmp_path / "out")
     assert whole.result.new_shards == 0
     assert whole.evaluation == classes.evaluation
@@ -204,12 +208,21 @@ def test_what_is_not_defined_meets_no_requirement(classes: Evaluated) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [("dice>0.5", "write METRIC>=VALUE"), ("dice>=high", "write METRIC>=VALUE"), ("dice>=0.5", "no metric dice of auc, accuracy"),
-     ("accuracy@2>=0.5", "not measured at epsilon 2, only at 0, 4, 8"), ("accuracy>=0.5.1", "write METRIC>=VALUE")],
+     ("accuracy@2>=0.5", "not measured at epsilon 2, only at 0, 4, 8"), ("accuracy>=0.5.1", "write METRIC>=VALUE"),
+     ("accuracy@4>=60", "no accuracy is above 1; 60 % is written 0.6")],
 )  # fmt: skip
 def test_what_cannot_be_required_is_said_before_anything_is_made(text: str, said: str, tmp_path: Path) -> None:
     path = with_set(tiny_spec(tmp_path))
     with pytest.raises(SpecError, match=said):
         found(path, text)
+    assert not (tmp_path / "evaluations").exists()
+
+
+def test_a_part_is_asked_for_no_requirement(tmp_path: Path) -> None:
+    """It would end with 0 whatever was required: what is measured is the whole."""
+    answer = CliRunner().invoke(app, ["evaluate", str(pictures(tmp_path)), "--part", "1/2", "--require", "accuracy>=0.5"])
+    assert isinstance(answer.exception, SpecError)
+    assert "--require goes with the `medadv evaluate` that merges the parts" in str(answer.exception)
     assert not (tmp_path / "evaluations").exists()
 
 

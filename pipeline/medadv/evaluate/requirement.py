@@ -40,6 +40,9 @@ def check(requirements: Sequence[Requirement], spec: RunSpec) -> None:
     for asked in requirements:
         if asked.metric not in metrics:
             raise SpecError(f"--require {asked.text!r}: no metric {asked.metric} of {', '.join(metrics)}")
+        # All of them are shares of 1; somebody who means 60 % would wait for a corpus that cannot reach 60.
+        if asked.least > 1:
+            raise SpecError(f"--require {asked.text!r}: no {asked.metric} is above 1; 60 % is written 0.6")
         if asked.epsilon is not None and asked.epsilon not in epsilons:
             measured = ", ".join(f"{each:g}" for each in epsilons)
             raise SpecError(f"--require {asked.text!r}: not measured at epsilon {asked.epsilon:g}, only at {measured}")
