@@ -6,9 +6,9 @@
     python scripts/bench/attacks.py lung --show
 
 The first call measures every variant on the first half of the held-out images (in content order) and appends each row to a JSON file as it
-is made; a second call goes on where the first stopped. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired
-bootstrap. --show prints what is stored as Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per
-sample, for all.
+is made; a second call goes on where the first stopped, and ends with an error where it is asked for other images, another budget or another
+second victim. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired bootstrap. --show prints what is stored as
+Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch
 from medadv.attacks.cost import passes
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_file
+from medadv.common.hashing import hash_file
 from medadv.compare.compare import as_batches, read_samples
 from medadv.compare.scores import paired_difference
 from medadv.compare.table import Bench, Row
@@ -122,11 +123,28 @@ def victim_of_card(card: dict[str, Any], path: Path, like: VictimSettings) -> Vi
     )
 
 
+def conditions(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What all rows of a table have in common.  second: SHA-256 of the second victim's weights."""
+    second = None if arguments.second is None else hash_file(arguments.second.with_suffix(".safetensors"))
+    budget = {"passes": arguments.passes, "seed": arguments.seed, "epsilon": arguments.epsilon}
+    return {"task": arguments.task, "samples": len(bench.labels), **budget, "second": second}
+
+
+def known_rows(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the file holds, or a table without rows where there is none.  Raises SpecError where its rows were made in another way."""
+    if not out.exists():
+        return {**asked, "rows": []}
+    stored = json.loads(out.read_text())
+    # An older file does not say which second victim judged. What it does not say is not held against it, nor said for it now.
+    other = [f"{key} {stored[key]}, not {value}" for key, value in asked.items() if key in stored and stored[key] != value]
+    if other:
+        raise SpecError(f"{out} holds rows of {'; '.join(other)}: ask for the same, or name another folder with --out")
+    return stored
+
+
 def choose(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
     """Measure the variants that the file does not hold yet, one row at a time."""
-    stored = json.loads(out.read_text()) if out.exists() else {"rows": []}
-    stored |= {"task": arguments.task, "samples": len(bench.labels), "passes": arguments.passes, "seed": arguments.seed}
-    stored["epsilon"] = arguments.epsilon
+    stored = known_rows(out, conditions(bench, arguments))
     known = {row["attack"] for row in stored["rows"]}
     for name in ["clean", *(arguments.only or VARIANTS)]:
         if name in known:
@@ -164,8 +182,7 @@ def test(bench: Bench, arguments: argparse.Namespace, out: Path) -> None:
             )
             print(results[-1], flush=True)
     variances = {name: row.sizes["variance"].value for name, row in rows.items()}
-    about = {"task": arguments.task, "epsilon": arguments.epsilon, "passes": arguments.passes, "chosen": arguments.test}
-    answer = {**about, "samples": len(bench.labels), "tests": results, "variance": variances}
+    answer = {**conditions(bench, arguments), "chosen": arguments.test, "tests": results, "variance": variances}
     out.with_suffix(f".{arguments.test}.test.json").write_text(json.dumps(answer, indent=1) + "\n")
 
 
@@ -219,13 +236,13 @@ def main() -> None:
         return
     try:
         writable_file(out)
+        first, second = benches(arguments)
+        if arguments.test:
+            test(second, arguments, out)
+        else:
+            choose(first, arguments, out)
     except SpecError as error:
         parser.error(str(error))
-    first, second = benches(arguments)
-    if arguments.test:
-        test(second, arguments, out)
-    else:
-        choose(first, arguments, out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """The comparison: its columns hold what their names say, and the command writes them."""
 
 import csv
+import importlib.util
 import io
 import json
+from argparse import Namespace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from typer.testing import CliRunner
 from medadv.attacks.cost import passes
 from medadv.batches.batch import Batch
 from medadv.cli.app import app
+from medadv.common.errors import SpecError
 from medadv.compare.curves import curve
 from medadv.compare.degrade import blur, degradations, jpeg, resample
 from medadv.compare.scores import Scores, paired_difference
@@ -210,6 +215,48 @@ def test_curves_start_at_the_clean_sample() -> None:
     assert found.flipped[0] == 0
     assert found.deviation[-1] > found.deviation[0]
     assert found.divergence[-1] > 0
+
+
+def attacks_script() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "attacks.py"
+    spec = importlib.util.spec_from_file_location("bench_attacks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ASKED = {"task": "lung", "passes": 4, "seed": 0, "epsilon": 4.0, "second": None, "only": ["pgd"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"passes": 6}, "passes 4, not 6"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"epsilon": 8.0}, "epsilon 4.0, not 8.0"),
+        ({"second": "second.json"}, "second None, not [0-9a-f]{64}"),
+    ],
+)
+def test_a_table_of_variants_has_one_budget(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """The script goes on where it stopped, and keeps no row of another budget under a header that it writes anew."""
+    script, tested, out = attacks_script(), bench(second=False), tmp_path / "attacks-lung.json"
+    (tmp_path / "second.safetensors").write_bytes(b"weights")
+    changed = {**ASKED, **changes}
+    changed["second"] = changed["second"] and tmp_path / changed["second"]
+    script.choose(tested, Namespace(**ASKED), out)
+    first = out.read_bytes()
+    with pytest.raises(SpecError, match=said):
+        script.choose(tested, Namespace(**changed), out)
+    script.choose(tested, Namespace(**ASKED), out)
+    assert out.read_bytes() == first
+    # A file of before says nothing of a second victim: what it does not say stands against nothing.
+    older = json.loads(first)
+    del older["second"], older["rows"][1]
+    out.write_text(json.dumps(older))
+    script.choose(tested, Namespace(**ASKED), out)
+    assert [row["attack"] for row in json.loads(out.read_text())["rows"]] == ["clean", "pgd"]
 
 
 def test_volumes(tmp_path: Path) -> None:

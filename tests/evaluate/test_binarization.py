@@ -1,5 +1,7 @@
 """The binarization test: passed by an attack that sees honest gradients, failed by one that sees none or goes no way."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,13 @@ def test_an_attack_that_sees_none_or_goes_nowhere_does_not(rounded: bool, attack
     assert found.success is not None
     assert found.success < PASSING
     assert any("too weak" in text for text in found.warnings)
+
+
+@pytest.mark.parametrize("changes", [{}, {"restarts": 3}, {"loss": "margin"}, {"loss": "dlr"}], ids=str)
+def test_an_attack_on_more_classes_is_tried_on_two(changes: dict[str, Any]) -> None:
+    """The victim has three classes; the problem that is known to be solvable has two, of which one is wrong, and no ratio of logits."""
+    found = binarization(plainly(network()), batch(), settings("apgd", 8, steps=10, target_classes=2, **changes), range(6))
+    assert (found.samples, found.success, found.warnings) == (6, 1, [])
 
 
 def test_the_smallest_epsilon_and_a_region() -> None:

@@ -63,6 +63,14 @@ def test_groups_are_drawn_whole() -> None:
     assert copied.halving.high == pytest.approx(alone.halving.high)
 
 
+@pytest.mark.parametrize(("at_8", "state", "text"), [(0.25, "measured", "5.33"), (0.75, "beyond", "> 8")])
+def test_of_a_single_group_there_are_no_intervals(at_8: float, state: str, text: str) -> None:
+    curve = metric_curve({0: mean_of(np.ones(4)), 8: mean_of(np.full(4, at_8))}, ["a"] * 4, "segmentation")
+    assert [(point.metric.value, point.metric.low, point.metric.high) for point in curve.points] == [(1, None, None), (at_8, None, None)]
+    found = curve.halving
+    assert (found.state, found.low, found.high, found.resampled, found.text) == (state, None, None, False, text)
+
+
 @pytest.mark.parametrize("epsilons", [[0.0], [1.0, 2.0]])
 def test_a_curve_starts_at_the_clean_images(epsilons: list[float]) -> None:
     with pytest.raises(ValueError, match="epsilon 0"):

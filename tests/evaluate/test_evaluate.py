@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,27 @@ import pytest
 import yaml
 from tests.conftest import CLASSIFIER, InlinePool, draw_pictures, quiet, save_victim, tiny_spec
 from tests.run.test_tasks import UNET, chest, segmentation_spec
+from typer.testing import CliRunner
 
 from medadv.batches.ensemble import NOBODY, START
+from medadv.cli.app import app
 from medadv.common.errors import ExitCode, SpecError
 from medadv.common.record import parse
 from medadv.common.stop import Stop
+from medadv.corpus.opening import open_corpus
+from medadv.evaluate.curve import CurvePoint
 from medadv.evaluate.evaluate import Evaluated, evaluate, evaluate_part
 from medadv.evaluate.record import Evaluation
-from medadv.evaluate.requirement import Requirement
+from medadv.evaluate.requirement import Requirement, unmet
 from medadv.evaluate.sets import STRONGEST, evaluation_of
 from medadv.evaluate.stored import on_corpus, write_leaderboard
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.rescore import rescore
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
+from medadv.report.columns import read_columns
+from medadv.report.estimates import metrics
+from medadv.report.record import Figure
 from medadv.run import cluster
 from medadv.spec.reading import load_spec
 
@@ -142,7 +151,9 @@ def test_parts_make_the_same_corpus(classes: Evaluated, tmp_path: Path) -> None:
     shutil.copytree(classes.result.corpus.parent.parent.parent, tmp_path / "spec", ignore=shutil.ignore_patterns("evaluations"))
     path = tmp_path / "spec" / "spec.yaml"
     for part in ("1/2", "2/2"):
-        evaluate_part(path, part, Options(tmp_path / "out"), None, quiet, Stop())
+        made = evaluate_part(path, part, Options(tmp_path / "out", command="medadv evaluate"), None, quiet, Stop())
+        # `medadv run` of this spec would make another corpus.
+        assert made.text.endswith("`medadv evaluate` without --part merges the parts")
     whole = found(path, out=tmp_path / "out")
     assert whole.result.new_shards == 0
     assert whole.evaluation == classes.evaluation
@@ -162,15 +173,56 @@ def test_what_is_required_is_held_against_the_lower_end(classes: Evaluated) -> N
     ]
 
 
+def test_one_patient_meets_no_requirement(tmp_path: Path) -> None:
+    """Its resamples would all be the sample itself, and an interval of no width says what nobody knows; the report says none, too."""
+    path = pictures(tmp_path)
+    labels = tmp_path / "data" / "labels.csv"
+    labels.write_text(re.sub(r"p\d", "p0", labels.read_text()))
+    done = found(path, "accuracy@0>=0.5")
+    assert (done.evaluation.groups, done.exit_code) == (1, ExitCode.REQUIREMENT)
+    assert done.unmet == [
+        "accuracy@0>=0.5: accuracy at epsilon 0 is 1.000, the lower end of its interval n/a, for of a single group there is none"
+    ]
+    corpus = done.result.corpus
+    columns = read_columns(corpus, open_corpus(corpus))
+    reported = metrics(columns, columns.attacks["worst-8"])["accuracy"]
+    clean, _, at_8 = done.evaluation.curves["accuracy"].points
+    assert [clean.metric, at_8.metric] == [Figure.of(reported.clean), Figure.of(reported.adversarial)]
+    assert clean.metric == Figure(value=1, low=None, high=None)
+    drops = [each.difference for one in done.evaluation.epsilons[1].clinical.classes for each in one.readings]
+    (own,) = on_corpus([path], corpus, [], False, quiet, Stop()).models
+    assert all(each.low is each.high is None for each in (*drops, *own.clean.values(), *own.attacks[1].metrics.values()))
+    assert own.attacks[1].metrics["accuracy"] == at_8.metric
+
+
+def test_what_is_not_defined_meets_no_requirement(classes: Evaluated) -> None:
+    """As where one score is NaN: the metric is not defined, though it is on the resamples that the sample is not in."""
+    evaluation = classes.evaluation.model_copy(deep=True)
+    evaluation.curves["accuracy"].points[1] = CurvePoint(epsilon=4, metric=Figure(value=None, low=0.637, high=0.9))
+    asked = Requirement.of("accuracy@4>=0.6")
+    done = replace(classes, evaluation=evaluation, unmet=unmet([asked], evaluation))
+    assert done.unmet == ["accuracy@4>=0.6: accuracy at epsilon 4 is n/a, the lower end of its interval 0.637"]
+    assert done.exit_code == ExitCode.REQUIREMENT
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("dice>0.5", "write METRIC>=VALUE"), ("dice>=high", "write METRIC>=VALUE"), ("dice>=0.5", "no metric dice of auc, accuracy"),
-     ("accuracy@2>=0.5", "not measured at epsilon 2, only at 0, 4, 8"), ("accuracy>=0.5.1", "write METRIC>=VALUE")],
+     ("accuracy@2>=0.5", "not measured at epsilon 2, only at 0, 4, 8"), ("accuracy>=0.5.1", "write METRIC>=VALUE"),
+     ("accuracy@4>=60", "no accuracy is above 1; 60 % is written 0.6")],
 )  # fmt: skip
 def test_what_cannot_be_required_is_said_before_anything_is_made(text: str, said: str, tmp_path: Path) -> None:
     path = with_set(tiny_spec(tmp_path))
     with pytest.raises(SpecError, match=said):
         found(path, text)
+    assert not (tmp_path / "evaluations").exists()
+
+
+def test_a_part_is_asked_for_no_requirement(tmp_path: Path) -> None:
+    """It would end with 0 whatever was required: what is measured is the whole."""
+    answer = CliRunner().invoke(app, ["evaluate", str(pictures(tmp_path)), "--part", "1/2", "--require", "accuracy>=0.5"])
+    assert isinstance(answer.exception, SpecError)
+    assert "--require goes with the `medadv evaluate` that merges the parts" in str(answer.exception)
     assert not (tmp_path / "evaluations").exists()
 
 
@@ -187,6 +239,14 @@ def test_what_cannot_be_required_is_said_before_anything_is_made(text: str, said
 def test_what_cannot_be_evaluated_is_said(evaluation: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=said):
         found(with_set(tiny_spec(tmp_path), **evaluation))
+
+
+@pytest.mark.parametrize(("asked", "attack"), [([0], 8), ([0, 4], 8), (None, 0)])
+def test_epsilon_0_is_the_clean_images(asked: list[float] | None, attack: float, tmp_path: Path) -> None:
+    path = tiny_spec(tmp_path, attacks={"pgd": {"attack": "pgd", "epsilon": attack}})
+    with pytest.raises(SpecError, match="name larger epsilons alone"):
+        found(path, epsilons=asked)
+    assert not (tmp_path / "evaluations").exists()
 
 
 def test_a_run_does_not_mind_what_an_evaluation_would_do(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from tests.attacks.attack_cases import LEVEL8, classifier, images, segmenter, settings
 from tests.conftest import plainly
 from tests.evidence.test_attack_strength import Rounded, linear
+from tests.victims.test_goal_losses import TRUTHS, detector
 from torch import Tensor, nn
 
 from medadv.batches.batch import Batch
@@ -150,6 +151,16 @@ def test_gradients_of_zero() -> None:
     found = zero_gradients(bench(Classifier(Rounded(plain.module), "softmax", 2)), settings("pgd", 4))
     assert found.number == 1
     assert "exactly zero" in (found.sentence or "")
+
+
+@pytest.mark.parametrize("attack", ["apgd", "square"])
+@pytest.mark.parametrize("kind", ["fcos", "two stages"])
+def test_a_detector_has_its_own_loss_to_follow(kind: str, attack: str) -> None:
+    """Also where the attack asks for no gradient, and compares a margin that a detector does not have."""
+    batch = Batch(images(2, 3, 64, 64, dtype=torch.float32), TRUTHS, ["0", "1"], LEVEL8)
+    share = zero_gradients(AttackBench(plainly(detector(kind)), batch, [0, 1], 2), settings(attack, 4)).number
+    assert share is not None
+    assert share < 0.5
 
 
 @pytest.mark.parametrize(("sharpness", "certain"), [(0.0002, False), (50.0, True)])

@@ -60,5 +60,11 @@ def test_groups_are_drawn_whole() -> None:
     assert len(next(iter(group_draws([], 1)))) == 0
 
 
+def test_of_a_single_group_there_is_no_interval() -> None:
+    assert list(group_draws(["a"] * 4, 20)) == []
+    found = bootstrap(lambda chosen: float(len(chosen)), 4, 20, ["a"] * 4)
+    assert (found.value, np.isnan([found.low, found.high]).all()) == (4, True)
+
+
 def test_groups_of_one_are_samples() -> None:
     assert [row.tolist() for row in group_draws(list("abcdefg"), 3)] == [row.tolist() for row in draws(7, 3)]

@@ -72,6 +72,9 @@ class AttackBench:
         """Share of voxels that may move whose gradient is exactly zero on the clean image."""
         zeros = movable = 0
         objective = self.victim.attacked
+        if self.victim.scored.task == "detection":
+            # `square` names a margin, and asks for no gradient: what could be followed is that of a detector's own loss.
+            settings = settings.model_copy(update={"loss": "ce"})
         for part in self.batch.cut(self.batch_size):
             low, high = feasible_box(part.images, 1, part.lattice, part.region)
             with untouched(objective.module):

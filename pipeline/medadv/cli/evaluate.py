@@ -54,6 +54,8 @@ def evaluate(
                 raise SpecError("--on attacks nothing: it goes without --epsilons, --require and --part")
             _answer_on(specs, on, out, override or [], trust_code, as_json, stop)
             return
+        if asked and part:
+            raise SpecError("a part makes shards and measures nothing: --require goes with the `medadv evaluate` that merges the parts")
         if len(specs) > 1:
             raise SpecError("several specs are for --on CORPUS; evaluate them one by one")
         address = Address(scheduler, scheduler_file, tls_ca, tls_cert, tls_key, insecure)

@@ -27,6 +27,7 @@ from medadv.common.hashing import seed_of
 from medadv.common.record import Closed, Count
 from medadv.datasets.labels import Array
 from medadv.evaluate.last_layer import Binary, Features, last_linear
+from medadv.prepare.losses import fitted
 from medadv.spec.attack import AttackSettings
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.victim import Victim
@@ -126,11 +127,12 @@ def _warnings(success: float | None, chance: float | None) -> list[str]:
 
 
 def _attacked(victim: Victim, binary: Binary, one: Batch, settings: AttackSettings, seed: int) -> bool:
-    """Whether the attack moves the sample across the plane."""
+    """Whether the attack moves the sample across the plane, with the loss and the wrong classes that two classes have."""
     judge = Classifier(binary, "softmax", 2)
     inner = Batch(one.images, [np.asarray(0, np.int64)], one.ids, one.lattice, one.region, one.spacing_mm)
     bench = AttackBench(Victim(judge, judge, victim.identity), inner, [seed], 1)
-    across = settings.model_copy(update={"goal": "untruth"})
+    name = "binarization"
+    across = fitted({name: settings.model_copy(update={"goal": "untruth"})}, judge)[0][name]
     return bool(bench.each(bench.attack(across), judge, "untruth")[0])
 
 

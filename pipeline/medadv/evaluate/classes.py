@@ -12,6 +12,7 @@ import numpy as np
 
 from medadv.datasets.labels import Array, Prediction
 from medadv.evaluate.readings import Case, ClassReadings, ClinicalReport, Named, paired, readings
+from medadv.report.by_class import class_name
 from medadv.scoring.operating_point import sensitivity, specificity, youden_threshold
 
 
@@ -24,7 +25,7 @@ def class_readings(
         cases: samples with a class each (softmax), or labels of 0 and 1.
         head: softmax or sigmoid.
         classes: that the network answers.
-        names: of all classes or labels.
+        names: of all classes or labels, from the first on; what they do not reach is told by its number.
         threshold: an operating point that is known, in place of the one chosen on the clean answers.
     """
     softmax = head == "softmax"
@@ -43,8 +44,7 @@ def class_readings(
             positives = before >= cut, after >= cut
         else:
             positives = _answers(clean, value, softmax), _answers(attacked, value, softmax)
-        name = names[value] if names else f"class {value}"
-        rows.append(_row(name, true, *positives, groups, cut))
+        rows.append(_row(class_name(value, names), true, *positives, groups, cut))
     return ClinicalReport(task="classification", samples=len(cases), groups=len(set(groups)), classes=rows)
 
 

@@ -36,6 +36,7 @@ class Halving(Closed):
     low: float | None
     high: float | None
     largest: float = Field(description="largest measured epsilon")
+    resampled: bool = Field(True, description="false of a single group, of which there is no interval: both ends are null")
 
     @property
     def text(self) -> str:
@@ -43,7 +44,7 @@ class Halving(Closed):
         if self.state == "undefined":
             return "undefined"
         value, low, high = (f"> {self.largest:g}" if end is None else f"{end:.3g}" for end in (self.value, self.low, self.high))
-        return f"{value} ({low} to {high})"
+        return f"{value} ({low} to {high})" if self.resampled else value
 
 
 class Curve(Closed):
@@ -59,7 +60,7 @@ def mean_of(scores: Array) -> Metric:
 
 
 def metric_curve(metrics: dict[float, Metric], groups: Sequence[str], task: str) -> Curve:
-    """The metric at every epsilon, all resampled together.
+    """The metric at every epsilon, all resampled together; of a single group there are no intervals.
 
     Args:
         metrics: epsilon in stored units -> metric of the answers there, of the same samples; 0, the clean images, must be among them.
@@ -77,7 +78,8 @@ def metric_curve(metrics: dict[float, Metric], groups: Sequence[str], task: str)
         return [metrics[epsilon](chosen) for epsilon in epsilons]
 
     values = values_of(np.arange(len(groups)))
-    drawn = np.array([values_of(chosen) for chosen in group_draws(groups, resamples_for(task, len(groups)))])
+    resamples = [values_of(chosen) for chosen in group_draws(groups, resamples_for(task, len(groups)))]
+    drawn = np.array(resamples).reshape(-1, len(epsilons))
     points = [
         CurvePoint(epsilon=epsilon, metric=Figure.of(Interval(value, *percentiles(drawn[:, place]))))
         for place, (epsilon, value) in enumerate(zip(epsilons, values, strict=True))
@@ -110,7 +112,6 @@ def _halving(value: float, drawn: Sequence[float], largest: float) -> Halving:
     # Order statistics, rounded outwards: between a number and infinity nothing can be interpolated.
     order = sorted(each for each in drawn if not math.isnan(each))
     last = len(order) - 1
-    low = order[math.floor((1 - LEVEL) / 2 * last)]
-    high = order[math.ceil((1 + LEVEL) / 2 * last)]
+    low, high = (order[math.floor((1 - LEVEL) / 2 * last)], order[math.ceil((1 + LEVEL) / 2 * last)]) if order else (math.nan, math.nan)
     ends = {name: end if math.isfinite(end) else None for name, end in (("value", value), ("low", low), ("high", high))}
-    return Halving(state="measured" if math.isfinite(value) else "beyond", largest=largest, **ends)
+    return Halving(state="measured" if math.isfinite(value) else "beyond", largest=largest, resampled=bool(order), **ends)

@@ -7,6 +7,7 @@ import numpy as np
 
 from medadv.datasets.labels import Array
 from medadv.evaluate.readings import Case, ClassReadings, ClinicalReport, Named, boxes_of, paired, readings
+from medadv.report.by_class import class_name
 from medadv.scoring.boxes import MATCH_IOU
 from medadv.scoring.froc import RATES, Alarms, Curve, alarms
 
@@ -23,7 +24,7 @@ def box_readings(
     Args:
         cases: samples with boxes each, scores in the answers.
         score_threshold: the victim's.
-        names: of the foreground classes, the first of which is class 1.
+        names: of the foreground classes, from class 1 on; what they do not reach is told by its number.
         iou: overlap from which a detection meets a true box.
     """
     groups = [case.group for case in cases]
@@ -37,7 +38,7 @@ def box_readings(
         boxes = sum(len(each.found) for each in clean)
         named = [Named(name, boxes) for name in ("froc", *FROC, "sensitivity")] + [Named("false_positives_per_image", len(cases))]
         figures = paired(partial(_figures, clean, score_threshold), partial(_figures, attacked, score_threshold))
-        name = names[value - 1] if names else f"class {value}"
+        name = class_name(value, names, 1, len(held))
         found = readings(named, figures, groups, "detection")
         rows.append(ClassReadings(name=name, held=boxes, threshold=score_threshold, readings=found))
     return ClinicalReport(task="detection", samples=len(cases), groups=len(set(groups)), classes=rows)

@@ -15,6 +15,7 @@ import numpy as np
 
 from medadv.datasets.labels import Array, Label
 from medadv.evaluate.readings import Case, ClassReadings, ClinicalReport, Named, Reading, paired_means, readings
+from medadv.report.by_class import class_name
 from medadv.scoring.surfaces import surface_figures
 from medadv.victims.tasks.segmentation import IGNORE
 
@@ -42,7 +43,7 @@ def mask_readings(
         head: softmax, where class 0 is background, or sigmoid, with a mask a label.
         classes: that the network answers.
         in_mm: distances in mm, for which every case needs its spacing; else in pixels of the stored grid.
-        names: of the foreground classes.
+        names: of the foreground classes, from the first on; what they do not reach is told by its number.
         tolerance: of surface Dice, in the same unit; left out, `TOLERANCE_MM` or one pixel.
 
     Raises:
@@ -69,12 +70,12 @@ def mask_readings(
     unit = "mm" if in_mm else "px"
     rows = [
         ClassReadings(
-            name=names[place] if names else f"class {value}",
+            name=class_name(value, names, values[0], len(values)),
             held=sum(measured[value].held),
             threshold=None,
             readings=_readings(measured[value], groups, unit),
         )
-        for place, value in enumerate(values)
+        for value in values
     ]
     return ClinicalReport(task="segmentation", samples=len(groups), groups=len(set(groups)), tolerance=tolerance, classes=rows)
 

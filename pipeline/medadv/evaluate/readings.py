@@ -88,11 +88,12 @@ class Named:
 
 
 def readings(named: Sequence[Named], statistic: Statistic, groups: Sequence[str], task: str) -> list[Reading]:
-    """Figures with their intervals.
+    """Figures with their intervals; of a single group there are none.
 
     named: the statistic's figures in their order.  groups: of every sample that it may be asked for.  task: says how often to resample.
     """
-    drawn = np.array([statistic(chosen) for chosen in group_draws(groups, resamples_for(task, len(groups)))])
+    resamples = [statistic(chosen) for chosen in group_draws(groups, resamples_for(task, len(groups)))]
+    drawn = np.array(resamples).reshape(-1, 3, len(named))
     values = statistic(np.arange(len(groups)))
     found = []
     for place, one in enumerate(named):

@@ -40,19 +40,26 @@ def check(requirements: Sequence[Requirement], spec: RunSpec) -> None:
     for asked in requirements:
         if asked.metric not in metrics:
             raise SpecError(f"--require {asked.text!r}: no metric {asked.metric} of {', '.join(metrics)}")
+        # All of them are shares of 1; somebody who means 60 % would wait for a corpus that cannot reach 60.
+        if asked.least > 1:
+            raise SpecError(f"--require {asked.text!r}: no {asked.metric} is above 1; 60 % is written 0.6")
         if asked.epsilon is not None and asked.epsilon not in epsilons:
             measured = ", ".join(f"{each:g}" for each in epsilons)
             raise SpecError(f"--require {asked.text!r}: not measured at epsilon {asked.epsilon:g}, only at {measured}")
 
 
 def unmet(requirements: Sequence[Requirement], evaluation: Evaluation) -> list[str]:
-    """What is asked for and not reached, a line each; what is not defined, such as the AUC of one class, is not reached."""
+    """What is asked for and not reached, a line each.
+
+    What is not defined, such as the AUC of one class, is not reached, whatever its resamples say; nor is what has no interval.
+    """
     lines = []
     for asked in requirements:
         epsilon = max(at.epsilon for at in evaluation.epsilons) if asked.epsilon is None else asked.epsilon
         points = evaluation.curves[asked.metric].points if asked.metric in evaluation.curves else []
         figure = next((point.metric for point in points if point.epsilon == epsilon), None)
-        if figure is None or figure.low is None or figure.low < asked.least:
+        if figure is None or figure.value is None or figure.low is None or figure.low < asked.least:
             value, low = ("n/a" if each is None else f"{each:.3f}" for each in (figure and figure.value, figure and figure.low))
-            lines.append(f"{asked.text}: {asked.metric} at epsilon {epsilon:g} is {value}, the lower end of its interval {low}")
+            why = ", for of a single group there is none" if evaluation.groups == 1 else ""
+            lines.append(f"{asked.text}: {asked.metric} at epsilon {epsilon:g} is {value}, the lower end of its interval {low}{why}")
     return lines

@@ -35,13 +35,11 @@ def compared(clean: Statistic, adversarial: Statistic, rows: Array, columns: Col
     values = [clean(rows), adversarial(rows)]
     values.append(values[0] - values[1])
     groups = [columns.groups[row] for row in rows]
-    if len(set(groups)) < 2:
-        return Compared(*(Interval(value, nan, nan) for value in values))
     drawn = []
     for chosen in group_draws(groups, resamples_for(columns.task, len(rows))):
         before, after = clean(rows[chosen]), adversarial(rows[chosen])
         drawn.append((before, after, before - after))
-    ends = np.array(drawn)
+    ends = np.array(drawn).reshape(-1, 3)
     return Compared(*(Interval(value, *percentiles(ends[:, place])) for place, value in enumerate(values)))
 
 
@@ -65,8 +63,6 @@ def success(columns: Columns, attack: AttackColumns) -> Interval:
     if not len(rows):
         return Interval(nan, nan, nan)
     able, groups = attack.success[rows], [columns.groups[row] for row in rows]
-    if len(set(groups)) < 2:
-        return Interval(float(able.mean()), nan, nan)
     return bootstrap(lambda chosen: float(able[chosen].mean()), len(able), resamples_for("", len(able)), groups)
 
 

@@ -1,4 +1,4 @@
-"""One part of a job array: every N-th shard of a frozen plan, made in this process, without Dask. A final `medadv run` merges the parts."""
+"""One part of a job array: every N-th shard of a frozen plan, made in this process, without Dask. Its verb without a part merges them."""
 
 import os
 import threading
@@ -51,6 +51,8 @@ class PartResult:
     quarantined: int
     notes: list[str]
     """What planning showed, where this part planned."""
+    command: str
+    """The verb that makes parts of this corpus, and merges them: `medadv run`, say."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -61,7 +63,7 @@ class PartResult:
     def text(self) -> str:
         """One line."""
         what = f"{self.shards} new shards, {self.samples} samples, {self.quarantined} quarantined" if self.shards else "nothing new"
-        return f"{self.corpus}: part {self.part}: {what}; `medadv run` without --part merges the parts"
+        return f"{self.corpus}: part {self.part}: {what}; `{self.command}` without --part merges the parts"
 
     def as_dict(self) -> dict[str, str | int | list[str]]:
         """The machine-readable result."""
@@ -146,7 +148,7 @@ def run_part(spec_path: Path, part: str, options: Options, progress: Progress, s
                 _make(job, workspace, watch)
             stop.check(f"{watch.done} of {len(mine)} shards of this part were made and are kept; run again to go on")
             watch.log("finished", shards=watch.done, samples=watch.made_samples)
-            return PartResult(workspace.root, part, watch.done, watch.made_samples, watch.quarantined, notes)
+            return PartResult(workspace.root, part, watch.done, watch.made_samples, watch.quarantined, notes, options.command)
     except (OSError, MemoryError, RuntimeError) as error:
         raise explain(error, workspace.root) or error from None
 

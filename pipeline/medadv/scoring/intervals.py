@@ -44,12 +44,14 @@ def group_draws(groups: Sequence[Hashable], resamples: int, seed: int = 0) -> It
 
     groups: the group of each sample (a patient, say). Images of one patient resemble each other, so that drawing them singly would count
     one observation several times and make intervals too narrow. A resample holds as many samples as its groups have. Where each sample is a
-    group of its own, the same as `draws`.
+    group of its own, the same as `draws`. Of a single group there is none: all would be alike, and their interval a point.
     """
     rows: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)
     members = [np.array(each) for each in rows.values()]
+    if len(members) == 1:
+        return
     for chosen in draws(len(members), resamples, seed):
         yield np.concatenate([members[group] for group in chosen]) if len(members) else np.zeros(0, np.int64)
 
@@ -62,7 +64,10 @@ def percentiles(values: Array) -> tuple[float, float]:
 
 
 def bootstrap(statistic: Callable[[Array], float], count: int, resamples: int, groups: Sequence[Hashable] | None = None) -> Interval:
-    """Interval of a statistic that takes indices of samples.  groups: of each sample, drawn whole; None draws samples."""
+    """Interval of a statistic that takes indices of samples.
+
+    groups: of each sample, drawn whole, so that the ends are NaN where there is a single one; None draws samples.
+    """
     drawn = draws(count, resamples) if groups is None else group_draws(groups, resamples)
     values = np.array([statistic(chosen) for chosen in drawn])
     return Interval(statistic(np.arange(count)), *percentiles(values))
