@@ -43,6 +43,11 @@ class Home:
         """What its images were when it was begun: private, since hashes tell who has the same ones."""
         return self.private / "images.json"
 
+    @property
+    def start(self) -> Path:
+        """The victim's weights by its network's own names: what trainers of one's own start from, whatever form its file has."""
+        return self.private / "start.safetensors"
+
     def state(self, arm: Arm) -> Path:
         """Everything that training goes on from: after each epoch."""
         return self.private / f"{arm}.pt"

@@ -34,7 +34,7 @@ class Trainee:
     def __init__(self, model: TaskModel, settings: HardeningSettings, device: torch.device) -> None:
         self.model, self.network, self.settings, self.device = model, bare_network(model), settings, device
         self.optimizer = _optimizer(model.module, settings)
-        self.average = _copied(self.network) if settings.averaging else None
+        self.average = copied(self.network) if settings.averaging else None
         self.epochs = self.steps = 0
         self.losses: list[float] = []
         """Mean of each epoch."""
@@ -72,11 +72,11 @@ class Trainee:
 
     def weights(self) -> dict[str, Tensor]:
         """Of the generation: the average where there is one."""
-        return self.average if self.average is not None else _copied(self.network)
+        return self.average if self.average is not None else copied(self.network)
 
     def trained(self) -> dict[str, Tensor]:
         """Of the model in training itself, which the next corpus is made against."""
-        return _copied(self.network)
+        return copied(self.network)
 
     def save(self, path: Path) -> None:
         """Everything that the next epoch goes on from, in one step."""
@@ -145,5 +145,6 @@ def _optimizer(module: nn.Module, settings: HardeningSettings) -> torch.optim.Op
     return torch.optim.SGD(parameters, settings.rate, MOMENTUM, weight_decay=settings.weight_decay, nesterov=True)
 
 
-def _copied(network: nn.Module) -> dict[str, Tensor]:
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """Its weights by its own names, each a tensor of its own."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
