@@ -259,6 +259,27 @@ def test_it_is_begun_once_and_held_by_one(whole: Hardened) -> None:
         hardened(spec_of(whole))
 
 
+@pytest.mark.usefixtures("inline")
+def test_of_a_single_group_there_is_no_interval(tmp_path: Path) -> None:
+    once = [{"attack": "fgsm"}]
+    done = hardened(classification(tmp_path, 6, 2, generations=1, rate=1e-2, validation_attacks=once, final_attacks=once))
+    record = done.record
+    assert record.final is not None
+    assert record.choice is not None
+    assert (record.validation_groups, record.final.groups, record.choice.generation) == (1, 1, 1)
+    generation, at = record.generations[0], record.final.at[0]
+    for figure in (generation.validation.clean, generation.step, generation.clean_change, generation.gain, at.chosen, at.gain):
+        assert figure is not None
+        assert figure.value is not None
+        assert figure.low is figure.high is None
+    assert not generation.worse
+    assert not at.above_control
+    assert not at.above_ignoring
+    page = " ".join((done.folder / "hardening.html").read_text().split())
+    assert "Validation is a single group" in page
+    assert "Of a single group there is no interval" in page
+
+
 TRAINER = """
 import sys
 from safetensors.torch import load_file, save_file

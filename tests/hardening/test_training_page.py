@@ -38,6 +38,10 @@ def test_differences_are_paired() -> None:
     difference = chosen.less(control)
     assert (difference.value, difference.low, difference.high) == pytest.approx((0.1, 0.1, 0.1))
     assert chosen.less(Estimate(value=None, resamples=[None, None])) == Figure(value=None, low=None, high=None)
+    # Of a single group there are no resamples.
+    single = Estimate(value=0.1, resamples=[])
+    assert single.figure == Figure(value=0.1, low=None, high=None)
+    assert chosen.less(single).low is single.less(single).high is None
 
 
 def test_a_gain_is_told_as_a_share_of_another(script: ModuleType) -> None:
