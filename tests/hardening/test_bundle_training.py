@@ -117,6 +117,8 @@ def test_a_bundle_trains_on_clean_and_attacked_images_as_items_of_their_own(give
     for folder in (done.folder, done.folder / "control"):
         weights = load_file(folder / "generation-001" / "weights.safetensors")
         assert any((weights[name] != victim[name]).any() for name in victim)
+        card = json.loads((folder / "generation-001" / "card.json").read_text())
+        assert card["training"] == {"by": "bundle", "epochs": 1}
 
 
 @pytest.mark.usefixtures("inline")

@@ -40,6 +40,7 @@ from medadv.spec.reading import load_spec
 from medadv.training.dataset import CorpusDataset
 
 WEIGHTS = "weights.safetensors"
+COMMAND = ["train", "{corpus}", "{weights}", "{out}", "{mode}"]
 
 
 def hardened(path: Path, now: int | None = None, **options: Any) -> Hardened:
@@ -231,6 +232,8 @@ def test_masks_and_boxes(case: Callable[..., Path], metric: str, hardening: dict
         ({"hardening.split": "test"}, "training must not see them"),
         ({"hardening.read": "all"}, "set keep: all beside it"),
         ({"hardening.loss": "trades", "hardening.share": 0.5}, "leave share out"),
+        ({"hardening.command": COMMAND, "hardening.loss": "trades"}, "loss is for the built-in loop"),
+        ({"hardening.command": COMMAND, "hardening.share": 0.5}, "share is for the built-in loop"),
         ({"hardening.validation_attacks": [{"attack": "pgd", "epsilon": 2}]}, r"validation_attacks\[0\]: the epsilon"),
         ({"hardening.final_attacks": [{"attack": "bmi"}]}, r"final_attacks\[0\].attack"),
         ({"data.label": "none"}, "needs labels"),
@@ -317,6 +320,7 @@ def test_a_program_of_ones_own_trains_where_it_is_trusted(given: Callable[[Path]
         after = load_file(folder / "generation-001" / WEIGHTS)
         assert ((after[name] - before[name]) == added).all() or torch.allclose(after[name] - before[name], torch.tensor(float(added)))
         assert all((after[other] == before[other]).all() for other in before if other != name)
+        assert json.loads((folder / "generation-001" / "card.json").read_text())["training"] == {"by": "command"}
     with pytest.raises(SpecError, match="--trust-code"):
         hardened(path)
 

@@ -94,6 +94,9 @@ class HardeningSettings(Settings):
                 raise ValueError(f"command says nowhere {missing[0]}: a program is told {', '.join(PLACES)}")
             if self.read == "all":
                 raise ValueError("read: all is for the built-in loop; a program reads what it is told, the newest corpus")
+            if self.loss != "adversarial" or self.share != 1:
+                key = "share" if self.loss == "adversarial" else "loss"
+                raise ValueError(f"{key} is for the built-in loop; a program has its own and would not be told of it: leave it out")
         if self.bundle is not None and self.command is not None:
             raise ValueError("command and bundle are two trainers; name one")
         if self.bundle is not None and (self.loss != "adversarial" or self.read == "all" or self.share not in (0.5, 1)):
