@@ -33,6 +33,16 @@ def test_seeds_are_averaged_first(script: ModuleType) -> None:
         script.mean([one, Estimate(value=0.1, resamples=[0.1])])
 
 
+@pytest.mark.parametrize("changed", [{"samples": 1}, {"groups": 1}, {"left_out": 1000}])
+def test_seeds_with_other_final_images_are_refused(script: ModuleType, changed: dict[str, int]) -> None:
+    first, other, *_ = (script.parse(script.Kept, path.read_bytes()) for path in sorted(script.KEPT.glob("lungs-?.json")))
+    assert script.tables([first, other])
+    final = other.record.final.model_copy(update=changed)
+    other = other.model_copy(update={"record": other.record.model_copy(update={"final": final})})
+    with pytest.raises(ValueError, match=r"lungs: .*other final images"):
+        script.tables([first, other])
+
+
 def test_differences_are_paired() -> None:
     control, chosen = Estimate(value=0.2, resamples=[0.0, 0.5]), Estimate(value=0.3, resamples=[0.1, 0.6])
     difference = chosen.less(control)

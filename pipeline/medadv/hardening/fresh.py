@@ -59,8 +59,10 @@ def control_validated(work: Work, number: int, newest: Made) -> Measurement:
 def drop_older(work: Work, newest: int) -> None:
     """Leave the manifests of generations that nothing reads or starts from any more."""
     if work.settings.keep == "newest":
-        if (alike := alike_before(work.spec, newest)) > 0:
-            drop_shards(work.home.corpus(alike))
+        # A cold start reads none of those before.
+        unread = alike_before(work.spec, newest) if work.settings.warm else newest - 1
+        for number in range(1, unread + 1):
+            drop_shards(work.home.corpus(number))
         drop_shards(work.home.generation(newest - 1) / VALIDATION)
 
 
