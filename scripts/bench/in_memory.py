@@ -53,6 +53,8 @@ def main() -> None:
     settings = spec.hardening
     if settings is None:
         parser.error("the spec has no section hardening")
+    if settings.loss != "adversarial" or settings.share != 1:
+        parser.error("every image is attacked here, and the loss is the task's: leave hardening.loss and hardening.share out")
     # The rise of epsilon is over epochs here, and what averages there averages here.
     rising = settings.model_copy(update={"generations": arguments.epochs, "command": None})
     torch.set_num_threads(settings.threads or spec.execution.threads)

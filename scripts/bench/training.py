@@ -85,7 +85,7 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def tables(kept: Sequence[Kept]) -> str:
-    """All tables, a name each."""
+    """All tables, a name each.  ValueError where hardenings that stand together were asked other final images."""
     by_name: dict[str, list[Kept]] = defaultdict(list)
     for each in kept:
         by_name[each.record.name].append(each)
@@ -93,10 +93,21 @@ def tables(kept: Sequence[Kept]) -> str:
     parts = []
     for name, seeds in finished.items():
         if seeds:
+            refuse_other_images(name, seeds)
             parts.append(_table(name, seeds))
             if others := finished.get(name.removesuffix(IN_MEMORY)) if name.endswith(IN_MEMORY) else None:
+                refuse_other_images(f"{name} and what it stands beside", [*others, *seeds])
                 parts.append(_beside(others, seeds))
     return "\n\n".join(parts) or "None yet."
+
+
+def refuse_other_images(what: str, kept: Sequence[Kept]) -> None:
+    """Hold the final images of hardenings against each other: as many resamples alone do not make them the same.  ValueError if not."""
+    finals = [each.record.final for each in kept]
+    found = {(final.samples, final.groups, final.left_out) for final in finals if final is not None}
+    if len(found) > 1:
+        told = "; ".join(f"{samples} of {groups} groups, {left_out} left out" for samples, groups, left_out in sorted(found))
+        raise ValueError(f"{what}: hardenings that are averaged or compared have other final images ({told})")
 
 
 def _table(name: str, seeds: Sequence[Kept]) -> str:

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors.torch import load_file
 from tests.conftest import CLASSIFIER, draw_pictures, save_victim, tiny_spec
 from tests.run.test_tasks import UNET, chest, segmentation_spec
 
@@ -76,6 +78,16 @@ def detection(folder: Path, **hardening: Any) -> Path:
     )
     once = [{"attack": "fgsm"}]
     return with_hardening(path, validation_attacks=once, final_attacks=once, **hardening)
+
+
+def from_checkpoint(path: Path) -> Path:
+    """The spec with its weights in a checkpoint of training on several devices, beside which something else lies."""
+    weights = {f"module.{name}": value for name, value in load_file(path.parent / "victim.safetensors").items()}
+    torch.save({"epoch": 3, "state_dict": weights, "ema": {"decay": torch.ones(1)}}, path.parent / "victim.pt")
+    spec = yaml.safe_load(path.read_text())
+    spec["victim"] |= {"weights": "victim.pt", "weights_key": "state_dict"}
+    path.write_text(yaml.safe_dump(spec))
+    return path
 
 
 def with_hardening(path: Path, **changes: Any) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 from tests.conftest import CLASSIFIER, quiet
-from tests.hardening.hardening_cases import classification
+from tests.hardening.hardening_cases import classification, from_checkpoint
 
 from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.record import parse
@@ -100,8 +101,9 @@ def hardened(path: Path) -> Hardened:
 
 @pytest.mark.filterwarnings("ignore:NvImgCodec")
 @pytest.mark.usefixtures("inline")
-def test_a_bundle_trains_on_clean_and_attacked_images_as_items_of_their_own(tmp_path: Path) -> None:
-    path = spec_with(tmp_path)
+@pytest.mark.parametrize("given", [Path, from_checkpoint])
+def test_a_bundle_trains_on_clean_and_attacked_images_as_items_of_their_own(given: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = given(spec_with(tmp_path))
     before = hash_folder(tmp_path / "bundle")
     done = hardened(path)
     assert hash_folder(tmp_path / "bundle") == before
@@ -115,6 +117,8 @@ def test_a_bundle_trains_on_clean_and_attacked_images_as_items_of_their_own(tmp_
     for folder in (done.folder, done.folder / "control"):
         weights = load_file(folder / "generation-001" / "weights.safetensors")
         assert any((weights[name] != victim[name]).any() for name in victim)
+        card = json.loads((folder / "generation-001" / "card.json").read_text())
+        assert card["training"] == {"by": "bundle", "epochs": 1}
 
 
 @pytest.mark.usefixtures("inline")

@@ -1,19 +1,30 @@
 """Which generation is chosen, which epsilon it was trained at, what is mirrored: cases whose answers are known."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.conftest import quiet
+from tests.hardening.hardening_cases import classification
 
+from medadv.common.log import Log
+from medadv.common.stop import Stop
 from medadv.datasets.part import part_of
 from medadv.datasets.source import Listing, Source
 from medadv.hardening.choosing import choose, is_worse
 from medadv.hardening.flips import flip_axes, flipped
+from medadv.hardening.folder import Home
+from medadv.hardening.fresh import drop_older
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Passes
+from medadv.hardening.specs import settings_of
+from medadv.hardening.work import Work
+from medadv.prepare.request import Options
 from medadv.report.record import Figure
 from medadv.spec.attack import AttackSettings
 from medadv.spec.data import PartSettings
 from medadv.spec.hardening import HardeningSettings
+from medadv.spec.reading import load_spec
 
 
 def figure(value: float | None) -> Figure:
@@ -70,6 +81,26 @@ def test_epsilon_rises_in_whole_units_over_the_first_half(full: float, epsilons:
     small = settings.generation_attack(1, AttackSettings(attack="pgd", epsilon=60))
     assert (small.epsilon, small.step) == (15, 3.75)
     assert HardeningSettings(split="train", epsilon="full").generation_attack(1, attack) == attack
+
+
+@pytest.mark.parametrize("full", [1.9, 2.75])
+@pytest.mark.parametrize("generations", [8, 40])
+def test_epsilon_never_rises_above_its_own(full: float, generations: int) -> None:
+    settings = HardeningSettings(split="train", generations=generations)
+    epsilons = [settings.generation_epsilon(number, full) for number in range(1, generations + 1)]
+    assert epsilons == sorted(epsilons)
+    assert (epsilons[0], epsilons[-1]) == (1, full)
+
+
+@pytest.mark.parametrize(("warm", "kept"), [(True, [3, 4, 5, 6]), (False, [6])])
+def test_corpora_that_attacks_start_from_are_kept(warm: bool, kept: list[int], tmp_path: Path) -> None:
+    path = classification(tmp_path, 2, 2, flips=[0, 1], warm=warm)
+    spec, home = load_spec(path), Home(tmp_path / "hardening")
+    work = Work(path, spec, settings_of(spec), home, Options(), quiet, Stop(), Log(tmp_path / "log"))
+    for number in range(1, 7):
+        (home.corpus(number) / "shards").mkdir(parents=True)
+        drop_older(work, number)
+    assert [number for number in range(1, 7) if (home.corpus(number) / "shards").exists()] == kept
 
 
 def test_images_masks_and_boxes_are_mirrored_together() -> None:

@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tests.conftest import InlinePool, quiet
-from tests.hardening.hardening_cases import classification, detection, segmentation
+from tests.hardening.hardening_cases import classification, detection, from_checkpoint, segmentation
 
 from medadv.common.errors import ExitCode, LockedError, RunError, SpecError, StoppedError
 from medadv.common.hashing import hash_file
@@ -40,6 +40,7 @@ from medadv.spec.reading import load_spec
 from medadv.training.dataset import CorpusDataset
 
 WEIGHTS = "weights.safetensors"
+COMMAND = ["train", "{corpus}", "{weights}", "{out}", "{mode}"]
 
 
 def hardened(path: Path, now: int | None = None, **options: Any) -> Hardened:
@@ -231,6 +232,8 @@ def test_masks_and_boxes(case: Callable[..., Path], metric: str, hardening: dict
         ({"hardening.split": "test"}, "training must not see them"),
         ({"hardening.read": "all"}, "set keep: all beside it"),
         ({"hardening.loss": "trades", "hardening.share": 0.5}, "leave share out"),
+        ({"hardening.command": COMMAND, "hardening.loss": "trades"}, "loss is for the built-in loop"),
+        ({"hardening.command": COMMAND, "hardening.share": 0.5}, "share is for the built-in loop"),
         ({"hardening.validation_attacks": [{"attack": "pgd", "epsilon": 2}]}, r"validation_attacks\[0\]: the epsilon"),
         ({"hardening.final_attacks": [{"attack": "bmi"}]}, r"final_attacks\[0\].attack"),
         ({"data.label": "none"}, "needs labels"),
@@ -259,6 +262,27 @@ def test_it_is_begun_once_and_held_by_one(whole: Hardened) -> None:
         hardened(spec_of(whole))
 
 
+@pytest.mark.usefixtures("inline")
+def test_of_a_single_group_there_is_no_interval(tmp_path: Path) -> None:
+    once = [{"attack": "fgsm"}]
+    done = hardened(classification(tmp_path, 6, 2, generations=1, rate=1e-2, validation_attacks=once, final_attacks=once))
+    record = done.record
+    assert record.final is not None
+    assert record.choice is not None
+    assert (record.validation_groups, record.final.groups, record.choice.generation) == (1, 1, 1)
+    generation, at = record.generations[0], record.final.at[0]
+    for figure in (generation.validation.clean, generation.step, generation.clean_change, generation.gain, at.chosen, at.gain):
+        assert figure is not None
+        assert figure.value is not None
+        assert figure.low is figure.high is None
+    assert not generation.worse
+    assert not at.above_control
+    assert not at.above_ignoring
+    page = " ".join((done.folder / "hardening.html").read_text().split())
+    assert "Validation is a single group" in page
+    assert "Of a single group there is no interval" in page
+
+
 TRAINER = """
 import sys
 from safetensors.torch import load_file, save_file
@@ -269,7 +293,8 @@ if mode == "broken":
 state = load_file(weights)
 name = sorted(state)[0]
 state[name] = state[name] + (1 if mode == "adversarial" else 2)
-save_file(state, out)
+# As what trains on several devices may leave it.
+save_file({f"module.{name}": value for name, value in state.items()}, out)
 """
 
 
@@ -283,8 +308,9 @@ def by_program(path: Path, mode: str = "{mode}") -> Path:
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_program_of_ones_own_trains_where_it_is_trusted(tmp_path: Path) -> None:
-    path = by_program(classification(tmp_path, 8, 4))
+@pytest.mark.parametrize("given", [Path, from_checkpoint])
+def test_a_program_of_ones_own_trains_where_it_is_trusted(given: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = given(by_program(classification(tmp_path, 8, 4)))
     with pytest.raises(SpecError, match="--trust-code"):
         hardened(path)
     done = hardened(path, trust_code=True)
@@ -294,6 +320,7 @@ def test_a_program_of_ones_own_trains_where_it_is_trusted(tmp_path: Path) -> Non
         after = load_file(folder / "generation-001" / WEIGHTS)
         assert ((after[name] - before[name]) == added).all() or torch.allclose(after[name] - before[name], torch.tensor(float(added)))
         assert all((after[other] == before[other]).all() for other in before if other != name)
+        assert json.loads((folder / "generation-001" / "card.json").read_text())["training"] == {"by": "command"}
     with pytest.raises(SpecError, match="--trust-code"):
         hardened(path)
 

@@ -33,11 +33,25 @@ def test_seeds_are_averaged_first(script: ModuleType) -> None:
         script.mean([one, Estimate(value=0.1, resamples=[0.1])])
 
 
+@pytest.mark.parametrize("changed", [{"samples": 1}, {"groups": 1}, {"left_out": 1000}])
+def test_seeds_with_other_final_images_are_refused(script: ModuleType, changed: dict[str, int]) -> None:
+    first, other, *_ = (script.parse(script.Kept, path.read_bytes()) for path in sorted(script.KEPT.glob("lungs-?.json")))
+    assert script.tables([first, other])
+    final = other.record.final.model_copy(update=changed)
+    other = other.model_copy(update={"record": other.record.model_copy(update={"final": final})})
+    with pytest.raises(ValueError, match=r"lungs: .*other final images"):
+        script.tables([first, other])
+
+
 def test_differences_are_paired() -> None:
     control, chosen = Estimate(value=0.2, resamples=[0.0, 0.5]), Estimate(value=0.3, resamples=[0.1, 0.6])
     difference = chosen.less(control)
     assert (difference.value, difference.low, difference.high) == pytest.approx((0.1, 0.1, 0.1))
     assert chosen.less(Estimate(value=None, resamples=[None, None])) == Figure(value=None, low=None, high=None)
+    # Of a single group there are no resamples.
+    single = Estimate(value=0.1, resamples=[])
+    assert single.figure == Figure(value=0.1, low=None, high=None)
+    assert chosen.less(single).low is single.less(single).high is None
 
 
 def test_a_gain_is_told_as_a_share_of_another(script: ModuleType) -> None:

@@ -83,6 +83,9 @@ def _tell(done: "Hardened") -> None:
         three: list[tuple[str, Three]] = [("clean", record.final), *((f"epsilon {at.epsilon:g}", at) for at in record.final.at)]
         for name, each in three:
             tell(f"    {name}: victim {_told(each.victim)}, control {_told(each.control)}, chosen {_told(each.chosen)}")
+    groups = {"validation": record.validation_groups, "final images": record.final and record.final.groups}
+    for name in (name for name, count in groups.items() if count == 1):
+        tell(f"  {name}: a single group, of which there is no interval")
     for worse in (each for each in record.generations if each.worse):
         tell(f"  WARNING: generation {worse.number} is worse under attack than the one before: {_told(worse.step)}")
     tell(f"  {done.files[-1]}" + (f"; {record.left} steps are left, run again" if record.left else ""))

@@ -1,6 +1,6 @@
 """Who is trained, and on what? The hardened model on corpora against itself, and the control on their clean images for as long."""
 
-from medadv.common.errors import IntegrityError
+from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.machine import set_threads
 from medadv.hardening.bundle import train_by_bundle
 from medadv.hardening.cards import write_weights
@@ -53,6 +53,12 @@ class Arms:
 
         beta = work.settings.beta if arm == "hardened" and work.settings.loss == "trades" else None
         trainee.train_epoch(data, beta, each)
+        if trainee.diverged:
+            # Before it is saved: what is kept stays the last epoch that was one.
+            raise SpecError(
+                f"training diverged: epoch {epoch} of the {arm} model left a model whose loss is no number (mean of the epoch: "
+                f"{trainee.losses[-1]:g}); take a smaller hardening.rate (it is {work.settings.rate:g}), and begin anew with --out DIR"
+            )
         trainee.save(work.home.state(arm))
         work.log("epoch", arm=arm, epoch=epoch, loss=trainee.losses[-1])
 

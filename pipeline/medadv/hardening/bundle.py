@@ -58,7 +58,7 @@ def train_by_bundle(work: Work, arm: Arm, number: int, newest: Made) -> None:
         run=changed.run,
         network=settings.network,
         overrides=changed.overrides,
-        weights=str(start_of(work, arm, number)),
+        weights=str(start_of(work, arm, number, newest)),
         out=str(made),
         seed=work.settings.seed + number,
         threads=work.settings.threads or work.spec.execution.threads,

@@ -11,6 +11,7 @@ from medadv.common.record import Json
 from medadv.hardening.record import Compared
 from medadv.hardening.work import Made
 from medadv.report.record import Figure
+from medadv.spec.hardening import HardeningSettings
 from medadv.spec.run_spec import RunSpec
 
 
@@ -45,21 +46,30 @@ def write_card(path: Path, name: str, spec: RunSpec, newest: Made, compared: Com
         "data": f"split {settings.split}, less {settings.validation:g} of its groups",
         "trained_on": manifest.samples,
         "metric": {"name": metric, "images": "validation", "clean": _plain(compared.clean), "robust": _plain(compared.robust)},
-        "training": {
-            "epochs": epochs,
-            "batch": settings.batch_size,
-            "learning_rate": settings.rate,
-            "optimizer": settings.optimizer,
-            "loss": settings.loss,
-            "averaging": settings.averaging,
-            "precision": "fp32",
-        },
+        "training": _training(settings, epochs),
         "seed": settings.seed,
         "started_from_sha256": manifest.victim.weights_sha256,
         "weights_sha256": digest,
         "created_by": "medadv harden",
     }
     write_file(path, canonical_json(card) + b"\n")
+
+
+def _training(settings: HardeningSettings, epochs: int) -> dict[str, Json]:
+    """What is known of it: optimizer, rate and average of a trainer of one's own are its own."""
+    if settings.command is not None:
+        return {"by": "command"}
+    if settings.bundle is not None:
+        return {"by": "bundle", "epochs": epochs}
+    return {
+        "epochs": epochs,
+        "batch": settings.batch_size,
+        "learning_rate": settings.rate,
+        "optimizer": settings.optimizer,
+        "loss": settings.loss,
+        "averaging": settings.averaging,
+        "precision": "fp32",
+    }
 
 
 def _plain(figure: Figure | None) -> Json:

@@ -1,7 +1,8 @@
 """How does a program of one's own train a generation? A list of arguments, never a shell line, with its places filled in.
 
-Places: `{corpus}` the corpus's folder, `{weights}` the file to start from, `{out}` the file to write, both in the form of the victim's own,
-`{mode}` adversarial or clean (of the control), `{epochs}`, `{seed}`, and `{generation}`, counted from 1.
+Places: `{corpus}` the corpus's folder, `{weights}` the file to start from, `{out}` the file to write, both safetensors by the names of the
+bare network that `victim.network` builds, whatever form the victim's own file has, `{mode}` adversarial or clean (of the control),
+`{epochs}`, `{seed}`, and `{generation}`, counted from 1.
 """
 
 import os
@@ -11,11 +12,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from safetensors import safe_open
+
 from medadv.common.errors import RunError, SpecError
 from medadv.common.files import sync
+from medadv.hardening.cards import write_weights
 from medadv.hardening.folder import WEIGHTS, Arm
 from medadv.hardening.fresh import weights_of
 from medadv.hardening.specs import beside
+from medadv.hardening.training import bare_network, copied
 from medadv.hardening.work import KEPT, Made, Work
 
 LOG = "training.log"
@@ -35,7 +40,7 @@ def train_by_command(work: Work, arm: Arm, number: int, newest: Made) -> None:
     folder, made = place_of(work, arm, number)
     places = {
         "corpus": str(newest.folder),
-        "weights": str(start_of(work, arm, number)),
+        "weights": str(start_of(work, arm, number, newest)),
         "out": str(made),
         "mode": "clean" if arm == "control" else "adversarial",
         "epochs": str(work.settings.epochs),
@@ -56,9 +61,13 @@ def place_of(work: Work, arm: Arm, number: int) -> tuple[Path, Path]:
     return folder, made
 
 
-def start_of(work: Work, arm: Arm, number: int) -> Path:
-    """File of the weights that a generation starts from."""
-    return (work.base / (weights_of(work, number - 1, arm) or work.spec.victim.weight_files[0])).resolve()
+def start_of(work: Work, arm: Arm, number: int, newest: Made) -> Path:
+    """File of the weights that a generation starts from: safetensors by the network's own names, as later generations have them."""
+    if (weights := weights_of(work, number - 1, arm)) is not None:
+        return (work.base / weights).resolve()
+    if not work.home.start.exists():
+        write_weights(work.home.start, copied(bare_network(work.victim(newest).scored)))
+    return work.home.start
 
 
 def take(work: Work, made: Path, newest: Made) -> None:
@@ -66,7 +75,12 @@ def take(work: Work, made: Path, newest: Made) -> None:
     if not made.is_file():
         raise RunError(f"training ended well and left no weights in {made}; see {made.with_name(LOG)}")
     # The error of a file that does not fit names it.
-    work.victim(newest, beside(made, work.base))
+    own = copied(bare_network(work.victim(newest, beside(made, work.base)).scored))
+    with safe_open(made, "pt") as file:
+        names = set(file.keys())
+    if names != own.keys():
+        # A prefix, or counters left out, is borne by medadv, and need not be by what trains the next generation.
+        write_weights(made, own)
     sync(made)
     made.rename(made.with_name(WEIGHTS))
     sync(made.parent)

@@ -38,6 +38,16 @@ class Home:
         """The spec that the hardening was begun with: private, since it names paths."""
         return self.private / "spec.json"
 
+    @property
+    def images(self) -> Path:
+        """What its images were when it was begun: private, since hashes tell who has the same ones."""
+        return self.private / "images.json"
+
+    @property
+    def start(self) -> Path:
+        """The victim's weights by its network's own names: what trainers of one's own start from, whatever form its file has."""
+        return self.private / "start.safetensors"
+
     def state(self, arm: Arm) -> Path:
         """Everything that training goes on from: after each epoch."""
         return self.private / f"{arm}.pt"
@@ -79,6 +89,16 @@ class Home:
 def measurement(corpus: Path) -> Path:
     """What was measured on a corpus, beside it."""
     return corpus.with_suffix(".json")
+
+
+def remove_corpus(home: Home, corpus: Path) -> None:
+    """Remove a corpus and what was measured on it. Whoever is killed meanwhile leaves no half of it in its place."""
+    aside = home.private / "removed"
+    shutil.rmtree(aside, ignore_errors=True)
+    measurement(corpus).unlink(missing_ok=True)
+    if corpus.exists():
+        corpus.rename(aside)
+        shutil.rmtree(aside)
 
 
 def drop_shards(corpus: Path) -> None:

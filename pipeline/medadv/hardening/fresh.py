@@ -5,6 +5,7 @@ from pathlib import Path
 from medadv.common.files import write_file
 from medadv.hardening.folder import TRAINED, VALIDATION, WEIGHTS, Arm, drop_shards, measurement
 from medadv.hardening.measuring import Measurement, image_ids, measured, measured_clean, read_measurement
+from medadv.hardening.same import Images, refuse_other_images
 from medadv.hardening.specs import alike_before, beside, validation_spec
 from medadv.hardening.work import Made, Work
 from medadv.spec.run_spec import RunSpec
@@ -22,12 +23,17 @@ def weights_of(work: Work, number: int, arm: Arm = "hardened") -> str | None:
     return None if number == 0 else beside(work.home.generation(number, arm) / WEIGHTS, work.base)
 
 
-def attacked(work: Work, folder: Path, spec: RunSpec, newest: Made) -> Measurement:
-    """Fresh attacks as a corpus, and what they say; read where it was measured before.  newest: what was trained on."""
+def attacked(work: Work, folder: Path, spec: RunSpec, newest: Made, images: Images = "validation") -> Measurement:
+    """Fresh attacks as a corpus, and what they say; read where it was measured before.
+
+    newest: what was trained on.  images: which they are.  SpecError where they are other ones than at first.
+    """
     found = read_measurement(measurement(folder))
     if found is None:
-        made = work.corpus(folder, spec)
-        found = measured(made.folder, image_ids(newest.ids()))
+        work.corpus(folder, spec)
+    refuse_other_images(work, images, folder)
+    if found is None:
+        found = measured(folder, image_ids(newest.ids()))
         _write(folder, found)
     return found
 
@@ -53,8 +59,10 @@ def control_validated(work: Work, number: int, newest: Made) -> Measurement:
 def drop_older(work: Work, newest: int) -> None:
     """Leave the manifests of generations that nothing reads or starts from any more."""
     if work.settings.keep == "newest":
-        if (alike := alike_before(work.spec, newest)) > 0:
-            drop_shards(work.home.corpus(alike))
+        # A cold start reads none of those before.
+        unread = alike_before(work.spec, newest) if work.settings.warm else newest - 1
+        for number in range(1, unread + 1):
+            drop_shards(work.home.corpus(number))
         drop_shards(work.home.generation(newest - 1) / VALIDATION)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from medadv.attacks.cost import passes
-from medadv.common.errors import SpecError
 from medadv.common.hashing import hash_file
 from medadv.hardening.arms import Arms
 from medadv.hardening.cards import write_card
@@ -12,7 +11,9 @@ from medadv.hardening.folder import CARD, WEIGHTS
 from medadv.hardening.fresh import control_validated, drop_older, moment, validated
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Hardening, Passes
+from medadv.hardening.same import note_images, refuse_other_images
 from medadv.hardening.specs import alike_before, beside, training_spec, validation_spec
+from medadv.hardening.trial import refuse_untrainable
 from medadv.hardening.work import Made, Work
 from medadv.spec.attack import AttackSettings
 
@@ -24,14 +25,17 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     alike = alike_before(spec, number)
     before = beside(work.home.corpus(alike), work.base) if settings.warm and alike > 0 else None
     corpus = training_spec(spec, number, moment(work, number - 1), before)
+    if record is not None:
+        note_images(work, number - 1)
+    elif not settings.foreign and not work.home.corpus(number).exists():
+        refuse_untrainable(work)
     newest = work.corpus(work.home.corpus(number), corpus)
+    refuse_other_images(work, "training", newest.folder)
     earlier = validated(work, number - 1, newest)
     if record is None:
         record = _begun(work, newest, earlier)
-    _refuse_other_images(work, record, newest.manifest.samples, record.training_samples)
     losses = {arm: arms.trained(arm, number, newest) for arm in ("hardened", "control")}
     after, undefended = validated(work, number, newest), control_validated(work, number, newest)
-    _refuse_other_images(work, record, after.samples, record.validation_samples)
     step = after.under().less(earlier.under())
     compared = {"hardened": compared_of(after), "control": compared_of(undefended)}
     generation = GenerationRecord(
@@ -58,14 +62,6 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     drop_older(work, number)
     work.log("generation", number=number, clean=after.headline.value, robust=after.under().value)
     return record.model_copy(update={"generations": [*record.generations, generation]})
-
-
-def _refuse_other_images(work: Work, record: Hardening, now: int, before: int) -> None:
-    if now != before:
-        raise SpecError(
-            f"{work.home.root}: {before} images of split {record.settings.split} were there when it was begun, and {now} are now: "
-            "figures would not compare; put them back, or begin anew with --out DIR"
-        )
 
 
 def compared_of(found: Measurement) -> Compared:

@@ -112,7 +112,7 @@ def _looked_at(work: Work, record: Hardening) -> Hardening:
     number, newest = record.choice.generation, work.made(len(record.generations))
     weights = {"victim": None, "control": weights_of(work, number, "control"), "chosen": weights_of(work, number)}
     found = {
-        name: attacked(work, work.home.final(name), final_spec(work.spec, name, file), newest) for name, file in weights.items()
+        name: attacked(work, work.home.final(name), final_spec(work.spec, name, file), newest, "final") for name, file in weights.items()
     }
     for name in (WEIGHTS, CARD):
         write_file(work.home.root / name, (work.home.generation(number) / name).read_bytes())

@@ -35,7 +35,7 @@ class Estimate(Closed):
     """A metric on the samples, and on every resample of their groups; null where it is not defined, such as the AUC of one class."""
 
     value: float | None
-    resamples: list[float | None] = Field(description="empty of metrics that are not the headline")
+    resamples: list[float | None] = Field(description="empty of metrics that are not the headline, and of a single group")
 
     @property
     def figure(self) -> Figure:
@@ -44,7 +44,9 @@ class Estimate(Closed):
 
     def less(self, other: "Estimate") -> Figure:
         """What it is more than another of the same samples, paired."""
-        difference = _numbers(self.resamples) - _numbers(other.resamples)
+        # An earlier medadv drew a single group again and again: beside such a measurement, too, there is no interval.
+        paired = bool(self.resamples and other.resamples)
+        difference = _numbers(self.resamples) - _numbers(other.resamples) if paired else _numbers([])
         return Figure.of(Interval(_number(self.value) - _number(other.value), *percentiles(difference)))
 
 
@@ -162,7 +164,9 @@ def _statistics(columns: Columns, answers: Answers) -> Statistics:
 
 
 def _estimates(each: Statistics, rows: Array, groups: Sequence[str], task: str) -> dict[str, Estimate]:
-    metric, draws = headline(task, dict.fromkeys(each, 0.0)), group_draws(groups, resamples_for(task, len(rows)))
+    metric = headline(task, dict.fromkeys(each, 0.0))
+    # A single group drawn again is itself: an interval without width, of which every difference would lie outside.
+    draws = group_draws(groups, resamples_for(task, len(rows))) if len(set(groups)) > 1 else ()
     resamples = [_number_or_none(each[metric](rows[drawn])) for drawn in draws]
     return {
         name: Estimate(value=_number_or_none(statistic(rows)), resamples=resamples if name == metric else [])

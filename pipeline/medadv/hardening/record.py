@@ -26,7 +26,7 @@ class Cost(Closed):
     attacks: Passes = Field(description="that made corpora to train on")
     training: Passes = Field(description="of the hardened model's training; 0 where a program of one's own does it")
     control: Passes = Field(description="of the control's training")
-    measuring: Passes = Field(description="of fresh attacks on validation and final images")
+    measuring: Passes = Field(description="of a generation's fresh attacks on its validation images")
 
 
 class Compared(Closed):

@@ -1,6 +1,7 @@
 """How is a generation trained? A plain loop: batches of a corpus, the loss, a step, the average; and the state that a kill cannot touch."""
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,12 @@ class Trainee:
     def __init__(self, model: TaskModel, settings: HardeningSettings, device: torch.device) -> None:
         self.model, self.network, self.settings, self.device = model, bare_network(model), settings, device
         self.optimizer = _optimizer(model.module, settings)
-        self.average = _copied(self.network) if settings.averaging else None
+        self.average = copied(self.network) if settings.averaging else None
         self.epochs = self.steps = 0
         self.losses: list[float] = []
         """Mean of each epoch."""
+        self.diverged = False
+        """Whether the last epoch left a model whose loss is no number."""
 
     def train_epoch(self, data: Dataset[Any], beta: float | None, each: Callable[[int, int], None]) -> None:
         """One epoch.  beta: of TRADES, or None.  each: told of the steps done and in all, and may raise.
@@ -62,9 +65,19 @@ class Trainee:
                 self.steps += 1
                 self._move_average()
                 losses.append(float(loss.detach()))
-        set_evaluation(self.model.module)
+            set_evaluation(self.model.module)
+            # Normalised by its own batch a network may still answer numbers, and none any more by the statistics that it keeps.
+            with torch.no_grad():
+                asked = float(batch_loss(self.model, batch, self.device, None))
         self.epochs += 1
         self.losses.append(float(np.mean(losses)))
+        self.diverged = not (math.isfinite(self.losses[-1]) and math.isfinite(asked))
+
+    def try_batch(self, batch: Mapping[str, Any], beta: float | None) -> None:
+        """Whether a loss comes out, and gradients of it, in training mode; raises whatever the network raises."""
+        with torch.random.fork_rng(), repeatable():
+            self._training_mode()
+            batch_loss(self.model, self.seen(batch), self.device, beta).backward()
 
     def seen(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the model sees of a batch: what the corpus holds. Training with attacks in memory makes something else of it."""
@@ -72,11 +85,11 @@ class Trainee:
 
     def weights(self) -> dict[str, Tensor]:
         """Of the generation: the average where there is one."""
-        return self.average if self.average is not None else _copied(self.network)
+        return self.average if self.average is not None else copied(self.network)
 
     def trained(self) -> dict[str, Tensor]:
         """Of the model in training itself, which the next corpus is made against."""
-        return _copied(self.network)
+        return copied(self.network)
 
     def save(self, path: Path) -> None:
         """Everything that the next epoch goes on from, in one step."""
@@ -145,5 +158,6 @@ def _optimizer(module: nn.Module, settings: HardeningSettings) -> torch.optim.Op
     return torch.optim.SGD(parameters, settings.rate, MOMENTUM, weight_decay=settings.weight_decay, nesterov=True)
 
 
-def _copied(network: nn.Module) -> dict[str, Tensor]:
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """Its weights by its own names, each a tensor of its own."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}

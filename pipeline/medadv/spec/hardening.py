@@ -42,7 +42,10 @@ class HardeningSettings(Settings):
     batch_size: Count = Field(16, description="images a training step")
     share: float = Field(1.0, gt=0, le=1, description="share of the samples that training sees attacked; the rest it sees clean")
     read: Literal["newest", "all"] = Field("newest", description="corpora that training reads: the newest, or of each sample any so far")
-    keep: Literal["newest", "all"] = Field("newest", description="corpora whose shards are kept; of the others the manifest stays")
+    keep: Literal["newest", "all"] = Field(
+        "newest",
+        description="corpora whose shards are kept (newest: those that attacks still start from, too); of the others the manifest stays",
+    )
     warm: bool = Field(True, description="each sample's attack starts from its perturbation of the generation before, where an attack can")
     loss: Literal["adversarial", "trades"] = Field(
         "adversarial", description="the task's loss on attacked images, or on clean ones plus beta times the divergence of both answers"
@@ -94,6 +97,9 @@ class HardeningSettings(Settings):
                 raise ValueError(f"command says nowhere {missing[0]}: a program is told {', '.join(PLACES)}")
             if self.read == "all":
                 raise ValueError("read: all is for the built-in loop; a program reads what it is told, the newest corpus")
+            if self.loss != "adversarial" or self.share != 1:
+                key = "share" if self.loss == "adversarial" else "loss"
+                raise ValueError(f"{key} is for the built-in loop; a program has its own and would not be told of it: leave it out")
         if self.bundle is not None and self.command is not None:
             raise ValueError("command and bundle are two trainers; name one")
         if self.bundle is not None and (self.loss != "adversarial" or self.read == "all" or self.share not in (0.5, 1)):
@@ -123,7 +129,8 @@ class HardeningSettings(Settings):
         if self.epsilon == "full" or full <= 1:
             return full
         part = min(1.0, 2 * generation / self.generations)
-        return full if part == 1 else float(max(1, round(full * part)))
+        # Rounded up, it may lie above an epsilon that is no whole number.
+        return full if part == 1 else min(full, float(max(1, round(full * part))))
 
     def generation_attack(self, generation: int, attack: AttackSettings) -> AttackSettings:
         """An attack as a generation has it. In a smaller ball its steps are shorter, down to one unit."""
