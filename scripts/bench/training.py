@@ -95,9 +95,10 @@ def tables(kept: Sequence[Kept]) -> str:
         if seeds:
             refuse_other_images(name, seeds)
             parts.append(_table(name, seeds))
-            if others := finished.get(name.removesuffix(IN_MEMORY)) if name.endswith(IN_MEMORY) else None:
-                refuse_other_images(f"{name} and what it stands beside", [*others, *seeds])
-                parts.append(_beside(others, seeds))
+            others = finished.get(name.removesuffix(IN_MEMORY), []) if name.endswith(IN_MEMORY) else []
+            refuse_other_images(f"{name} and what it stands beside", [*others, *seeds])
+            if both := of_equal_seeds(others, seeds):
+                parts.append(_beside(*both))
     return "\n\n".join(parts) or "None yet."
 
 
@@ -131,15 +132,22 @@ def _table(name: str, seeds: Sequence[Kept]) -> str:
     return "\n".join(lines)
 
 
+def of_equal_seeds(renewed: Sequence[Kept], memory: Sequence[Kept]) -> tuple[list[Kept], list[Kept]] | None:
+    """What both arms have finished: a seed of one alone has no other to be held against."""
+    first, second = ({each.record.settings.seed: each for each in seeds} for seeds in (renewed, memory))
+    common = sorted(first.keys() & second.keys())
+    return ([first[seed] for seed in common], [second[seed] for seed in common]) if common else None
+
+
 def _beside(renewed: Sequence[Kept], memory: Sequence[Kept]) -> str:
     """Renewed corpora against attacks in memory: what both are worth, and the one's gain over its control as a share of the other's."""
-    told, unit = [], UNITS[renewed[0].record.unit]
+    told, unit = [f"Both, {_counted(len(renewed), 'seed')}:", ""], UNITS[renewed[0].record.unit]
     for epsilon in renewed[0].robust:
         mine, theirs = ({arm: mean([each.robust[epsilon][arm] for each in seeds]) for arm in ARMS} for seeds in (renewed, memory))
         ratio = gain_ratio(mine, theirs)
         difference = _told(mine["chosen"].less(theirs["chosen"]), signed=True)
         told.append(
-            f"{amount(float(epsilon), unit)}, renewed corpora less attacks in memory: {difference}; "
+            f"- {amount(float(epsilon), unit)}, renewed corpora less attacks in memory: {difference}; "
             f"their gain over the control is {_told(ratio)} times that of attacks in memory over theirs."
         )
     return "\n".join(told)

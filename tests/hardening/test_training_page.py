@@ -77,6 +77,17 @@ def test_figures_that_are_kept_name_no_place_of_a_machine(script: ModuleType) ->
         assert script.without_places(settings) == settings, path.name
 
 
+def test_arms_are_held_against_each_other_by_the_seeds_that_both_have(script: ModuleType) -> None:
+    lungs, memory = (
+        [script.parse(script.Kept, path.read_bytes()) for path in sorted(script.KEPT.glob(f"{name}-[0-9].json"))]
+        for name in ("lungs", "lungs-memory")
+    )
+    both = script.of_equal_seeds(lungs, memory[1:])
+    assert [[each.record.settings.seed for each in arm] for arm in both] == [[1, 2], [1, 2]]
+    assert script.of_equal_seeds(lungs[:1], memory[1:]) is None
+    assert script.of_equal_seeds([], memory) is None
+
+
 def test_the_document_has_a_place_for_the_tables(script: ModuleType) -> None:
     text = script.PAGE.read_text()
     assert "a table\n<!-- end of figures -->" in script.filled(text, "a table")
