@@ -23,7 +23,8 @@ from medadv.datasets.labels import Boxes, Prediction
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
 from medadv.run.run import run
-from medadv.scoring.boxes import image_score
+from medadv.scoring.boxes import false_confidence, false_margin, image_score
+from medadv.scoring.metrics import corpus_metrics
 from medadv.spec.attack import AttackSettings, in_order
 from medadv.victims.victim import Identity, Victim
 from medadv_transforms.units import LATTICES
@@ -82,7 +83,7 @@ def test_of_boxes_that_are_as_wrong_the_more_confident_are_kept() -> None:
         # Scores 0.5, 0, 0 and 0: the last three tell each other apart by the false box alone.
         return torch.full_like(chosen.images, [1, 2, 3, 2][(len(seen) - 1) % 4]).to(torch.int16)
 
-    for ties, kept in (("confident", (2, 3)), ("first", (1, 2))):
+    for ties, kept in (("confident", (2, 3)), ("margin", (2, 3)), ("first", (1, 2))):
         settings = ensemble(4, *[STRONG] * 4, ties=ties)
         found = worst_of(Seer(), batch, settings, [1], None, attack)  # type: ignore[arg-type]
         assert (int(found.made_by[0]), int(found.delta.max())) == kept
@@ -92,6 +93,25 @@ def test_of_boxes_that_are_as_wrong_the_more_confident_are_kept() -> None:
     assert "ties" not in ensemble(4, WEAK).model_dump()
     with pytest.raises(ValueError, match="ties=confident: only an ensemble"):
         AttackSettings.model_validate({**STRONG, "epsilon": 4, "ties": "confident"})
+
+
+def test_many_faint_boxes_cost_less_than_a_sure_one() -> None:
+    truth = Boxes.of([[0, 0, 4, 4]], [1])
+    places = [[0, 0, 4, 4], *([8, 8 + 4 * at, 12, 12 + 4 * at] for at in range(20))]
+
+    def answer(true: float, false: list[float]) -> Boxes:
+        return Boxes.of(places[: 1 + len(false)], [1] * (1 + len(false)), [true, *false])
+
+    faint, sure = answer(0.4, [0.1] * 20), answer(0.4, [0.7])
+    assert false_confidence(faint, truth) > false_confidence(sure, truth)
+    assert [round(false_margin(each, truth), 6) for each in (faint, sure)] == [-0.3, 0.3]
+    assert false_margin(answer(0.2, [0.7]), truth) > false_margin(sure, truth)
+    assert false_margin(Boxes.of(np.empty((0, 4)), [], []), truth) == 0
+    # Over both images: the sure one stands before both true boxes, the faint ones behind them.
+    other = answer(0.6, [])
+    precision = [corpus_metrics("detection", [(truth, each, 0.0), (truth, other, 1.0)])["ap50"] for each in (faint, sure)]
+    assert precision[0] == pytest.approx(1)
+    assert precision[1] < 0.7
 
 
 def test_of_equal_members_only_the_first_begins_where_the_ensemble_does() -> None:

@@ -17,7 +17,7 @@ from medadv.batches.batch import Batch
 from medadv.common.hashing import seed_of
 from medadv.datasets.labels import Array, Boxes, Label, Prediction
 from medadv.scoring.attackable import labels_right
-from medadv.scoring.boxes import false_confidence
+from medadv.scoring.boxes import false_confidence, false_margin
 from medadv.spec.attack import AttackSettings
 from medadv.victims.victim import TaskModel
 
@@ -25,6 +25,9 @@ NOBODY, START = 255, 254
 """Who made a perturbation that no member made: none was needed or none was worse, or it is where all members started."""
 UNTRIED = -1.0
 """Score of a sample that a member was not let loose on. Not NaN, which equals nothing, not even what is read back."""
+
+TIES = {"confident": false_confidence, "margin": false_margin}
+"""What tells boxes apart that are as wrong on their image: the higher, the more they cost over all images."""
 
 Attack = Callable[[Batch, AttackSettings, Sequence[int], Tensor | None], Tensor]
 """Perturbations of a batch from settings, seeds and a start, as the engine gives them."""
@@ -114,6 +117,6 @@ class _Kept:
         score = self.judge.score(answer, truth)
         if self.settings.rank == "labels":
             return labels_right(answer.answer, truth), score
-        if self.settings.ties == "confident" and isinstance(answer.answer, Boxes) and isinstance(truth, Boxes):
-            return score, -false_confidence(answer.answer, truth)
+        if self.settings.ties != "first" and isinstance(answer.answer, Boxes) and isinstance(truth, Boxes):
+            return score, -TIES[self.settings.ties](answer.answer, truth)
         return score, 0.0

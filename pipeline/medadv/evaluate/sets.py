@@ -48,7 +48,7 @@ def evaluation_of(spec: RunSpec, epsilons: Sequence[float] | None = None) -> Run
     ensembles: dict[str, JsonValue] = {}
     before: str | None = None
     told_apart: dict[str, JsonValue] = {
-        "ties": "confident" if spec.data.task == "detection" else "first",
+        "ties": "margin" if spec.data.task == "detection" else "first",
         # An answer of several labels is rarely wrong in all of them, and what is reported is how many are right.
         "rank": "labels" if spec.data.task == "classification" and spec.victim.head == "sigmoid" else "score",
         "starts": "own" if any(attack in attacks[:at] for at, attack in enumerate(attacks)) else "shared",

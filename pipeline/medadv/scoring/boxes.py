@@ -83,6 +83,16 @@ def false_confidence(prediction: Boxes, truth: Boxes) -> float:
     return float(prediction.scores[~found(truth, prediction)].sum())
 
 
+def false_margin(prediction: Boxes, truth: Boxes) -> float:
+    """How far the surest detection that meets no true box of its class stands above the surest that does, in [-1, 1]; 0 is the score of
+    one that is not there. Average precision over all images ranks both among those of all others: many false boxes of low scores, which
+    `false_confidence` adds up, come after every true one and cost nothing.
+    """
+    assert prediction.scores is not None
+    meets = found(truth, prediction)
+    return float(prediction.scores[~meets].max(initial=0.0) - prediction.scores[meets].max(initial=0.0))
+
+
 def counts(predictions: Sequence[Boxes], truths: Sequence[Boxes], threshold: float) -> tuple[float, float]:
     """Missed true boxes and invented (unmatched) detections per image, among detections of the threshold."""
     missed = invented = 0

@@ -172,10 +172,10 @@ class AttackSettings(Settings):
     members: tuple["AttackSettings", ...] | None = Field(
         None, min_length=1, max_length=32, description="ensemble: attacks in order, at its epsilon; of each sample the worst answer is kept"
     )
-    ties: Literal["first", "confident"] = Field(
+    ties: Literal["first", "confident", "margin"] = Field(
         "first",
-        description="ensemble of a detector: of answers that are as wrong on their image the first is kept, or that of more false "
-        "confidence, which costs more average precision over all images",
+        description="ensemble of a detector: of answers that are as wrong on their image the first is kept, or what costs more average "
+        "precision over all images: the largest sum of false scores, or the surest false box farthest above the surest true one",
     )
     starts: Literal["shared", "own"] = Field(
         "shared",
