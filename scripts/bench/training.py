@@ -93,10 +93,9 @@ def tables(kept: Sequence[Kept]) -> str:
     parts = []
     for name, seeds in finished.items():
         if seeds:
-            refuse_other_images(name, seeds)
-            parts.append(_table(name, seeds))
             others = finished.get(name.removesuffix(IN_MEMORY), []) if name.endswith(IN_MEMORY) else []
-            refuse_other_images(f"{name} and what it stands beside", [*others, *seeds])
+            refuse_other_images(name, [*others, *seeds])
+            parts.append(_table(name, seeds))
             if both := of_equal_seeds(others, seeds):
                 parts.append(_beside(*both))
     return "\n\n".join(parts) or "None yet."

@@ -241,10 +241,10 @@ def test_what_cannot_be_evaluated_is_said(evaluation: dict[str, Any], said: str,
         found(with_set(tiny_spec(tmp_path), **evaluation))
 
 
-@pytest.mark.parametrize(("asked", "attack"), [([0], 8), ([0, 4], 8), (None, 0)])
-def test_epsilon_0_is_the_clean_images(asked: list[float] | None, attack: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "attack"), [([0], 8), ([0, 4], 8), ([0.5], 8), (None, 0)])
+def test_below_1_an_epsilon_is_the_clean_images(asked: list[float] | None, attack: float, tmp_path: Path) -> None:
     path = tiny_spec(tmp_path, attacks={"pgd": {"attack": "pgd", "epsilon": attack}})
-    with pytest.raises(SpecError, match="name larger epsilons alone"):
+    with pytest.raises(SpecError, match="name epsilons from 1 on"):
         found(path, epsilons=asked)
     assert not (tmp_path / "evaluations").exists()
 

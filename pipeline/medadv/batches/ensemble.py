@@ -79,7 +79,7 @@ class _Kept:
         self.judge, self.batch, self.settings = judge, batch, settings
         self.delta = torch.zeros(batch.images.shape, dtype=torch.int16, device=batch.images.device)
         self.made_by = np.full(len(batch), NOBODY, np.uint8)
-        self.broken, self.score, self.rank = self._looked_at(self.delta)
+        self.broken, _, self.rank = self._looked_at(self.delta)
 
     def offer(self, delta: Tensor, number: int) -> Array:
         """Another candidate for every sample; returns how right the answers to it are."""
@@ -92,7 +92,6 @@ class _Kept:
         self.delta[rows] = delta[rows].to(torch.int16)
         self.made_by[worse] = number
         self.broken |= broken
-        self.score = np.where(worse, score, self.score)
         self.rank = [new if now else old for new, old, now in zip(rank, self.rank, worse, strict=True)]
         return score
 
@@ -106,15 +105,15 @@ class _Kept:
         """Who is broken, how right each answer is, and what is the lower the worse it is."""
         answers = self.judge.predict(self.batch.images + delta)
         pairs = list(zip(answers, self.batch.labels, strict=True))
+        scores = [self.judge.score(answer, label) for answer, label in pairs]
         return (
             np.array([not self.judge.vulnerable(answer, label) for answer, label in pairs], bool),
-            np.array([self.judge.score(answer, label) for answer, label in pairs], np.float64),
-            [self._rank(answer, label) for answer, label in pairs],
+            np.array(scores, np.float64),
+            [self._rank(answer, label, score) for (answer, label), score in zip(pairs, scores, strict=True)],
         )
 
-    def _rank(self, answer: Prediction, truth: Label) -> tuple[float, float]:
+    def _rank(self, answer: Prediction, truth: Label, score: float) -> tuple[float, float]:
         """What is the lower the worse: the score, or what is asked for before or after it."""
-        score = self.judge.score(answer, truth)
         if self.settings.rank == "labels":
             return labels_right(answer.answer, truth), score
         if self.settings.ties != "first" and isinstance(answer.answer, Boxes) and isinstance(truth, Boxes):

@@ -43,8 +43,10 @@ def evaluation_of(spec: RunSpec, epsilons: Sequence[float] | None = None) -> Run
     settings = spec.evaluation or EvaluationSettings()
     attacks = settings.attacks or STRONGEST[spec.data.task]
     given = list(epsilons or settings.epsilons or [max(attack.epsilon for attack in spec.attacks.values())])
-    if 0 in given:
-        raise SpecError("an evaluation at epsilon 0 attacks nothing, and measures the clean images in any case: name larger epsilons alone")
+    if (least := min(given)) < 1:
+        raise SpecError(
+            f"an evaluation at epsilon {least:g} moves no stored value, and measures the clean images in any case: name epsilons from 1 on"
+        )
     ensembles: dict[str, JsonValue] = {}
     before: str | None = None
     told_apart: dict[str, JsonValue] = {
