@@ -31,23 +31,23 @@ ARMS = ("renewed", "memory", "bundle")
 
 @dataclass(frozen=True)
 class Task:
-    """How a victim is trained. steps: of the attack against each generation; in memory each epoch has its share of them."""
+    """How a victim is trained. steps: of the attack against each generation; in memory each epoch has its share of them.
+    validation_steps: of the attack that chooses, cheaper than that of final images."""
 
     split: str
     epsilon: float
     generations: int
     steps: int
     training: dict[str, Any]
+    validation_steps: int = 10
     more: dict[str, Any] = field(default_factory=dict)
 
 
 TASKS = {
     "lungs": Task("training", 60, 20, 6, {"batch_size": 4, "rate": 1e-3}),
-    "fundus": Task("train", 1, 10, 4, {"batch_size": 16, "rate": 5e-4}, {"epsilons": [1, 2]}),
-    "polyps": Task("train", 2, 20, 6, {"batch_size": 8, "rate": 2e-4}),
+    "fundus": Task("train", 1, 10, 4, {"batch_size": 16, "rate": 5e-4}, more={"epsilons": [1, 2]}),
+    "polyps": Task("train", 2, 10, 4, {"batch_size": 8, "rate": 2e-4}, validation_steps=5),
 }
-CHEAPER = [{"attack": "pgd", "steps": 10}]
-"""On validation, which chooses."""
 
 
 def written(name: str, given: Path, out: Path, seed: int, arm: str) -> Path:
@@ -57,7 +57,8 @@ def written(name: str, given: Path, out: Path, seed: int, arm: str) -> Path:
     for part, key in (("data", "path"), ("data", "root"), ("victim", "weights")):
         if key in spec[part]:
             spec[part][key] = str((base / spec[part][key]).resolve())
-    hardening = {"split": task.split, "seed": seed, "validation_attacks": CHEAPER, **task.training, **task.more}
+    choosing = [{"attack": "pgd", "steps": task.validation_steps}]
+    hardening = {"split": task.split, "seed": seed, "validation_attacks": choosing, **task.training, **task.more}
     called = name if arm == "renewed" else f"{name}-{arm}"
     path = out / f"{called}-{seed}.yaml"
     steps = task.steps
