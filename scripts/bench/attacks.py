@@ -7,8 +7,8 @@
 
 The first call measures every variant on the first half of the held-out images (in content order) and appends each row to a JSON file as it
 is made; a second call goes on where the first stopped, and ends with an error where it is asked for other images, another budget or another
-second victim. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired bootstrap. --show prints what is stored as
-Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
+second victim. With --test, the named variant meets PGD and MI-FGSM on the other half, by paired bootstrap over groups (such as patients).
+--show prints what is stored as Markdown. Budgets are equal: --passes forward and as many backward passes of the victim per sample, for all.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     samples, _ = read_samples(spec, base, POOL)
     half = len(samples) // 2
     parts = samples[:half][: arguments.samples], samples[half:][: arguments.samples]
-    shape = samples[0][1].image.shape
+    shape = samples[0].content.image.shape
     victims = []
     card = None if arguments.second is None else json.loads(arguments.second.read_text())
     for settings in (spec.victim, None if card is None else victim_of_card(card, arguments.second, spec.victim)):
@@ -111,7 +111,8 @@ def benches(arguments: argparse.Namespace) -> tuple[Bench, Bench]:
     assert first is not None
     judge = None if second is None else second.scored
     size = spec.execution.batch_size
-    made = [Bench(first, judge, list(as_batches(part, first.scored, size, device)), arguments.seed) for part in parts]
+    groups = {sample.id: sample.group for sample in samples}
+    made = [Bench(first, judge, list(as_batches(part, first.scored, size, device)), arguments.seed, groups=groups) for part in parts]
     return made[0], made[1]
 
 

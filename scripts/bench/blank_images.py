@@ -30,11 +30,11 @@ def main() -> None:
         if spec.data.task != "detection":
             parser.error(f"{arguments.spec}: a spec of detection is asked, not of {spec.data.task}")
         samples, _ = read_samples(spec, arguments.spec.parent, 1)
-        shape = samples[0][1].image.shape
+        shape = samples[0].content.image.shape
         judge = VictimRequest(spec.victim, spec.data.task, arguments.spec.parent).load(torch.device("cpu"), shape).scored
     except SpecError as error:
         sys.exit(f"{parser.prog}: {error}")
-    lattice = LATTICES[samples[0][1].unit]
+    lattice = LATTICES[samples[0].content.unit]
     noise = torch.randint(lattice.low, lattice.high + 1, shape, generator=torch.Generator().manual_seed(0)).float()
     grey = torch.full(shape, float((lattice.low + lattice.high + 1) // 2))
     for name, image in {"black": torch.full(shape, float(lattice.low)), "grey": grey, "noise": noise}.items():

@@ -63,7 +63,7 @@ def main() -> None:
     path = CHECKOUT / "manifests" / "specs" / f"{SPECS[arguments.task]}.yaml"
     spec, cpu = load_spec(path), torch.device("cpu")
     samples = read_samples(spec, path.parent, arguments.samples)[0][: arguments.samples]
-    shape = samples[0][1].image.shape
+    shape = samples[0].content.image.shape
     chosen = spec.victim
     if arguments.second is not None:
         chosen = victim_of_card(json.loads(arguments.second.read_text()), arguments.second, spec.victim)

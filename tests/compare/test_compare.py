@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 from argparse import Namespace
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -179,13 +180,49 @@ def test_paired_difference_sees_what_separate_intervals_hide() -> None:
     kept = generator.integers(20, 80, 40)
     better = [Prediction((np.arange(100) < k - 2).astype(np.uint8)) for k in kept]
     worse = [Prediction((np.arange(100) < k).astype(np.uint8)) for k in kept]
-    a, b = Scores(victim, better, labels), Scores(victim, worse, labels)
+    a, b = Scores(victim, better, labels, range(40)), Scores(victim, worse, labels, range(40))
     difference, share = paired_difference(a, b)
     assert difference.high < 0
     assert share == 0
     assert a.interval().high > b.interval().low
     assert paired_difference(b, a)[1] == 1
     assert paired_difference(a, a, one_sided=False)[1] == 1
+
+
+def dice_of_copies(kept: np.ndarray[Any, Any], copies: int, groups: Sequence[Hashable]) -> Scores:
+    """Answers that keep so many of 100 voxels, each image several times."""
+    answers = [Prediction((np.arange(100) < k).astype(np.uint8)) for k in np.repeat(kept, copies)]
+    victim = Segmenter(nn.Identity(), "softmax", 2, 1)
+    return Scores(victim, answers, [np.ones(100, np.uint8)] * len(answers), groups)
+
+
+def test_intervals_are_over_groups() -> None:
+    """Four slices that are the same of each patient say no more than one of each."""
+    kept = np.random.default_rng(0).integers(20, 80, 30)
+    once = dice_of_copies(kept, 1, range(30))
+    fourfold, singly = dice_of_copies(kept, 4, np.repeat(range(30), 4).tolist()), dice_of_copies(kept, 4, range(120))
+    wide, narrow = once.interval(), singly.interval()
+    assert fourfold.interval() == pytest.approx(wide)
+    assert narrow.high - narrow.low == pytest.approx((wide.high - wide.low) / 2, rel=0.15)  # four times as many to draw
+    other = dice_of_copies(kept[::-1], 4, np.repeat(range(30), 4).tolist())
+    apart = paired_difference(fourfold, other)
+    assert apart[0] == pytest.approx(paired_difference(once, dice_of_copies(kept[::-1], 1, range(30)))[0])
+    assert 0 < apart[1] < 1
+
+
+def test_a_single_group_has_no_interval() -> None:
+    kept = np.array([20, 40, 60])
+    scores, other = dice_of_copies(kept, 1, "aaa"), dice_of_copies(kept + 5, 1, "aaa")
+    difference, share = paired_difference(scores, other)
+    assert difference.value < 0
+    assert np.isnan([scores.interval().low, scores.interval().high, difference.low, difference.high, share]).all()
+    images, labels = pictures(3), [np.asarray(i % 2) for i in range(3)]
+    batch = Batch(images, labels, ["a", "b", "c"], LATTICES["level8"])
+    row = Bench(plainly(classifier()), None, [batch], groups=dict.fromkeys("abc", "one patient")).row("pgd", settings("pgd"))
+    (record,) = as_records([row])
+    assert record["as_is"] == row.metrics["as_is"].value
+    assert [record[f"{name}_{end}"] for name in ("as_is", "l2", "variance") for end in ("low", "high")] == [None] * 6
+    json.dumps(record, allow_nan=False)
 
 
 def test_scores_of_detection() -> None:
@@ -200,7 +237,7 @@ def test_scores_of_detection() -> None:
 
     truths = [Boxes.of([[0, 0, 10, 10]], [1]), Boxes.of([[5, 5, 30, 30]], [1])]
     answers = [Prediction(Boxes.of([[0, 0, 10, 10]], [1], [0.9])), Prediction(Boxes.of([[50, 50, 60, 60]], [1], [0.8]))]
-    scores = Scores(Stub(), answers, truths)
+    scores = Scores(Stub(), answers, truths, range(2))
     assert scores.name == "ap50"
     assert scores.value([0]) == pytest.approx(1)
     assert scores.value([1]) == 0

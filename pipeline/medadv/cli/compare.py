@@ -22,6 +22,8 @@ def compare(
 ) -> None:
     """Attacks side by side: as stored, blurred, after JPEG or resampling, on a second victim, between random starts.
 
+    Intervals are over groups (patients, say), where the data name them.
+
     Example: medadv compare lung-slices.yaml --limit 32 --out comparisons
     """
     from medadv.compare.compare import compare as measure

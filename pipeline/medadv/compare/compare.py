@@ -38,6 +38,15 @@ CURVE_SAMPLES = 16
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A sample that attacks are compared on.  group: such as its patient, whose samples are drawn together for intervals."""
+
+    id: str
+    group: str
+    content: Sample
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What one spec gave. files: CSV, JSON and PNG."""
 
@@ -65,7 +74,7 @@ def compare(
     device = torch.device(resolve_device(spec.execution.device))
     set_threads(spec.execution.threads)
     samples, names = read_samples(spec, base, limit, trust_code)
-    shape, x_first = samples[0][1].image.shape, samples[0][1].x_first
+    shape, x_first = samples[0].content.image.shape, samples[0].content.x_first
     victim = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first).load(device, shape)
     attacks, replaced = fitted(with_indices(spec.attacks, victim.scored, names), victim.scored)
     for text in replaced:
@@ -78,7 +87,8 @@ def compare(
         second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored
     batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
     common = shared_of(spec, attacks, base, limit, victim, device, progress)
-    bench = Bench(victim, second, batches, spec.execution.seed, {name: made for name, (made, _) in common.items()})
+    groups = {sample.id: sample.group for sample in samples}
+    bench = Bench(victim, second, batches, spec.execution.seed, {name: made for name, (made, _) in common.items()}, groups)
     progress(spec.name, 0, len(attacks) + 1, "")
     rows = table(bench, attacks, lambda name, done, total: progress(spec.name, done, total, name))
     few = Bench(victim, None, _first(batches, CURVE_SAMPLES), spec.execution.seed)
@@ -90,6 +100,7 @@ def compare(
         "unit": bench.lattice.unit,
         "metric": metric,
         "samples": len(samples),
+        "groups": len(set(groups.values())),
         "attackable": int(bench.attackable().sum()),
         "curve_samples": sum(len(batch.labels) for batch in few.batches),
         "seed": spec.execution.seed,
@@ -105,21 +116,21 @@ def compare(
 
 def read_samples(
     spec: RunSpec, base: Path, limit: int, trust_code: bool = False
-) -> tuple[list[tuple[str, Sample]], list[str]]:
-    """Id and content of the first samples that can be read, and the names of the data's classes, as far as there are any."""
+) -> tuple[list[Compared], list[str]]:
+    """The first samples that can be read, and the names of the data's classes, as far as there are any."""
     seen = survey(spec, base, FileHashes(None), b"compare")
     check_settings(spec, seen.found[0].shape)
     if spec.data.task == "segmentation":
         victim = VictimRequest(spec.victim, spec.data.task, base, trust_code).load(torch.device("cpu"), seen.found[0].shape.shape)
         seen, _ = settle_masks(seen, spec, highest_class(victim))
     reader = Reader(seen.root, spec.data, spec.preprocess, spec.victim.head == "sigmoid")
-    samples: list[tuple[str, Sample]] = []
+    samples: list[Compared] = []
     found: Found
     for found in seen.found:
         if len(samples) == limit:
             break
         try:
-            samples.append((found.sample.id, reader.read(found.sample.source)))
+            samples.append(Compared(found.sample.id, found.sample.group, reader.read(found.sample.source)))
         except InputError:
             continue
     if not samples:
@@ -127,14 +138,14 @@ def read_samples(
     return samples, list(seen.classes or spec.data.classes or numbered(spec.data.label_map or {}))
 
 
-def as_batches(samples: Sequence[tuple[str, Sample]], judge: TaskModel, size: int, device: torch.device) -> Iterator[Batch]:
+def as_batches(samples: Sequence[Compared], judge: TaskModel, size: int, device: torch.device) -> Iterator[Batch]:
     """Consecutive samples of one shape and spacing, `size` at a time."""
-    groups: dict[Any, list[tuple[str, Sample]]] = {}
-    for name, sample in samples:
-        groups.setdefault((sample.image.shape, sample.spacing_mm), []).append((name, sample))
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            names, parts = zip(*group[start : start + size], strict=True)
+    alike: dict[Any, list[Compared]] = {}
+    for sample in samples:
+        alike.setdefault((sample.content.image.shape, sample.content.spacing_mm), []).append(sample)
+    for several in alike.values():
+        for start in range(0, len(several), size):
+            names, parts = zip(*[(each.id, each.content) for each in several[start : start + size]], strict=True)
             if any(s.label is None for s in parts):
                 own = judge.predict(on_device(np.stack([s.image for s in parts]), device))
                 labels = [judge.own_label(p) for p in own]

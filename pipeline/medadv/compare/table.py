@@ -1,6 +1,6 @@
 """Run attacks on a set of samples and measure every column of the table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,11 +56,16 @@ class Bench:
         batches: Sequence[Batch],
         seed: int = 0,
         shared: Mapping[str, Tensor] | None = None,
+        groups: Mapping[str, Hashable] | None = None,
     ) -> None:
-        """shared: by universal attack, the perturbation (C, *spatial) that every sample is given."""
+        """shared: by universal attack, the perturbation (C, *spatial) that every sample is given.
+
+        groups: by sample id, what intervals are over, such as the patient; left out, each sample is a group of its own.
+        """
         self.victim, self.second, self.batches, self.seed = victim, second, list(batches), seed
         self.lattice = self.batches[0].lattice
         self.labels = [label for batch in self.batches for label in batch.labels]
+        self.groups = [name if groups is None else groups[name] for batch in self.batches for name in batch.ids]
         self.conditions = degradations(self.lattice)
         self.clean = self.answers(self._unchanged(), "as_is")
         self.shared = shared or {}
@@ -110,14 +115,15 @@ class Bench:
         for condition in [*self.conditions, *([SECOND] if self.second else [])]:
             judge = self._judge(condition)
             answers = self.answers(deltas, condition)
-            row.scores[condition] = Scores(judge, answers, self.labels)
+            row.scores[condition] = Scores(judge, answers, self.labels, self.groups)
             row.metrics[condition] = row.scores[condition].interval()
             if condition == "as_is":
                 row.further = row.scores[condition].further(judge)
                 if settings is not None:
                     success = successes(judge, self.clean, answers, self.labels, settings.goal).astype(float)
-                    able = success[self.attackable(settings.goal)]
-                    row.sizes["success"], row.attackable = mean_interval(able) if len(able) else None, len(able)
+                    able = np.flatnonzero(self.attackable(settings.goal))
+                    row.attackable = len(able)
+                    row.sizes["success"] = mean_interval(success[able], [self.groups[row] for row in able]) if len(able) else None
         if settings is not None:
             row.sizes |= self._sizes(deltas) | self._starts(name, settings, deltas)
             self.made[name] = deltas
@@ -138,9 +144,9 @@ class Bench:
             metric = SSIMMetric(batch.images.ndim - 2, data_range=float(self.lattice.high - self.lattice.low), win_size=window)
             ssim.append(metric(batch.images, batch.images + delta).flatten(1).mean(1).cpu().numpy())
         return {
-            "linf": mean_interval(torch.cat([d.abs().amax(1) for d in flat]).cpu().numpy()),
-            "l2": mean_interval(torch.cat([d.norm(dim=1) for d in flat]).cpu().numpy()),
-            "ssim": mean_interval(np.concatenate(ssim).astype(float)),
+            "linf": mean_interval(torch.cat([d.abs().amax(1) for d in flat]).cpu().numpy(), self.groups),
+            "l2": mean_interval(torch.cat([d.norm(dim=1) for d in flat]).cpu().numpy(), self.groups),
+            "ssim": mean_interval(np.concatenate(ssim).astype(float), self.groups),
         }
 
     def _starts(self, name: str, settings: AttackSettings, deltas: Sequence[Tensor]) -> dict[str, Interval | None]:
@@ -159,7 +165,8 @@ class Bench:
             x, y = a.flatten(1).double(), b.flatten(1).double()
             cosines.append(torch.nn.functional.cosine_similarity(x, y).cpu().numpy())
             variances.append(((x - y) ** 2 / 2).mean(1).cpu().numpy())
-        return {"cosine": mean_interval(np.concatenate(cosines)), "variance": mean_interval(np.concatenate(variances))}
+        found = {"cosine": np.concatenate(cosines), "variance": np.concatenate(variances)}
+        return {key: mean_interval(values, self.groups) for key, values in found.items()}
 
 
 def table(bench: Bench, attacks: Mapping[str, AttackSettings], tell: Any = None) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,16 +21,21 @@ CURVES = {"deviation": "loss deviation", "divergence": "KL, example to smoothed 
 
 
 def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as flat records: one column a figure, with `_low` and `_high` beside it where it has an interval."""
+    """Rows as flat records: one column a figure, with `_low` and `_high` beside it. None: there is no such figure or interval."""
     records = []
     for row in rows:
         record: dict[str, Any] = {"attack": row.attack, "forwards": row.passes[0], "backwards": row.passes[1]}
         for name, value in {**row.metrics, **row.sizes}.items():
             ends = (None, None, None) if value is None else (value.value, value.low, value.high)
-            record |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+            record |= dict(zip((name, f"{name}_low", f"{name}_high"), map(_known, ends), strict=True))
         record["attackable"] = row.attackable
-        records.append(record | {f"all_{name}": value for name, value in row.further.items()})
+        records.append(record | {f"all_{name}": _known(value) for name, value in row.further.items()})
     return records
+
+
+def _known(value: float | None) -> float | None:
+    """JSON and a table know no NaN."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

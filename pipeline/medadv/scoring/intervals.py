@@ -73,6 +73,6 @@ def bootstrap(statistic: Callable[[Array], float], count: int, resamples: int, g
     return Interval(statistic(np.arange(count)), *percentiles(values))
 
 
-def mean_interval(values: Array) -> Interval:
-    """Interval of a mean over samples. values: (n,)."""
-    return bootstrap(lambda chosen: float(values[chosen].mean()), len(values), resamples_for("", len(values)))
+def mean_interval(values: Array, groups: Sequence[Hashable] | None = None) -> Interval:
+    """Interval of a mean over samples. values: (n,).  groups: as in `bootstrap`."""
+    return bootstrap(lambda chosen: float(values[chosen].mean()), len(values), resamples_for("", len(values)), groups)
