@@ -80,3 +80,21 @@ def test_labels_without_probabilities() -> None:
 def test_a_class_that_nobody_has() -> None:
     (row,) = class_readings(class_cases([0, 0], two([0.1, 0.2]), two([0.1, 0.9])), head="softmax", classes=2).classes
     assert values(row) == {"sensitivity": (None, None, None), "specificity": (1, 0.5, -0.5)}
+
+
+def test_a_class_of_one_group_has_no_interval() -> None:
+    """One patient alone is ill: however often it is drawn, its sensitivity is the same, and of other patients nothing is known."""
+    cases = class_cases([1, 1, 0, 0, 0], two([0.9, 0.8, 0.1, 0.2, 0.3]), two([0.9, 0.1, 0.1, 0.9, 0.3]))
+    one = [Case(c.truth, c.clean, c.attacked, "patient" if int(c.truth) else c.group) for c in cases]
+    (row,) = class_readings(one, head="softmax", classes=2).classes
+    ill, healthy = row.reading("sensitivity"), row.reading("specificity")
+    assert [(each.value, each.low, each.high) for each in (ill.clean, ill.attacked, ill.difference)] == [
+        (1, None, None),
+        (0.5, None, None),
+        (-0.5, None, None),
+    ]
+    assert healthy.attacked.low == 0
+    assert healthy.attacked.high == 1
+    (apart,) = class_readings(cases, head="softmax", classes=2).classes
+    assert apart.reading("sensitivity").attacked.low == 0
+    assert apart.reading("sensitivity").attacked.high == 1

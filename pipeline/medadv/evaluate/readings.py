@@ -88,13 +88,15 @@ class Named:
 
 
 def readings(named: Sequence[Named], statistic: Statistic, groups: Sequence[str], task: str) -> list[Reading]:
-    """Figures with their intervals; of a single group there are none.
+    """Figures with their intervals; there is none of a figure that a single group has, a class that one patient alone holds, say.
 
     named: the statistic's figures in their order.  groups: of every sample that it may be asked for.  task: says how often to resample.
     """
     resamples = [statistic(chosen) for chosen in group_draws(groups, resamples_for(task, len(groups)))]
     drawn = np.array(resamples).reshape(-1, 3, len(named))
-    values = statistic(np.arange(len(groups)))
+    values, having = statistic(np.arange(len(groups))), _groups_having(statistic, groups)
+    # Whenever that group is drawn, however often, the figure is the same: no spread is seen, and that is no sureness.
+    drawn[:, having < 2] = np.nan
     found = []
     for place, one in enumerate(named):
         clean, attacked, difference = (
@@ -103,6 +105,14 @@ def readings(named: Sequence[Named], statistic: Statistic, groups: Sequence[str]
         sizes = {"over": one.over, "undefined_clean": one.undefined[0], "undefined_attacked": one.undefined[1]}
         found.append(Reading(name=one.name, unit=one.unit, clean=clean, attacked=attacked, difference=difference, **sizes))
     return found
+
+
+def _groups_having(statistic: Statistic, groups: Sequence[str]) -> Array:
+    """Of how many groups each figure is defined by itself, (3, k)."""
+    places: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        places.setdefault(group, []).append(row)
+    return np.sum([np.isfinite(statistic(np.array(rows))) for rows in places.values()], axis=0)
 
 
 def paired(clean: Callable[[Array], Array], attacked: Callable[[Array], Array]) -> Statistic:
