@@ -92,10 +92,11 @@ def test_epsilon_never_rises_above_its_own(full: float, generations: int) -> Non
     assert (epsilons[0], epsilons[-1]) == (1, full)
 
 
-@pytest.mark.parametrize(("warm", "kept"), [(True, [3, 4, 5, 6]), (False, [6])])
-def test_corpora_that_attacks_start_from_are_kept(warm: bool, kept: list[int], tmp_path: Path) -> None:
-    path = classification(tmp_path, 2, 2, flips=[0, 1], warm=warm)
-    spec, home = load_spec(path), Home(tmp_path / "hardening")
+@pytest.mark.parametrize(("attack", "warm", "kept"), [("pgd", True, [3, 4, 5, 6]), ("pgd", False, [6]), ("square", True, [6])])
+def test_corpora_that_attacks_start_from_are_kept(attack: str, warm: bool, kept: list[int], tmp_path: Path) -> None:
+    """Square begins with stripes of its own, whatever `warm` says."""
+    path, home = classification(tmp_path, 2, 2, flips=[0, 1], warm=warm), Home(tmp_path / "hardening")
+    spec = load_spec(path).model_copy(update={"attacks": {"one": AttackSettings(attack=attack, epsilon=4, steps=9)}})
     work = Work(path, spec, settings_of(spec), home, Options(), quiet, Stop(), Log(tmp_path / "log"))
     for number in range(1, 7):
         (home.corpus(number) / "shards").mkdir(parents=True)

@@ -6,7 +6,7 @@ from medadv.common.files import write_file
 from medadv.hardening.folder import TRAINED, VALIDATION, WEIGHTS, Arm, drop_shards, measurement
 from medadv.hardening.measuring import Measurement, image_ids, measured, measured_clean, read_measurement
 from medadv.hardening.same import Images, refuse_other_images
-from medadv.hardening.specs import alike_before, beside, validation_spec
+from medadv.hardening.specs import alike_before, begins_warm, beside, validation_spec
 from medadv.hardening.work import Made, Work
 from medadv.spec.run_spec import RunSpec
 
@@ -60,7 +60,7 @@ def drop_older(work: Work, newest: int) -> None:
     """Leave the manifests of generations that nothing reads or starts from any more."""
     if work.settings.keep == "newest":
         # A cold start reads none of those before.
-        unread = alike_before(work.spec, newest) if work.settings.warm else newest - 1
+        unread = alike_before(work.spec, newest) if begins_warm(work.spec) else newest - 1
         for number in range(1, unread + 1):
             drop_shards(work.home.corpus(number))
         drop_shards(work.home.generation(newest - 1) / VALIDATION)

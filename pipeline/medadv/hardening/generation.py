@@ -12,7 +12,7 @@ from medadv.hardening.fresh import control_validated, drop_older, moment, valida
 from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Hardening, Passes
 from medadv.hardening.same import note_images, refuse_other_images
-from medadv.hardening.specs import alike_before, beside, training_spec, validation_spec
+from medadv.hardening.specs import alike_before, begins_warm, beside, training_spec, validation_spec
 from medadv.hardening.trial import refuse_untrainable
 from medadv.hardening.work import Made, Work
 from medadv.spec.attack import AttackSettings
@@ -23,7 +23,7 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     number = 1 if record is None else len(record.generations) + 1
     spec, settings = work.spec, work.settings
     alike = alike_before(spec, number)
-    before = beside(work.home.corpus(alike), work.base) if settings.warm and alike > 0 else None
+    before = beside(work.home.corpus(alike), work.base) if begins_warm(spec) and alike > 0 else None
     corpus = training_spec(spec, number, moment(work, number - 1), before)
     if record is not None:
         note_images(work, number - 1)

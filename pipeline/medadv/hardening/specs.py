@@ -75,6 +75,11 @@ def alike_before(spec: RunSpec, generation: int) -> int:
     return generation - 2 ** len(flip_axes(settings_of(spec).flips, spec.data.modality))
 
 
+def begins_warm(spec: RunSpec) -> bool:
+    """Whether any attack starts from an earlier corpus, once there is one."""
+    return settings_of(spec).warm and any(can_be_warm(attack) for attack in spec.attacks.values())
+
+
 def can_be_warm(attack: AttackSettings) -> bool:
     """Whether an attack goes on from its perturbations of another corpus. One that the spec starts from another attack does that."""
     return attack.start is None and attack.attack not in WHY_COLD
