@@ -54,7 +54,11 @@ class HardeningSettings(Settings):
     epsilon: Literal["rising", "full"] = Field(
         "rising", description="of the attacks over generations: rising in whole units over the first half, or that of the spec throughout"
     )
-    batch_norm: Literal["on", "frozen"] = Field("on", description="frozen: its statistics stay those of the victim")
+    batch_norm: Literal["on", "frozen"] = Field(
+        "on",
+        description="frozen: its statistics stay those of the victim, as those of detectors of two stages always do, which tell their "
+        "losses image by image",
+    )
     averaging: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights a step; 0: no average")
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] | Literal["auto", "none"] = Field(
         "auto",
