@@ -117,8 +117,9 @@ def _table(name: str, seeds: Sequence[Kept]) -> str:
     rows = [("clean", {arm: mean([seed.clean[arm] for seed in seeds]) for arm in ARMS})]
     for epsilon in seeds[0].robust:
         rows.append((amount(float(epsilon), unit), {arm: mean([seed.robust[epsilon][arm] for seed in seeds]) for arm in ARMS}))
+    averaged = _counted(len(seeds), "seed") + (", means over seeds" if len(seeds) > 1 else "")
     lines = [
-        f"**{name}**: {metric} of {final.samples} final images of {final.groups} groups; {_counted(len(seeds), 'seed')}, means over seeds.",
+        f"**{name}**: {metric} of {final.samples} final images of {final.groups} groups; {averaged}.",
         "",
         f"| {metric} | victim | control | hardened | hardened less control | ignores the image |",
         "|---|---|---|---|---|---|",
