@@ -311,7 +311,7 @@ def test_command(tmp_path: Path) -> None:
     draw_pictures(tmp_path / "data", 8)
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     save_victim(tmp_path / "second.safetensors", "monai:densenet121", CLASSIFIER, seed=1)
-    path = tiny_spec(tmp_path)
+    path = tiny_spec(tmp_path, data__group="patient")
     spec = yaml.safe_load(path.read_text())
     spec["second_victim"] = {**spec["victim"], "weights": "second.safetensors"}
     path.write_text(yaml.safe_dump(spec))
@@ -325,6 +325,8 @@ def test_command(tmp_path: Path) -> None:
     assert all(lines[2][f"{column}_low"] for column in wanted[2:])
     stored = json.loads((tmp_path / "out" / "tiny.json").read_text())
     assert stored["samples"] == 6
+    # Two pictures a patient: of eight pictures six are of three or four.
+    assert 3 <= stored["groups"] <= 4
     assert len(stored["curves"][1]["divergence"]) == 4
     with Image.open(tmp_path / "out" / "tiny.png") as figure:
         assert figure.size[0] > 1000
