@@ -168,6 +168,7 @@ def test_final_images_are_looked_at_once_and_files_say_it(whole: Hardened) -> No
     page = (whole.folder / "hardening.html").read_text()
     assert "<script" not in page
     assert all(text in page for text in (record.choice.why.replace("'", "&#39;"), "Final images", "chosen less control"))
+    assert all(text in page for text in (">training of the control<", ">batch size<", ">loss<", "1 epoch of training on it"))
 
 
 def test_again_there_is_nothing_to_do(whole: Hardened) -> None:
@@ -321,6 +322,10 @@ def test_a_program_of_ones_own_trains_where_it_is_trusted(given: Callable[[Path]
         assert ((after[name] - before[name]) == added).all() or torch.allclose(after[name] - before[name], torch.tensor(float(added)))
         assert all((after[other] == before[other]).all() for other in before if other != name)
         assert json.loads((folder / "generation-001" / "card.json").read_text())["training"] == {"by": "command"}
+    # What the loop would have done, its passes and its rate, is not said of a program.
+    page = (done.folder / "hardening.html").read_text()
+    assert "training on it by a program of its own" in page
+    assert not any(text in page for text in (">training<", ">training of the control<", ">batch size<", ">rate<", ">loss<", "1 epoch of"))
     with pytest.raises(SpecError, match="--trust-code"):
         hardened(path)
 

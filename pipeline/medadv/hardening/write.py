@@ -20,6 +20,7 @@ from medadv.hardening.folder import Home
 from medadv.hardening.record import Cost, Hardening, Passes
 from medadv.report.estimates import NAMES
 from medadv.report.record import Figure
+from medadv.spec.hardening import OF_THE_LOOP
 from medadv.spec.modality import UNITS, amount
 
 SIZE, DPI = (7.2, 4.2), 120
@@ -53,7 +54,7 @@ def page(record: Hardening) -> str:
     return environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         style=(files("medadv.report") / "style.css").read_text(encoding="utf-8"),
         record=record,
-        settings=record.settings.model_dump(mode="json"),
+        settings=record.settings.model_dump(mode="json", exclude=set(OF_THE_LOOP) if record.settings.foreign else None),
         metric=NAMES[record.metric],
         unit=UNITS[record.unit],
         picture=base64.b64encode(drawn(record)).decode(),

@@ -15,6 +15,10 @@ PLACES = ("{corpus}", "{weights}", "{out}", "{mode}")
 """What a program of one's own has to be told; `{epochs}`, `{seed}` and `{generation}` it may be."""
 
 
+OF_THE_LOOP = ("optimizer", "rate", "weight_decay", "batch_size", "read", "loss", "beta", "batch_norm", "averaging", "threads")
+"""Settings of the built-in loop alone: what a program or a bundle trains by stands in it."""
+
+
 class BundleSettings(Settings):
     """A MONAI bundle that trains in place of the built-in loop, and what things are called in its configuration."""
 
