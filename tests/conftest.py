@@ -1,10 +1,12 @@
 """What tests of several rooms share: where real data lies, and tiny data sets with victims that need no training."""
 
+import importlib.util
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,17 @@ LONGEST = (
     "run/test_universal_fits.py",
 )
 """Files of few tests that take long. Begun last, one of them keeps a process busy for minutes after all others are done."""
+
+
+def load_script(name: str) -> ModuleType:
+    """A script as a module.  name: its path under scripts/."""
+    path = Path(__file__).resolve().parents[1] / "scripts" / name
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,6 @@
 """The comparison: its columns hold what their names say, and the command writes them."""
 
 import csv
-import importlib.util
 import io
 import json
 from argparse import Namespace
@@ -17,7 +16,7 @@ import yaml
 from PIL import Image
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
-from tests.conftest import CLASSIFIER, draw_pictures, plainly, save_victim, tiny_spec
+from tests.conftest import CLASSIFIER, draw_pictures, load_script, plainly, save_victim, tiny_spec
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -255,13 +254,7 @@ def test_curves_start_at_the_clean_sample() -> None:
 
 
 def attacks_script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "attacks.py"
-    spec = importlib.util.spec_from_file_location("bench_attacks", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/attacks.py")
 
 
 ASKED = {"task": "lung", "passes": 4, "seed": 0, "epsilon": 4.0, "second": None, "only": ["pgd"]}

@@ -1,6 +1,5 @@
 """Attacks in memory, which renewed corpora are held against, are trained on by the same loop."""
 
-import importlib.util
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tests.conftest import InlinePool, quiet
+from tests.conftest import InlinePool, load_script, quiet
 from tests.hardening.hardening_cases import classification, with_hardening
 
 from medadv.common.stop import Stop
@@ -26,13 +25,7 @@ EPOCHS = 4
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "in_memory.py"
-    spec = importlib.util.spec_from_file_location("in_memory_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/in_memory.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """What TRAINING.md says of hardenings is what their records say, several seeds averaged before their interval."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.conftest import load_script
 
 from medadv.hardening.measuring import Estimate
 from medadv.report.record import Figure
@@ -13,13 +12,7 @@ from medadv.spec.hardening import BundleSettings, HardeningSettings
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "training.py"
-    spec = importlib.util.spec_from_file_location("training_page", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/training.py")
 
 
 def test_seeds_are_averaged_first(script: ModuleType) -> None:
