@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -46,12 +47,15 @@ LONGEST = (
 
 
 def load_script(name: str) -> ModuleType:
-    """A script as a module.  name: its path under scripts/."""
+    """A script as a module.  name: its path under scripts/.
+
+    It is found by its own name afterwards: dataclasses look their module up, and so do processes that it starts.
+    """
     path = Path(__file__).resolve().parents[1] / "scripts" / name
-    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -244,6 +248,8 @@ def ct_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.export.export_cases import dicom_corpus
 
     return dicom_corpus(tmp_path_factory.mktemp("series"), 2, BurnedInAnnotation="NO", LossyImageCompression="00")
+
+
 def manifest_by_hand(shard: Path, samples: int, epsilon: float, *, modality: str = "ct", task: str = "segmentation") -> dict[str, Any]:
     """A whole manifest of one hand-written shard with one attack, `a`; the shard's attribute `plan` is NO_PLAN."""
     empty = NO_PLAN

@@ -1,12 +1,12 @@
 """Where results go is looked at before the work: folders are made, and what cannot be written is refused in one line."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.conftest import load_script
 
 from medadv.common.errors import SpecError
 from medadv.common.files import writable_file, writable_folder
@@ -65,15 +65,8 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = SCRIPTS / request.param
-    monkeypatch.syspath_prepend(path.parent)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look their module up.
-    monkeypatch.setitem(sys.modules, path.stem, module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend((SCRIPTS / request.param).parent)
+    module = load_script(request.param)
 
     def begin(*_: Any, **__: Any) -> Any:
         raise Began

@@ -1,14 +1,13 @@
 """Schemas and README follow from the code; real records fit the schemas; Croissant metadata is read by mlcroissant."""
 
-import importlib.util
 import json
 import logging
 import re
-import types
 from pathlib import Path
 
 import jsonschema
 import pytest
+from tests.conftest import load_script
 
 from medadv.corpus.schema import SCHEMAS
 from medadv.plan.meaning import MEANING_VERSION
@@ -17,19 +16,9 @@ from medadv_transforms.errors import REASONS
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 
 
-def generator() -> types.ModuleType:
-    path = MANIFESTS.parent / "scripts" / "write_schemas.py"
-    spec = importlib.util.spec_from_file_location("write_schemas", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_schemas_and_tables_are_what_the_code_says() -> None:
     """Run scripts/write_schemas.py after a change of the models."""
-    made = generator()
+    made = load_script("write_schemas.py")
     for name, content in made.schemas().items():
         assert (MANIFESTS / "schema" / name).read_text() == content, name
     assert {path.name for path in (MANIFESTS / "schema").iterdir()} == set(made.schemas())

@@ -1,16 +1,15 @@
 """scripts/tutorials: the notebooks are stored as they ran, name nothing of the machine, and what they would print elsewhere is compared."""
 
 import copy
-import importlib.util
 import json
 import re
-import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from tests.conftest import load_script
 from tests.docs.documents import ROOT, read
 
 from medadv.cli.app import app
@@ -24,13 +23,7 @@ VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[att
 
 @pytest.fixture(scope="module")
 def execute() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tutorials/execute.py")
 
 
 def cells(path: Path, kind: str = "code") -> list[dict[str, Any]]:

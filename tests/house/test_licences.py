@@ -1,7 +1,6 @@
 """Licences: what the default installation brings along is permissive, or said to be otherwise; medadv's own is there in full."""
 
 import hashlib
-import importlib.util
 import json
 import re
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from tests.conftest import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -25,15 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def licences() -> types.ModuleType:
-    path = ROOT / "scripts" / "write_licences.py"
-    spec = importlib.util.spec_from_file_location("write_licences", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("write_licences.py")
 
 
 def write_package(folder: Path, name: str, *lines: str) -> Distribution:

@@ -159,14 +159,21 @@ def test_another_victims_figures_are_found(tmp_path: Path) -> None:
 def test_training_draws_among_the_victims(tmp_path: Path) -> None:
     corpus = run(pictures(tmp_path), Options(), quiet).corpus
     dataset = medadv.CorpusDataset(corpus)
-    # Of each victim its first attack, as the manifest has them.
-    assert dataset.attacks == ["both.one", "both.other"]
+    # Of each victim its own: what attacks both is one perturbation, though its two names come first.
+    assert dataset.attacks == ["pgd-one", "pgd-other"]
     drawn = set()
     for epoch in range(8):
         dataset.set_epoch(epoch)
         drawn |= {dataset[index]["attack"] for index in range(len(dataset))}
-    assert drawn == {"both.one", "both.other"}
+    assert drawn == {"pgd-one", "pgd-other"}
     medadv.CorpusDataset(corpus, weights=tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(("left_out", "read"), [("pgd-other", ["both.other", "pgd-one"]), ("pgd-", ["both.one"])])
+def test_training_reads_the_joint_attack_once_for_victims_without_one_of_their_own(left_out: str, read: list[str], tmp_path: Path) -> None:
+    attacks = {name: settings for name, settings in ATTACKS.items() if not name.startswith(left_out)}
+    corpus = run(pictures(tmp_path, attacks), Options(), quiet).corpus
+    assert medadv.CorpusDataset(corpus).attacks == read
 
 
 def test_the_mean_of_losses_has_the_mean_gradient(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 """The short form of scripts/fuzz_inputs.py: damaged real inputs are read as an independent reader reads them, or refused."""
 
-import importlib.util
 import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.conftest import load_script
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz_inputs.py"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 CASES = range(10_000, 10_110)
 """Cases that the long form's 2,000 do not hold."""
@@ -16,15 +16,9 @@ CASES = range(10_000, 10_110)
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_inputs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # The child process finds the script's classes by this name.
-    sys.modules["fuzz_inputs"] = module
-    sys.path.insert(0, str(SCRIPT.parent))
-    spec.loader.exec_module(module)
-    return module
+    # Its child process imports it from there.
+    sys.path.insert(0, str(SCRIPTS))
+    return load_script("fuzz_inputs.py")
 
 
 def test_damaged_inputs(fuzz: ModuleType, real_data: Path, recwarn: pytest.WarningsRecorder) -> None:

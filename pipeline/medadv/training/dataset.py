@@ -89,7 +89,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             corpus: folder that holds manifest.json, or that file; or the address of either (https://, s3://, gs://, and what else fsspec
                 knows), whose shards are fetched when they are read; or a sequence of them, of one task, modality, classes and spatial axes.
             attack: whose examples to read, there in each corpus; of several, one is drawn for each item. Each corpus's first when None,
-                and where it has several victims the first against each.
+                and where it has several victims the first against each; one on the mean of their losses, once, where a victim has no other.
             transform: applied to each dictionary, such as a MONAI Compose.
             mode: what an item holds, see above.
             probability: of an adversarial image in mode mixed.

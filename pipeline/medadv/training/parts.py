@@ -1,12 +1,13 @@
 """Which corpora make one data set? Each opened as its manifest has it, and all of one kind."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medadv.common.hashing import hash_file
 from medadv.corpus.manifest import Manifest
+from medadv.spec.attack import AttackSettings
 from medadv.store.codecs import require_codec
 from medadv.training.held import HeldShards
 from medadv.training.location import Opening
@@ -55,13 +56,27 @@ def _opened(corpus: str | Path, attacks: Sequence[str] | None, how: Opening) -> 
     root, manifest, shards = how.opened(corpus)
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
-    firsts: dict[str | None, str] = {}
-    for name, settings in manifest.attacks.items():
-        firsts.setdefault(settings.victim, name)
-    wanted = list(firsts.values()) if attacks is None else list(attacks)
+    wanted = _firsts(manifest.attacks) if attacks is None else list(attacks)
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
     return CorpusPart(root, manifest, shards, wanted)
+
+
+def _firsts(attacks: Mapping[str, AttackSettings]) -> list[str]:
+    """The first attack against each victim.
+
+    One on the mean of several victims' losses is a single perturbation under a name for each: it stands in, once, for victims that have no
+    attack of their own.
+    """
+    own: dict[str | None, str] = {}
+    joint: dict[str, str] = {}
+    for name, settings in attacks.items():
+        if settings.combine is None:
+            own.setdefault(settings.victim, name)
+    for name, settings in attacks.items():
+        if settings.victim not in own:
+            joint.setdefault(settings.drawn_as(name), name)
+    return [name for name in attacks if name in {*own.values(), *joint.values()}]
 
 
 def _agree(first: CorpusPart, other: CorpusPart) -> None:
