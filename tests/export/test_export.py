@@ -2,9 +2,12 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -14,9 +17,10 @@ from monai.transforms import LoadImage
 from PIL import Image
 from safetensors.torch import load_file
 from tests.conftest import CLASSIFIER, SIZE, draw_pictures, quiet, save_victim, tiny_spec
-from tests.export.export_cases import manifest_of
+from tests.export.export_cases import made, manifest_of
 
 from medadv.common.errors import SpecError
+from medadv.common.hashing import canonical_json, hash_bytes
 from medadv.datasets.labels import Boxes
 from medadv.export.dicom import write_dicom
 from medadv.export.export import Request, export
@@ -25,6 +29,8 @@ from medadv.export.native import to_native
 from medadv.export.nifti import write_nifti
 from medadv.export.png import write_labels, write_png
 from medadv.prepare.request import Options
+from medadv.report.page import write_report
+from medadv.report.text import write_text
 from medadv.run.run import run
 from medadv.training.dataset import CorpusDataset
 from medadv.victims.sources.registry import build_network
@@ -217,6 +223,56 @@ def test_requests_that_cannot_be_met_say_so(tiny_corpus: Path, tmp_path: Path) -
         export(tiny_corpus, Request("png", tmp_path / "c"), quiet)
     with pytest.raises(SpecError, match="no sample nobody"):
         export(tiny_corpus, Request("png", tmp_path / "d", samples=("nobody",)), quiet)
+    with pytest.raises(SpecError, match="--lossy resamples for --grid native"):
+        export(tiny_corpus, Request("png", tmp_path / "e", lossy=True), quiet)
+
+
+@pytest.mark.parametrize("place", ["png", "shards/png", "."])
+def test_nothing_is_written_into_a_corpus(tiny_corpus: Path, place: str) -> None:
+    before = sorted(tiny_corpus.rglob("*"))
+    for write in (
+        lambda: export(tiny_corpus, Request("png", tiny_corpus / place), quiet),
+        lambda: write_report(tiny_corpus, tiny_corpus / place / "page.html"),
+        lambda: write_text(tiny_corpus / place / "card.md", ""),
+    ):
+        with pytest.raises(SpecError, match=r"lies in the corpus .* name a place outside"):
+            write()
+    assert sorted(tiny_corpus.rglob("*")) == before
+
+
+@pytest.mark.parametrize("how", [{"spacing": [1.0, 1.0, 2.5]}, {"orientation": "LPS"}])
+def test_slices_of_a_resampled_volume_have_no_grid_of_their_own(how: dict[str, Any], ct_slices: Path, tmp_path: Path) -> None:
+    corpus = shutil.copytree(ct_slices, tmp_path / "corpus")
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["preprocess"] |= how
+    data = canonical_json(manifest)
+    (corpus / "manifest.json").write_bytes(data)
+    (corpus / "manifest.json.sha256").write_text(f"{hash_bytes(data)}  manifest.json\n")
+    with pytest.raises(SpecError, match="resampled or reoriented, and lead back to no grid of their own"):
+        export(corpus, Request("nifti", tmp_path / "native", grid="native"), quiet)
+    assert export(corpus, Request("nifti", tmp_path / "stored"), quiet).samples == 8
+
+
+@pytest.mark.parametrize("kind", ["nifti", "dicom"])
+def test_classes_of_scans_stand_in_a_file(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lines, draw = ["file,grade"], np.random.default_rng(0)
+    for grade in range(2):
+        scan = nibabel.Nifti1Image(draw.integers(-1000, 1000, (32, 32, 2), np.int16), np.eye(4))
+        nibabel.save(scan, tmp_path / "data" / f"{grade}.nii.gz")
+        lines.append(f"{grade}.nii.gz,{grade}")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(lines))
+    network = {**CLASSIFIER, "in_channels": 1}
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", network)
+    changes = {"data__modality": "ct", "preprocess": {"as": "slices"}, "victim__normalize": {"window": [-1000, 400]}, "sanity_samples": 0}
+    corpus = made(tiny_spec(tmp_path, victim__arguments=network, **changes))
+    export(corpus, Request(kind, tmp_path / "out"), quiet)
+    rows = list(csv.DictReader((tmp_path / "out" / "labels.csv").read_text().splitlines()))
+    truth = {item["sample_id"]: str(int(item["label"])) for item in CorpusDataset(corpus)}
+    assert {row["sample"]: row["label"] for row in rows} == truth
+    assert len(truth) == 4
+    assert sorted(truth.values()) == ["0", "0", "1", "1"]
+    assert all((tmp_path / "out" / row["file"]).exists() for row in rows)
 
 
 def overlapping(placement: Placement, classes: int = 3) -> Item:

@@ -151,6 +151,13 @@ def test_what_does_not_fit_is_told(victim: Any, batch: Any, message: str) -> Non
         attack(victim(), batch, PGD, unit="hu" if victim is segmenter else "level8")
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_every_image_has_a_label_of_its_own(count: int) -> None:
+    batch = {"image": pictures(3), "boxes": [[[3.0, 3, 9, 9]]] * count, "classes": [[1]] * count}
+    with pytest.raises(ValueError, match=f"{count} labels for 3 images: each image needs one of its own"):
+        attack(detector(), batch, PGD)
+
+
 def test_labels_that_are_missing() -> None:
     with pytest.raises(KeyError, match="no 'label', nor 'boxes' and 'classes'; there are 'image'"):
         attack(detector(), {"image": pictures(1)}, PGD)

@@ -4,6 +4,8 @@ import hashlib
 import os
 import pickle
 import random
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,14 @@ def test_what_is_reached() -> None:
     module = torch.nn.Sequential()
     module.part = flip
 
+    class Shared:
+        numpy = np.random.default_rng(0)
+
+    class Own(Shared, list):  # type: ignore[type-arg]
+        def __init__(self) -> None:
+            super().__init__([flip])
+            self.held = random.Random(0)
+
     def closure(item: Any) -> Any:
         return flip(item)
 
@@ -225,6 +235,11 @@ def test_what_is_reached() -> None:
         (Holder().__call__, ".self.shift"),
         (module, ".part"),
         (slotted, ".inner"),
+        (Shared(), ".numpy"),
+        (Own(), ".numpy"),
+        (Own(), ".held"),
+        (Own(), ".0"),
+        (deque([flip]), ".0"),
     ):
         assert way in [found for found, _ in generators_in(transform)]
     twice = [flip, flip]
@@ -245,3 +260,10 @@ def test_threads_beside_others_leave_global_generators_alone(corpus: Path) -> No
     plain = drawn(None)
     assert len(set(plain)) == 8
     assert drawn(RandFlipd("image", 0.5, 0)) == plain
+
+
+def test_a_data_set_made_in_another_thread_seeds_what_the_process_shares(corpus: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        dataset = pool.submit(CorpusDataset, corpus, transform=Lambdad("image", from_global_numpy)).result()
+    dataset.set_epoch(0)
+    assert torch.equal(dataset[0]["image"], dataset[0]["image"])

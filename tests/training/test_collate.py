@@ -92,6 +92,13 @@ def test_boxes_reach_training_code_as_plain_tensors(tmp_path: Path) -> None:
         assert [len(boxes) for boxes in batch["boxes"]] == [0, 1, 2]
 
 
+def test_numbers_of_numpy_become_tensors() -> None:
+    batch = collate([{"age": np.float32(age), "seen": np.bool_(age > 1), "site": np.str_("a")} for age in (1, 2)])
+    assert torch.equal(batch["age"], torch.tensor([1.0, 2.0]))
+    assert torch.equal(batch["seen"], torch.tensor([False, True]))
+    assert batch["site"] == ["a", "a"]
+
+
 def test_indices_of_every_kind(tmp_path: Path) -> None:
     dataset = CorpusDataset(small_corpora.classification(tmp_path / "c"))
     for index in (3, np.int64(3), torch.tensor(3), np.array(3), -5):

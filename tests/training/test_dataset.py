@@ -1,8 +1,10 @@
 """CorpusDataset: what is read is what is stored, whichever mode, patch, worker or epoch."""
 
+import copy
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -133,9 +135,55 @@ def test_a_curriculum_scales_perturbations_on_the_lattice(tiny_corpus: Path) -> 
         assert np.abs(found).max() == bound
         assert np.array_equal(found, found.round())
         assert np.abs(found - delta * bound / 8).max() <= 0.5
-    dataset.set_epoch(5)
-    with pytest.raises(ValueError, match="epsilon=10 must lie between 0 and the 8"):
-        dataset[0]
+    with pytest.raises(ValueError, match="epsilon=10 must lie between 0 and the 8 that pgd-8 was made with"):
+        dataset.set_epoch(5)
+    with pytest.raises(ValueError, match="epsilon=9 must lie between 0 and the 8"):
+        CorpusDataset(tiny_corpus, epsilon=9)
+    # (0.1 + 0.7) * 10 is a rounding error below 8.
+    whole = CorpusDataset(tiny_corpus, "pgd-8", epsilon=(0.1 + 0.7) * 10)
+    assert torch.equal(whole[3]["adversarial"], CorpusDataset(tiny_corpus, "pgd-8")[3]["adversarial"])
+
+
+def test_a_curriculum_leaves_perturbations_of_a_smaller_bound_as_they_are(ct_slices: Path) -> None:
+    dataset = CorpusDataset(ct_slices, ["pgd-20", "pgd-90"], epsilon=lambda epoch: 40.0 * epoch)
+    dataset.set_epoch(1)
+    most = {item["attack"]: float((item["adversarial"] - item["image"]).abs().max()) for item in dataset}
+    assert most == {"pgd-20": 20, "pgd-90": 40}
+
+
+def epoch_of_a_rank(rank: int, dataset: CorpusDataset, meet: Any, answers: Any) -> None:
+    """Rank 0 is an epoch ahead when rank 1 is asked which one it is in."""
+    dataset.set_epoch(0)
+    meet.wait()
+    if rank == 0:
+        dataset.set_epoch(1)
+    meet.wait()
+    if rank == 1:
+        (batch,) = DataLoader(dataset, batch_size=len(dataset), num_workers=1, collate_fn=collate)
+        answers.put((dataset.epoch, batch["is_adversarial"].tolist()))
+    meet.wait()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_rank_that_is_ahead_does_not_move_the_others(tiny_corpus: Path, method: str) -> None:
+    dataset = CorpusDataset(tiny_corpus, mode="mixed")
+    expected = [dataset[index]["is_adversarial"] for index in range(len(dataset))]
+    context = torch.multiprocessing.get_context(method)
+    answers, meet = context.SimpleQueue(), context.Barrier(2)
+    torch.multiprocessing.start_processes(epoch_of_a_rank, (dataset, meet, answers), 2, start_method=method)
+    assert answers.get() == (0, expected)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_the_epoch_of_a_copy_reaches_workers_that_live_on(tiny_corpus: Path, copied: Any) -> None:
+    dataset = CorpusDataset(tiny_corpus, mode="mixed")
+    own = copied(dataset)
+    loader = DataLoader(own, batch_size=10, num_workers=1, persistent_workers=True, collate_fn=collate)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        own.set_epoch(epoch)
+        (batch,) = loader
+        assert batch["is_adversarial"].tolist() == [dataset[index]["is_adversarial"] for index in range(10)]
 
 
 def test_a_patch_is_the_same_part_of_image_perturbation_mask_and_world(volumes: Path) -> None:
@@ -234,6 +282,11 @@ def test_wrong_arguments_are_named(tiny_corpus: Path) -> None:
         CorpusDataset(tiny_corpus, mode="both")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="probability=2"):
         CorpusDataset(tiny_corpus, probability=2)
+    for patch in (8, (8.7, 8.2), (8,), (8, 0)):
+        with pytest.raises(ValueError, match=r"patch=.* must be a whole number of pixels along each spatial axis"):
+            CorpusDataset(tiny_corpus, patch=patch)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="epoch=-1 must be 0 or more"):
+        CorpusDataset(tiny_corpus).set_epoch(-1)
 
 
 @pytest.mark.filterwarnings("ignore:NvImgCodec")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, Flipd, Invertd
 from tests.attacks.attack_cases import LEVEL8, classifier, images, segmenter, settings
 
 import medadv
@@ -101,6 +101,18 @@ def test_transform_keeps_the_rest_and_draws_from_its_own_state() -> None:
     half = make(0.5).set_random_state(seed=0)
     attacked = sum(not torch.equal(half(sample)["image"], sample["image"]) for _ in range(60))
     assert 15 < attacked < 45
+
+
+def test_what_was_done_before_the_attack_is_undone_behind_it() -> None:
+    victim = classifier()
+    victim.module.float()
+    before = Flipd("image", 1)
+    chain = Compose([before, medadv.AdversarialPerturbd("image", victim, PGD)])
+    image = MetaTensor(images(3, 12, 14).float())
+    attacked: Any = chain({"image": image, "label": 1})
+    attacked["heat"] = MetaTensor(attacked["image"].as_tensor().clone())
+    back = Invertd("heat", chain, orig_keys="image", nearest_interp=True)(attacked)["heat"]
+    assert torch.equal(back.as_tensor(), attacked["image"].as_tensor().flip(2))
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,20 @@ def test_corpora_that_differ_are_named(generations: list[Path], tmp_path: Path) 
     (named / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="differ in classes: none named and well, ill"):
         CorpusDataset([generations[0], named])
+    # A label map in alphabetical order stands without `classes`: its names say what class 1 is.
+    organs = {}
+    for organ in ("liver", "spleen", "spleen again"):
+        organs[organ] = segmentation(tmp_path / organ)
+        manifest = json.loads((organs[organ] / "manifest.json").read_text())
+        manifest["data"]["label_map"] = {"background": [0], organ.split()[0]: [1 if organ == "spleen" else 2]}
+        (organs[organ] / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="differ in classes: liver and spleen"):
+        CorpusDataset([organs["liver"], organs["spleen"]])
+    assert len(CorpusDataset([organs["spleen"], organs["spleen again"]])) == 12
     with pytest.raises(ValueError, match="names no corpus"):
         CorpusDataset([])
+    with pytest.raises(ValueError, match=r"attack=\[\] names none: leave it out, or name a"):
+        CorpusDataset(generations, [])
     with pytest.raises(ValueError, match=f"attack 'b' is not in this corpus; there are a .*{generations[0]}"):
         CorpusDataset(generations, "b")
 
@@ -118,6 +130,16 @@ def test_classes_and_groups_come_equally_often(generations: list[Path]) -> None:
     (order,) = epochs(CorpusSampler(dataset, balance="class", length=400), 1)
     # Drawn again, a sample comes from a corpus drawn anew.
     assert len({index for index in order if index % COUNT == 9}) == 2
+
+
+def test_what_is_ignored_is_no_foreground(tmp_path: Path) -> None:
+    masks = np.zeros((4, 20, 16), np.uint8)
+    masks[:2, :5], masks[0, 5:8] = 255, 1
+    image = np.zeros((4, 1, 20, 16), np.int16)
+    corpus = write_corpus(tmp_path / "c", image, masks, axes="xy", task="segmentation", affine=True, unit="hu")
+    dataset = CorpusDataset(corpus)
+    drawn = Counter(dataset[index]["sample_id"] for index in CorpusSampler(dataset, balance="class", length=12))
+    assert drawn == {"s0": 6, "s1": 2, "s2": 2, "s3": 2}
 
 
 def test_a_patient_is_one_patient_whatever_each_corpus_calls_it(generations: list[Path], tmp_path: Path) -> None:

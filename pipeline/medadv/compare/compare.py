@@ -17,6 +17,7 @@ from medadv.compare.curves import curve
 from medadv.compare.shared import shared_of
 from medadv.compare.table import Bench, Row, table
 from medadv.compare.write import write_csv, write_json, write_png
+from medadv.corpus.folder import refuse_in_corpus
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
@@ -70,6 +71,7 @@ def compare(
         progress.message(text)
     refuse_reserved(spec.attacks)
     base = spec_path.resolve().parent
+    refuse_in_corpus(out or base)
     folder = writable_folder(out or base / "comparisons")
     device = torch.device(resolve_device(spec.execution.device))
     set_threads(spec.execution.threads)

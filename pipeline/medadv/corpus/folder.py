@@ -9,6 +9,16 @@ from medadv.common.errors import SpecError
 from medadv.common.remote import Address, is_remote
 
 MANIFEST = "manifest.json"
+UNCOVERED = ("report.html", "manifest.json.sig")
+"""May be made again at any time; the signature is about the manifest, and `verify --key` looks at it."""
+
+
+def refuse_in_corpus(out: Path) -> None:
+    """Raise SpecError where a file or folder to be written lies in a corpus, which would no longer verify."""
+    target = out.resolve()
+    for folder in (target, *target.parents):
+        if Workspace(folder).manifest_hash.is_file() and target.relative_to(folder).as_posix() not in UNCOVERED:
+            raise SpecError(f"{out}: lies in the corpus {folder}, whose manifest names every file; name a place outside")
 
 
 @dataclass(frozen=True)

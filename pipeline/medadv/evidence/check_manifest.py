@@ -8,7 +8,7 @@ from medadv.common.errors import IntegrityError
 from medadv.common.hashing import hash_bytes, hash_file
 from medadv.common.record import NoJsonError, RecordError, parse
 from medadv.corpus.croissant import croissant
-from medadv.corpus.folder import Workspace
+from medadv.corpus.folder import UNCOVERED, Workspace
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.quarantine import QuarantineRecord
 from medadv.corpus.roots import chained_root
@@ -16,8 +16,6 @@ from medadv.evidence.finding import Finding
 from medadv_transforms.errors import REASONS
 
 HASH_FILE = "manifest.json.sha256"
-UNCOVERED = ("report.html", "manifest.json.sig")
-"""May be made again at any time; the signature is about the manifest, and `verify --key` looks at it."""
 ADDED = re.compile(r"shards/(shard-[0-9]{5,}\.(h5|json)|\.tmp-[^/]+)|\.tmp-[^/]+")
 """What a run at work puts beside the files that the manifest names."""
 

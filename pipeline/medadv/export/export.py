@@ -11,7 +11,7 @@ from medadv.common.errors import IntegrityError, SpecError
 from medadv.common.files import all_or_nothing, writable_folder
 from medadv.common.progress import Progress
 from medadv.common.record import Json
-from medadv.corpus.folder import Workspace
+from medadv.corpus.folder import Workspace, refuse_in_corpus
 from medadv.corpus.manifest import Manifest, ShardEntry
 from medadv.corpus.opening import open_corpus, reading
 from medadv.corpus.receipt import Receipt
@@ -23,7 +23,7 @@ from medadv.export.marks import SERIES
 from medadv.export.names import image_file, mask_files, refuse_repeats, series_of
 from medadv.export.native import Native, to_native
 from medadv.export.nifti import write_boxes, write_nifti
-from medadv.export.png import write_labels, write_png
+from medadv.export.png import is_class, write_labels, write_png
 from medadv.store.codecs import require_codec
 from medadv.store.reader import adversarial_image, open_shard, read_answer, read_texts
 from medadv.victims.several import against
@@ -66,7 +66,7 @@ def export(root: Path, request: Request, progress: Progress) -> Exported:
 
     Raises:
         SpecError: an unknown attack or sample, a file that would be written twice, a format that cannot hold the images, resampling
-            without --lossy, an `out` in use, or the corpus needs hdf5plugin.
+            without --lossy, --lossy without --grid native, an `out` in use or in a corpus, or the corpus needs hdf5plugin.
         IntegrityError: a damaged shard.
     """
     manifest = open_corpus(root, links=request.links, tell=progress.message)
@@ -79,8 +79,18 @@ def _export(root: Path, manifest: Manifest, request: Request, progress: Progress
     attack = request.attack or next(iter(manifest.attacks))
     if attack not in manifest.attacks:
         raise SpecError(f"attack {attack!r} is not in this corpus; there are {', '.join(manifest.attacks)}")
+    if request.lossy and request.grid != "native":
+        raise SpecError("--lossy resamples for --grid native, and without it nothing is resampled: add --grid native, or leave it out")
+    refuse_in_corpus(request.out)
     if request.out.exists() and any(writable_folder(request.out).iterdir()):
         raise SpecError(f"{request.out} is not empty; give a new folder")
+    how = manifest.preprocess
+    if request.grid == "native" and how.as_ == "slices" and (how.spacing or how.orientation):
+        # Which volume a slice was cut from, and how that lay, is not stored.
+        raise SpecError(
+            "these slices were cut from volumes that had been resampled or reoriented, and lead back to no grid of their own: take --grid "
+            "stored, or make a corpus of volumes"
+        )
     kinds: list[str | None] = [attack, None] if request.clean else [attack]
     wanted = set(request.samples)
     listed = list(_listed(root, manifest))
@@ -122,7 +132,7 @@ def _made(
         rows.append(Written(name, item.sample, item.attack, native.item.label, size, native.item.affine))
         if native.back is not None and item.attack is not None:
             scored.append((item, native))
-    if request.kind == "png":
+    if request.kind == "png" or any(is_class(row.label) for row in rows):
         files += write_labels(request.out, rows, manifest)
     if request.kind == "nifti":
         files += write_boxes(request.out, rows, manifest)

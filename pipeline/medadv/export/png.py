@@ -40,6 +40,11 @@ def write_png(folder: Path, item: Item, manifest: Manifest) -> list[Path]:
     return files
 
 
+def is_class(label: Label) -> bool:
+    """Whether a label is a class, or one of several labels, so that no file beside the image can hold it."""
+    return not isinstance(label, Boxes) and label.ndim < 2
+
+
 def write_labels(folder: Path, items: list[Written], manifest: Manifest) -> list[Path]:
     """labels.csv for classes and masks, annotations.json in COCO form for boxes.
 

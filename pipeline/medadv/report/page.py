@@ -15,7 +15,7 @@ from medadv.common.files import writable_file, write_file
 from medadv.common.hashing import hash_file
 from medadv.common.progress import SILENT
 from medadv.common.record import parse, plain
-from medadv.corpus.folder import Workspace
+from medadv.corpus.folder import Workspace, refuse_in_corpus
 from medadv.corpus.manifest import Manifest
 from medadv.corpus.opening import open_corpus, reading
 from medadv.corpus.quarantine import read_quarantine
@@ -83,6 +83,8 @@ def write_report(
         SpecError: unknown window, nothing to report on, or a file that cannot be written.
     """
     manifest = _checked(corpus, links, tell)
+    if out is not None:
+        refuse_in_corpus(out)
     target = writable_file(out or corpus / "report.html")
     with reading(corpus):
         page = _page(_read(corpus, manifest, window))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from medadv.common.files import writable_file, write_file
 from medadv.common.progress import SILENT
+from medadv.corpus.folder import refuse_in_corpus
 from medadv.report.card import card
 from medadv.report.page import read_report
 
@@ -27,7 +28,8 @@ def as_text(
 
 
 def write_text(out: Path, text: str) -> Path:
-    """Write it to a file.  SpecError where that cannot be written."""
+    """Write it to a file.  SpecError where that cannot be written, or lies in a corpus."""
+    refuse_in_corpus(out)
     target = writable_file(out)
     write_file(target, text.encode())
     return target

@@ -64,6 +64,8 @@ def _together(key: Any, values: Sequence[Any]) -> Any:
                 "(RandSpatialCropd, SpatialPadd), take batch_size=1, or, where corpora of different tasks meet, a loader for each"
             )
         return torch.stack(plain)
+    if isinstance(first, np.number | np.bool_):
+        return torch.as_tensor(np.asarray(values))
     if isinstance(first, bool | int | float):
         return torch.tensor(values)
     return values

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Subset, get_worker_info
 
 from medadv.common.hashing import seed_of
 from medadv.corpus.manifest import Manifest
@@ -31,6 +31,8 @@ from medadv.training.parts import CorpusPart, open_parts, warn_of_other_weights
 Mode = Literal["pair", "clean", "adversarial", "mixed"]
 Verify = Literal["chunks", "files"]
 Schedule = Callable[[int], float]
+ROUNDING = 1e-6
+"""Far below a level, far above what sums of fractions are off by."""
 
 
 class CorpusDataset(Dataset[dict[str, Any]]):
@@ -93,9 +95,9 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             transform: applied to each dictionary, such as a MONAI Compose.
             mode: what an item holds, see above.
             probability: of an adversarial image in mode mixed.
-            epsilon: bound in stored units that perturbations are scaled down to, or a function of the epoch (a curriculum). The stored
-                perturbation times epsilon / its own epsilon, rounded to the lattice, is an approximation: an attack with the smaller
-                bound would have found another, as a rule stronger one.
+            epsilon: bound in stored units that perturbations are scaled down to, or a function of the epoch (a curriculum); those of an
+                attack with a smaller one stay as they are. The stored perturbation times epsilon / its own epsilon, rounded to the
+                lattice, is an approximation: an attack with the smaller bound would have found another, as a rule stronger one.
             patch: spatial size of a random patch; only the chunks that it touches are read.
             weights: file of the model in training; warns when no corpus was made for these weights.
             seed: of all draws.
@@ -128,7 +130,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         if not 0 <= probability <= 1:
             raise ValueError(f"probability={probability} must lie between 0 and 1")
         self.mode, self.probability, self.epsilon, self.seed = mode, probability, epsilon, seed
-        self.patch = None if patch is None else tuple(int(length) for length in patch)
+        self.patch = None if patch is None else _lengths(patch)
         self.verify = verify
         self.transform, self.seed_hook = transform, seed_hook
         self.starts = list(accumulate((len(part.shards) for part in self.parts), initial=0))
@@ -136,10 +138,24 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()
         self._made_in = os.getpid(), threading.get_ident()
         self._drawn = 0
+        self._epoch_of = os.getpid()
+        if epsilon is not None and not callable(epsilon):
+            self._bound(epsilon)
         if weights is not None:
             warn_of_other_weights(self.parts, Path(weights))
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._own_epoch()
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A copy's tensor is plain memory; what torch sent to a worker is shared already, and stays what it was.
+        self._epoch.share_memory_()
+
     def __len__(self) -> int:
+        # Loaders of a rank ask for it before they start workers.
+        self._own_epoch()
         return self.starts[-1]
 
     def __getitem__(self, index: Any) -> Any:
@@ -162,7 +178,15 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         return max(0, int(self._epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew, and move the curriculum on."""
+        """Draw anew, and move the curriculum on, in this process and the workers of its loaders.
+
+        Raises ValueError: an epoch below 0, or a curriculum that gives a bound beyond that of every attack.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch={epoch} must be 0 or more")
+        if callable(self.epsilon):
+            self._bound(self.epsilon(epoch))
+        self._own_epoch()
         self._epoch.fill_(epoch)
 
     @property
@@ -190,6 +214,19 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         _, part, own = self._part_at(self._place(index))
         return part.shards.locate(own)
 
+    def _own_epoch(self) -> None:
+        """In a process that was given a data set made elsewhere, but for workers: an epoch that no other such process (rank) moves."""
+        if get_worker_info() is None and os.getpid() != self._epoch_of:
+            self._epoch, self._epoch_of = self._epoch.clone().share_memory_(), os.getpid()
+
+    def _bound(self, wanted: float) -> float:
+        """A bound to scale down to, held against those of the attacks that are read."""
+        most = max(float(part.manifest.attacks[name].epsilon) for part in self.parts for name in part.attacks)
+        if not 0 <= wanted <= most:
+            names = ", ".join(dict.fromkeys(name for part in self.parts for name in part.attacks))
+            raise ValueError(f"epsilon={wanted:g} must lie between 0 and the {most:g} that {names} was made with")
+        return wanted
+
     def _part_at(self, place: int) -> tuple[int, CorpusPart, int]:
         """Number of the corpus that a place lies in, the corpus, and the place in it."""
         number = bisect_right(self.starts, place) - 1
@@ -207,9 +244,10 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             place = operator.index(index)
         except TypeError:
             raise TypeError(f"index {index!r} of type {type(index).__name__} is no whole number") from None
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"index {place} of {len(self)} samples")
-        return place % len(self)
+        count = self.starts[-1]
+        if not -count <= place < count:
+            raise IndexError(f"index {place} of {count} samples")
+        return place % count
 
     def _transformed(self, item: dict[str, Any], number: int, place: int) -> Any:
         """The transform's answer, drawn from this sample's own seed."""
@@ -221,7 +259,8 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         else:
             seed = self._seed("augmentation", number, place)
         process, thread = self._made_in
-        with seeded(self.transform, seed, process=os.getpid() != process or threading.get_ident() == thread):
+        alone = threading.get_ident() in (thread, threading.main_thread().ident)
+        with seeded(self.transform, seed, process=os.getpid() != process or alone):
             if self.seed_hook is not None:
                 self.seed_hook(derived(seed, "hook") % WORD)
             return with_own_affine(self.transform(item))
@@ -268,8 +307,19 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         if self.epsilon is None:
             return delta
         bound = float(part.manifest.attacks[attack].epsilon)
-        wanted = self.epsilon(self.epoch) if callable(self.epsilon) else self.epsilon
-        if not 0 <= wanted <= bound:
-            raise ValueError(f"epsilon={wanted:g} must lie between 0 and the {bound:g} that {attack} was made with")
+        wanted = min(bound, self._bound(self.epsilon(self.epoch)) if callable(self.epsilon) else self.epsilon)
         scaled = np.rint(delta * np.float32(wanted / bound if bound else 0.0))
-        return np.clip(scaled, -math.floor(wanted), math.floor(wanted)).astype(delta.dtype)
+        # A curriculum of fractions may end a rounding error below the level that it means.
+        level = math.floor(wanted + ROUNDING)
+        return np.clip(scaled, -level, level).astype(delta.dtype)
+
+
+def _lengths(patch: Sequence[int]) -> tuple[int, ...]:
+    """The size of a patch. ValueError where it is none."""
+    try:
+        found = tuple(operator.index(length) for length in patch)
+    except TypeError:
+        found = ()
+    if len(found) not in (2, 3) or min(found) < 1:
+        raise ValueError(f"patch={patch!r} must be a whole number of pixels along each spatial axis, such as (64, 64)")
+    return found

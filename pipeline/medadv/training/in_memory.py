@@ -147,7 +147,10 @@ def attack(
         exact = on_lattice(exact, LATTICES[unit], round_to_lattice)
         if not len(images):
             return images.clone()
-        targets = victim.targets(labels_of(victim, batch, label_key, images.shape[2:]), device, chosen.goal)
+        labels = labels_of(victim, batch, label_key, images.shape[2:])
+        if len(labels) != len(images):
+            raise ValueError(f"{len(labels)} labels for {len(images)} images: each image needs one of its own")
+        targets = victim.targets(labels, device, chosen.goal)
         allowed = None if region is None else as_plain(region).to(device, copy=True)
         delta = perturb(victim, exact, targets, chosen, lattice=LATTICES[unit], seeds=drawn, region=allowed, spacing_mm=spacing_mm)
         return moved(exact, delta, images.dtype).to(images.device)
@@ -208,9 +211,10 @@ class AdversarialPerturbd(RandomizableTransform, MapTransform):
             image = result[key]
             batch: dict[Hashable, Any] = {"image": as_plain(image)[None], **self._labels(result)}
             found = attack(self.victim, batch, self.settings, unit=self.unit, seeds=[self.seed], round_to_lattice=self.round_to_lattice)[0]
-            result[key] = MetaTensor(found, meta=image.meta) if isinstance(image, MetaTensor) else found
+            if isinstance(image, MetaTensor):
+                found = MetaTensor(found, meta=image.meta, applied_operations=image.applied_operations)
+            result[key] = found
         return result
-
 
     def _labels(self, sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A batch's labels of one sample."""

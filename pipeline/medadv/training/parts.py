@@ -8,6 +8,7 @@ from pathlib import Path
 from medadv.common.hashing import hash_file
 from medadv.corpus.manifest import Manifest
 from medadv.spec.attack import AttackSettings
+from medadv.spec.data import numbered
 from medadv.store.codecs import require_codec
 from medadv.training.held import HeldShards
 from medadv.training.location import Opening
@@ -57,6 +58,8 @@ def _opened(corpus: str | Path, attacks: Sequence[str] | None, how: Opening) -> 
     require_codec(manifest.execution.codec)
     known = list(manifest.attacks)
     wanted = _firsts(manifest.attacks) if attacks is None else list(attacks)
+    if not wanted:
+        raise ValueError("attack=[] names none: leave it out, or name " + ", ".join(known))
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"attack {unknown[0]!r} is not in this corpus; there are {', '.join(known)} ({root})")
     return CorpusPart(root, manifest, shards, wanted)
@@ -93,7 +96,9 @@ def _agree(first: CorpusPart, other: CorpusPart) -> None:
 def _kind(part: CorpusPart) -> dict[str, str | list[str] | None]:
     data, paths = part.manifest.data, part.shards.paths
     axes = str(part.shards.open(paths[0]).attrs["spatial_axes"]) if paths else None
-    return {"task": data.task, "modality": data.modality, "unit": data.unit, "classes": data.classes, "spatial axes": axes}
+    # A label map whose names are in the order of the alphabet has no `classes` beside it.
+    classes = data.classes or (numbered(data.label_map) if data.label_map else None)
+    return {"task": data.task, "modality": data.modality, "unit": data.unit, "classes": classes, "spatial axes": axes}
 
 
 def _shown(value: str | list[str] | None) -> str:

@@ -10,6 +10,7 @@ from medadv.datasets.labels import Boxes
 from medadv.store.reader import read_answer
 from medadv.training.dataset import CorpusDataset
 from medadv.training.parts import CorpusPart
+from medadv.victims.tasks.segmentation import IGNORE
 
 
 @dataclass(frozen=True)
@@ -72,4 +73,4 @@ def _stored(part: CorpusPart, number: int, labels: bool) -> Iterator[Drawable]:
 def _class(label: Any) -> str:
     if isinstance(label, Boxes):
         return str(len(label.boxes) > 0)
-    return str(label.tolist() if label.ndim < 2 else bool(label.any()))
+    return str(label.tolist() if label.ndim < 2 else bool(((label != 0) & (label != IGNORE)).any()))
