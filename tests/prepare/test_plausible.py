@@ -103,6 +103,15 @@ def test_softmax_over_one_value_is_refused(tmp_path: Path) -> None:
     check_head(spec, plainly(Classifier(nn.Identity(), "softmax", 2)))
 
 
+def test_more_names_than_the_victim_has_classes_are_refused(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "data", 4)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    with pytest.raises(SpecError, match=r"data: 3 classes are named \(well, ill, other\), and the victim answers 2: name those alone"):
+        describe(tiny_spec(tmp_path, data__classes=["well", "ill", "other"]), Options(), quiet)
+    for names in (["well"], ["well", "ill"]):
+        describe(tiny_spec(tmp_path, data__classes=names), Options(), quiet)
+
+
 class Answers(nn.Module):
     """One answer an image, in turn."""
 

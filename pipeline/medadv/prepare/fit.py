@@ -10,9 +10,11 @@ import torch
 from medadv.common.errors import SpecError
 from medadv.prepare.plausible import check_head, check_settings
 from medadv.prepare.survey import Survey
+from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.several import each_of
+from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv.victims.victim import Victim
 
@@ -69,6 +71,7 @@ def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: 
     if first:
         for each in each_of(victim):
             check_head(spec, each)
+            _check_names(spec, each)
     if spec.second_victim is not None:
         try:
             replace(request, settings=spec.second_victim, victims={}).load(torch.device("cpu"), seen.found[0].shape.shape)
@@ -77,6 +80,14 @@ def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: 
     for each in each_of(victim):
         check_labels(spec, each, seen)
     return victim
+
+
+def _check_names(spec: RunSpec, victim: Victim) -> None:
+    """Raise SpecError where the spec names more classes than the victim answers; fewer leave the others without a name."""
+    names, judge = spec.data.classes or numbered(spec.data.label_map or {}), victim.scored
+    if isinstance(judge, Classifier | Segmenter) and len(names) > judge.classes:
+        told = f"{len(names)} classes are named ({', '.join(names)}), and the victim answers {judge.classes}"
+        raise SpecError(f"data: {told}: name those alone, in its order")
 
 
 def check_labels(spec: RunSpec, victim: Victim, seen: Survey) -> None:
