@@ -169,6 +169,21 @@ def test_a_checkpoint_that_would_run_code_is_refused_unread(tmp_path: Path) -> N
     assert not mark.exists()
 
 
+@pytest.mark.parametrize(
+    ("network", "argument"),
+    [
+        ({"_target_": "timm.create_model", "model_name": "resnet10t", "num_classes": 2}, "checkpoint_path"),
+        ({"_target_": "HoVerNet", "in_channels": 3, "out_classes": 2}, "pretrained_url"),
+    ],
+)
+def test_weights_from_elsewhere_are_left_out(network: dict[str, Any], argument: str, tmp_path: Path) -> None:
+    config = small.tool()
+    config["network_def"] = {**network, argument: str(tmp_path / "evil.pth")}
+    imported = import_bundle(small.write_bundle(tmp_path / "bundle", config), False)
+    assert argument not in imported.victim["arguments"]
+    assert any(f"argument {argument} would download weights" in note for note in imported.notes)
+
+
 @pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.exec", "scripts.networks.small.Small", "monai.bundle.run"])
 def test_a_target_that_is_not_known_is_named(target: str, tmp_path: Path) -> None:
     config = small.spleen()

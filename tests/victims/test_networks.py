@@ -1,5 +1,6 @@
 """Networks by name, and outputs that are not one tensor: what is taken for the logits, and what is asked for."""
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from monai.networks import nets
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -16,8 +18,8 @@ from torch.nn import functional
 from medadv.common.errors import SpecError
 from medadv.spec.victim import VictimSettings
 from medadv.victims.loading import VictimRequest, answering, is_program
-from medadv.victims.sources.monai_networks import CLASSIFICATION, SEGMENTATION
-from medadv.victims.sources.registry import FAMILIES, build_network
+from medadv.victims.sources.monai_networks import CLASSIFICATION, MONAI_NETWORKS, SEGMENTATION
+from medadv.victims.sources.registry import DOWNLOADS, FAMILIES, build_network
 from medadv.victims.tasks.answer import is_coarser
 
 CPU = torch.device("cpu")
@@ -81,6 +83,35 @@ def test_no_download_is_none() -> None:
     assert build_network("monai:densenet121", {**given, "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "block_config": [1, 1]})
     with pytest.raises(SpecError, match="argument 'weights' would download weights"):
         build_network("torchvision:resnet18", {"weights": "DEFAULT"})
+
+
+@pytest.mark.parametrize(
+    ("network", "argument"),
+    [
+        *(("timm:resnet10t", name) for name in ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained")),
+        *(("smp:Unet", name) for name in ("checkpoint_path", "encoder_weights")),
+        ("monai:HoVerNet", "pretrained_url"),
+        ("torchvision:fcn_resnet50", "pretrained_backbone"),
+    ],
+)
+def test_nothing_is_fetched_or_unpickled(network: str, argument: str) -> None:
+    with pytest.raises(SpecError, match=f"argument '{argument}' would download weights, or read them; give a file as victim.weights"):
+        build_network(network, {argument: "https://example.org/evil.pth"})
+
+
+@pytest.mark.parametrize("encoder", ["tu-hf-hub:someone/network", "tu-local-dir:/folder"])
+def test_encoders_are_not_fetched(encoder: str) -> None:
+    with pytest.raises(SpecError, match="would be fetched; name an encoder"):
+        build_network("smp:Unet", {"encoder_name": encoder})
+
+
+def test_no_library_has_another_argument_for_weights() -> None:
+    """A newer MONAI or torchvision may have one more: it joins `DOWNLOADS`."""
+    builds = [*MONAI_NETWORKS.values(), *(torchvision.models.get_model_builder(name) for name in torchvision.models.list_models())]
+    taken = {name for build in builds for name in inspect.signature(build).parameters}
+    suspect = {name for name in taken if re.search("pretrain|weights|url|path$|checkpoint$", name)}
+    # The first two load nothing: which entry of what `pretrained_url` fetched is meant, and whether activations are computed again.
+    assert suspect - {"pretrained_state_dict_key", "use_checkpoint"} <= DOWNLOADS
 
 
 def settings(**more: Any) -> VictimSettings:

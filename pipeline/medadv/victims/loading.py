@@ -22,7 +22,7 @@ from medadv.victims.inputs.geometry import Crop
 from medadv.victims.inputs.normalized import Normalized
 from medadv.victims.inputs.pipeline import deployed, normalization, refuse_windows, refuse_windows_of
 from medadv.victims.sources.factory import from_factory
-from medadv.victims.sources.program import from_program
+from medadv.victims.sources.program import DYNAMIC, EXPORTED, check_answers, from_program
 from medadv.victims.sources.registry import FAMILIES, build_network
 from medadv.victims.sources.weights import load_weights
 from medadv.victims.speed import Profile, with_profile
@@ -215,6 +215,9 @@ def answering(
         raise SpecError(f"victim: the network answers {got}; task {task} needs logits {form}")
     if settings.head == "binary" and logits.shape[1] != 1:
         raise SpecError(f"victim.head=binary is for networks of one value, and this one answers {logits.shape[1]}: take softmax or sigmoid")
+    if is_program(settings.network):
+        windows_alone = (settings.window is not None or settings.slicewise) and settings.window_batch == 1
+        check_answers(lambda images: entry(network(images), key), settings.network, inputs, windows_alone)
     plain = key is None and not coarser
     return (lambda one: one) if plain else (lambda one: Answer(one, key, to_grid=coarser)), int(logits.shape[1]), notes
 
@@ -248,6 +251,8 @@ def _tried(module: Callable[[Tensor], Any], settings: VictimSettings, shape: tup
     except Exception as error:  # whatever the network raises, the user learns that image and network do not fit
         normalize = settings.normalize
         means = normalize.mean if isinstance(normalize, NormalizeSettings) else None
+        if is_program(settings.network) and Path(settings.network).suffix == EXPORTED and "size()[0] ==" in str(error):
+            raise SpecError(f"victim.network: {settings.network} was exported for a batch of another size than 1: {DYNAMIC}") from None
         odd = f" (victim.normalize has {len(means)} means for {shape[0]} channels)" if means and len(means) != shape[0] else ""
         raise SpecError(
             f"victim: the network does not take an image of shape {list(shape)} (channels first){odd}: {first_line(error)}"

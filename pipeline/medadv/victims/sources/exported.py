@@ -81,7 +81,7 @@ def _tensors(name: str, records: dict[str, bytes]) -> dict[str, bytes]:
 
 def _model(content: bytes) -> bytes:
     model = json.loads(content)
-    # Python that torch would run to refuse other shapes of inputs; the victim's own check of shapes has nothing to ask of it.
+    # Python of the file, which torch would run. Guards that torch makes of the graph's sizes still hold, such as that of a batch of one.
     model["guards_code"] = []
     for node in model["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}

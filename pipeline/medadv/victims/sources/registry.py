@@ -23,7 +23,11 @@ from medadv.victims.sources.monai_networks import MONAI_NETWORKS
 from medadv.victims.sources.other_libraries import smp_network, timm_network
 
 Build = Callable[..., nn.Module]
-DOWNLOADS = frozenset({"pretrained", "weights", "weights_backbone", "encoder_weights"})
+DOWNLOADS = frozenset(
+    {"pretrained", "pretrained_backbone", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_url"}
+    | {"weights", "weights_backbone", "encoder_weights", "checkpoint_path"}
+)
+"""Arguments of MONAI, torchvision, timm and smp that fetch weights, or read a file of them, which timm before 1.0.26 does by unpickling."""
 RESNET10_BLOCKS, RESNET18_BLOCKS = (1, 1, 1, 1), (2, 2, 2, 2)
 BACKBONE_GROUPS = 8
 HEAD_GROUPS = 32
@@ -44,7 +48,12 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises SpecError for an unknown name, a package that is not installed, or arguments that the network does not take.
     """
     if downloads := sorted(key for key in DOWNLOADS & arguments.keys() if arguments[key]):
-        raise SpecError(f"network {name!r}: argument {downloads[0]!r} would download weights; give a file as victim.weights instead")
+        raise SpecError(
+            f"network {name!r}: argument {downloads[0]!r} would download weights, or read them; give a file as victim.weights instead"
+        )
+    if ":" in str(encoder := arguments.get("encoder_name", "")):
+        # smp gives what follows `tu-` to timm, which takes `hf-hub:…` and `local-dir:…` for places to read a network from.
+        raise SpecError(f"network {name!r}: encoder_name={encoder!r} would be fetched; name an encoder of smp, or tu-NAME of timm")
     given = {key: value for key, value in arguments.items() if key not in DOWNLOADS}
     family, _, short = name.partition(":")
     build = FAMILIES[family](short) if family in FAMILIES else None

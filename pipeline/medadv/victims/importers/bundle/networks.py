@@ -9,12 +9,14 @@ import torchvision
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.values import Component, Unreadable, Value, Words
 from medadv.victims.sources.monai_networks import MONAI_NETWORKS
+from medadv.victims.sources.registry import DOWNLOADS
 
 PLACES = ("network_def", "network", "net", "model")
 DROPPED: dict[str, tuple[str, ...]] = {"swinunetr": ("img_size",)}
 """Arguments that MONAI once took and refuses now, and that change nothing about the network's numbers."""
 RENAMED: dict[str, dict[str, str]] = {"unetr": {"pos_embed": "proj_type"}, "vit": {"pos_embed": "proj_type"}}
-DOWNLOADS = ("pretrained", "weights", "weights_backbone", "progress")
+LEFT_OUT = (*sorted(DOWNLOADS), "progress")
+"""Arguments that fetch weights, and the one that shows how far that is."""
 SPACE = ("arch_code", "channel_mul", "num_blocks", "num_depths")
 
 
@@ -112,7 +114,7 @@ def _adapted(found: Found, name: str, arguments: Words) -> Words:
         if old in arguments:
             arguments[new] = arguments.pop(old)
             found.note(f"argument {old} of {name} is called {new} now")
-    for each in [name for name in DOWNLOADS if name in arguments]:
+    for each in [name for name in LEFT_OUT if name in arguments]:
         if arguments.pop(each):
             found.note(f"argument {each} would download weights and is left out: the bundle's own take their place")
     return arguments
