@@ -87,7 +87,12 @@ def compare(spec_path: Path, out: Path | None, limit: int, overrides: Sequence[s
     common = shared_of(spec, attacks, base, limit, victim, device, progress)
     groups = {sample.id: sample.group for sample in samples}
     bench = Bench(
-        victim, None if second is None else second.scored, batches, spec.execution.seed, {name: made for name, (made, _) in common.items()}, groups
+        victim,
+        None if second is None else second.scored,
+        batches,
+        spec.execution.seed,
+        {name: made for name, (made, _) in common.items()},
+        groups,
     )
     progress(spec.name, 0, len(attacks) + 1, "")
     rows = table(bench, attacks, lambda name, done, total: progress(spec.name, done, total, name))
