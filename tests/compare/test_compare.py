@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 from medadv.attacks.cost import passes
 from medadv.batches.batch import Batch
-from medadv.cli.app import app
+from medadv.cli.app import app, main
 from medadv.common.errors import SpecError
 from medadv.compare.curves import curve
 from medadv.compare.degrade import blur, degradations, jpeg, resample
@@ -298,6 +299,32 @@ def test_volumes(tmp_path: Path) -> None:
     records = as_records(rows)
     assert {"as_is", "blur", "resampled_95", "resampled_105", "ssim", "variance"} <= records[1].keys()
     assert "smia" in as_text(rows)
+
+
+@pytest.mark.parametrize(
+    ("head", "classes", "said"),
+    [
+        ("sigmoid", 2, "second_victim.head=sigmoid: labels of a sigmoid head have another form"),
+        ("softmax", 3, "second_victim: it answers 3 classes, and the attacked model 2: both are scored against the same labels"),
+        ("softmax", 1, "second_victim: victim.head=softmax: the network answers one value an image"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["compare", "plan"])
+def test_a_second_victim_of_other_labels_is_refused_before_any_attack(
+    verb: str, head: str, classes: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw_pictures(tmp_path / "data", 8)
+    save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
+    arguments = {**CLASSIFIER, "out_channels": classes}
+    save_victim(tmp_path / "second.safetensors", "monai:densenet121", arguments)
+    victim = yaml.safe_load(tiny_spec(tmp_path).read_text())["victim"]
+    path = tiny_spec(tmp_path, second_victim={**victim, "arguments": arguments, "weights": "second.safetensors", "head": head})
+    monkeypatch.setattr("medadv.compare.compare.table", lambda *_: pytest.fail("attacked"))
+    monkeypatch.setattr(sys, "argv", ["medadv", verb, str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert said in capfd.readouterr().err
 
 
 def test_command(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_what_a_task_cannot_answer_through_is_refused(task: str, settings: dict[
         ({"window_padding": "replicate"}, "give window"),
         ({"weights": ["a.pt", "a.pt"]}, "names a file twice"),
         ({"mirror": []}, "at least 1"),
+        ({"mirror": [0, 0]}, "names an axis twice"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -64,3 +64,25 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     settings = victim_settings("python:victimcode.net:make").model_copy(update={"code": "none"})
     with pytest.raises(SpecError, match=r"victim\.code: no such folder"):
         from_factory(settings.network, settings, tmp_path, True)
+
+
+RAISING = {
+    "a syntax error": ("def make(:", "SyntaxError"),
+    "a file that is not there": ("import torch\ndef make(): return torch.load('nowhere.pt')", "FileNotFoundError: .*nowhere.pt"),
+    "a runtime error": ("def make(): raise RuntimeError('boom')", "RuntimeError: boom"),
+    "a key": ("def make(): return {}['x']", "KeyError: 'x'"),
+    "an assertion": ("def make(): assert False", "AssertionError"),
+    "an exit": ("def make(): raise SystemExit(3)", "SystemExit: 3"),
+    "an error of its own": ("class Odd(Exception): ...\ndef make(): raise Odd('odd')", "Odd: odd"),
+    "another name": ("def other(): ...", "AttributeError: .*make"),
+}
+
+
+@pytest.mark.parametrize("what", RAISING)
+def test_whatever_a_factory_raises_is_said_with_its_name(what: str, tmp_path: Path) -> None:
+    code, said = RAISING[what]
+    (tmp_path / "raising_victim.py").write_text(f"{code}\n")
+    settings = victim_settings("python:raising_victim:make").model_copy(update={"code": "."})
+    sys.modules.pop("raising_victim", None)
+    with pytest.raises(SpecError, match=rf"victim\.network='python:raising_victim:make' cannot be built \({said}"):
+        from_factory(settings.network, settings, tmp_path, True)

@@ -99,6 +99,31 @@ def test_nothing_is_fetched_or_unpickled(network: str, argument: str) -> None:
         build_network(network, {argument: "https://example.org/evil.pth"})
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("monai:unet", {"spatial_dims": 7, "in_channels": 3, "out_channels": 2, "channels": [4, 8], "strides": [2]}),
+        ("monai:dynunet", {**IN_OUT_2D, "kernel_size": [], "strides": [], "upsample_kernel_size": []}),
+        ("monai:unet", {**IN_OUT_2D, "channels": [4, 8], "strides": [2], "kernel_size": {"a": 1}}),
+    ],
+)
+def test_arguments_that_a_network_fails_on_are_named(name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=f"network '{name}' does not take the arguments .*Error: "):
+        build_network(name, arguments)
+
+
+@pytest.mark.parametrize(
+    ("more", "shape", "said"),
+    [
+        ({"mirror": [0, 2]}, (1, 8, 8), "an image has the axes 0 to 1; leave 2 out"),
+        ({"mirror": [2], "slicewise": True}, (1, 4, 8, 8), "a slice has the axes 0 to 1; leave 2 out"),
+    ],
+)
+def test_mirror_names_axes_that_there_are(more: dict[str, Any], shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(SpecError, match=rf"victim\.mirror=.*: {said}"):
+        answering(Several(lambda y: y), settings(**more), "segmentation", shape, CPU)
+
+
 @pytest.mark.parametrize("encoder", ["tu-hf-hub:someone/network", "tu-local-dir:/folder"])
 def test_encoders_are_not_fetched(encoder: str) -> None:
     with pytest.raises(SpecError, match="would be fetched; name an encoder"):

@@ -1,6 +1,7 @@
 """Checkpoints as people hold them: nested, prefixed, with counters and other things beside, or not the network's at all."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,33 @@ def test_the_average_can_be_asked_for(tmp_path: Path) -> None:
     assert holds(loaded(tmp_path, both, weights_key="state_dict.ema_model")[0], AVERAGE)
     with pytest.raises(SpecError, match=re.escape("no dictionary of tensors called 'ema'; there are state_dict, state_dict_ema")):
         loaded(tmp_path, {"state_dict": STATE, "state_dict_ema": AVERAGE}, weights_key="ema")
+
+
+@pytest.mark.parametrize("order", [("student", "teacher", "ema"), ("ema", "teacher", "student")])
+def test_any_of_several_prefixes_can_be_asked_for(order: tuple[str, ...], tmp_path: Path) -> None:
+    states = {name: {key: value + place for key, value in STATE.items()} for place, name in enumerate(("student", "teacher", "ema"))}
+    checkpoint = {"state_dict": {f"{name}.{key}": value for name in order for key, value in states[name].items()}}
+    for name, state in states.items():
+        module, found = loaded(tmp_path, checkpoint, weights_key=f"state_dict.{name}")
+        assert holds(module, state)
+        assert found.note is not None
+        assert f"with the prefix '{name}.'" in found.note
+    module, found = loaded(tmp_path, checkpoint)
+    assert holds(module, states["student"]), "no moving average unless it is asked for"
+    assert found.note is not None
+    assert found.note.endswith("'state_dict.teacher', 'state_dict.ema' would fit as well")
+
+
+def quantized(value: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("how", [lambda value: (value * 10).to(torch.int8), quantized], ids=["whole numbers", "with scales"])
+def test_quantized_weights_are_refused(how: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    content = {name: how(value) if name == "stem.conv.weight" else value for name, value in STATE.items()}
+    with pytest.raises(SpecError, match=r"whole numbers \(torch\.q?int8\) in stem\.conv\.weight, as of quantized weights"):
+        loaded(tmp_path, content)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "net.inner."])

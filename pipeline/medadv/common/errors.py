@@ -80,6 +80,12 @@ class StoppedError(MedadvError):
         self.exit_code = exit_code
 
 
+def named_line(error: BaseException) -> str:
+    """The first line of what other people's code raised, behind its type: the text of many a KeyError or AssertionError says little."""
+    text, kind = first_line(error), type(error).__name__
+    return text if text == kind else f"{kind}: {text}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error, short."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,10 +21,10 @@ from medadv.corpus.folder import refuse_in_corpus
 from medadv.datasets.file_hashes import FileHashes
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
-from medadv.prepare.fit import highest_class
+from medadv.prepare.fit import highest_class, second_victim
 from medadv.prepare.goal_classes import with_indices
 from medadv.prepare.losses import fitted
-from medadv.prepare.plausible import check_settings
+from medadv.prepare.plausible import check_head, check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.base import refuse_reserved
@@ -57,9 +57,7 @@ class Comparison:
     files: list[Path]
 
 
-def compare(
-    spec_path: Path, out: Path | None, limit: int, overrides: Sequence[str], trust_code: bool, progress: Progress
-) -> Comparison:
+def compare(spec_path: Path, out: Path | None, limit: int, overrides: Sequence[str], trust_code: bool, progress: Progress) -> Comparison:
     """Compare the attacks of one spec on its first `limit` samples (in content order, which is as good as random).
 
     out: folder for NAME.csv, NAME.json and NAME.png; `comparisons` beside the spec by default.
@@ -77,20 +75,27 @@ def compare(
     set_threads(spec.execution.threads)
     samples, names = read_samples(spec, base, limit, trust_code)
     shape, x_first = samples[0].content.image.shape, samples[0].content.x_first
-    victim = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first).load(device, shape)
+    request = VictimRequest(spec.victim, spec.data.task, base, trust_code, x_first)
+    victim = request.load(device, shape)
+    check_head(spec, victim)
+    second = second_victim(spec, request, victim, device, shape, first=True)
     attacks, replaced = fitted(with_indices(spec.attacks, victim.scored, names), victim.scored)
     for text in replaced:
         progress.message(text)
     for name in [name for name, settings in attacks.items() if settings.warm]:
         attacks = {**attacks, name: attacks[name].model_copy(update={"start": None})}
         progress.message(f"{name} is compared from a start of its own, not from that of another corpus")
-    second = None
-    if spec.second_victim is not None:
-        second = VictimRequest(spec.second_victim, spec.data.task, base, trust_code, x_first).load(device, shape).scored
     batches = list(as_batches(samples, victim.scored, spec.execution.batch, device))
     common = shared_of(spec, attacks, base, limit, victim, device, progress)
     groups = {sample.id: sample.group for sample in samples}
-    bench = Bench(victim, second, batches, spec.execution.seed, {name: made for name, (made, _) in common.items()}, groups)
+    bench = Bench(
+        victim,
+        None if second is None else second.scored,
+        batches,
+        spec.execution.seed,
+        {name: made for name, (made, _) in common.items()},
+        groups,
+    )
     progress(spec.name, 0, len(attacks) + 1, "")
     rows = table(bench, attacks, lambda name, done, total: progress(spec.name, done, total, name))
     few = Bench(victim, None, _first(batches, CURVE_SAMPLES), spec.execution.seed)
@@ -116,9 +121,7 @@ def compare(
     return Comparison(spec.name, metric, rows, [folder / name for name in names])
 
 
-def read_samples(
-    spec: RunSpec, base: Path, limit: int, trust_code: bool = False
-) -> tuple[list[Compared], list[str]]:
+def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False) -> tuple[list[Compared], list[str]]:
     """The first samples that can be read, and the names of the data's classes, as far as there are any."""
     seen = survey(spec, base, FileHashes(None), b"compare")
     check_settings(spec, seen.found[0].shape)

@@ -145,7 +145,7 @@ def clinical_of(cases: Iterator[Case], manifest: Manifest, judge: TaskModel) -> 
         manifest.data.task,
         cases,
         head=head,
-        classes=judge.classes,  # type: ignore[attr-defined]
+        classes=judge.classes,
         score_threshold=manifest.victim.score_threshold,
         names=manifest.data.classes or numbered(manifest.data.label_map or {}) or None,
     )

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from medadv.common.errors import SpecError
-from medadv.prepare.plausible import check_head, check_settings
+from medadv.prepare.plausible import check_head, check_second, check_settings
 from medadv.prepare.survey import Survey
 from medadv.spec.data import numbered
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
-from medadv.victims.several import each_of
+from medadv.victims.several import against, each_of
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
 from medadv.victims.victim import Victim
@@ -72,11 +72,8 @@ def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: 
         for each in each_of(victim):
             check_head(spec, each)
             _check_names(spec, each)
-    if spec.second_victim is not None:
-        try:
-            replace(request, settings=spec.second_victim, victims={}).load(torch.device("cpu"), seen.found[0].shape.shape)
-        except SpecError as error:
-            raise SpecError(f"second_victim: {error}") from None
+    attacked = against(victim, next(iter(spec.attacks.values())))
+    second_victim(spec, request, attacked, torch.device("cpu"), seen.found[0].shape.shape, first=first)
     for each in each_of(victim):
         check_labels(spec, each, seen)
     return victim
@@ -88,6 +85,25 @@ def _check_names(spec: RunSpec, victim: Victim) -> None:
     if isinstance(judge, Classifier | Segmenter) and len(names) > judge.classes:
         told = f"{len(names)} classes are named ({', '.join(names)}), and the victim answers {judge.classes}"
         raise SpecError(f"data: {told}: name those alone, in its order")
+
+
+def second_victim(
+    spec: RunSpec, request: VictimRequest, attacked: Victim, device: torch.device, shape: tuple[int, ...], *, first: bool
+) -> Victim | None:
+    """The second victim on a device; None where the spec has none.
+
+    request: for the spec's victims.  attacked: whose labels the second is asked about.  shape: (C, *spatial) of a stored image.  first: as
+    for `check_victim`.  Raises SpecError where it does not fit.
+    """
+    if spec.second_victim is None:
+        return None
+    try:
+        second = replace(request, settings=spec.second_victim, victims={}).load(device, shape)
+        if first:
+            check_second(spec, attacked, second)
+    except SpecError as error:
+        raise SpecError(f"second_victim: {error}") from None
+    return second
 
 
 def check_labels(spec: RunSpec, victim: Victim, seen: Survey) -> None:

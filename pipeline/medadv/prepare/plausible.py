@@ -101,6 +101,18 @@ def check_head(spec: RunSpec, victim: Victim) -> None:
         )
 
 
+def check_second(spec: RunSpec, victim: Victim, second: Victim) -> None:
+    """Whether the second victim can be asked about the labels of the attacked one.  Raises SpecError."""
+    check_head(spec, second)
+    own, others = (each.scored.classes for each in (victim, second))
+    if own != others:
+        background = ", background included" if spec.data.task == "detection" else ""
+        raise SpecError(
+            f"it answers {others} classes, and the attacked model {own}{background}: both are scored against the same labels; take one of "
+            f"{own} classes, or leave second_victim out"
+        )
+
+
 def check_outputs(victim: Victim, shards: Sequence[PlannedShard], reader: Reader) -> list[str]:
     """Whether the victim answers logits on the first planned batch of which anything can be read; warnings, as sentences.
 

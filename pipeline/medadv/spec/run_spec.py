@@ -137,6 +137,11 @@ class RunSpec(Settings):
             raise ValueError("data.label is missing: of several victims none says what the truth is; give labels")
         if len({victim.head == "sigmoid" for victim in self.victims.values()}) > 1:
             raise ValueError("victims: labels of a sigmoid head have another form than those of the others; make a corpus for each")
+        if self.second_victim is not None and (self.second_victim.head == "sigmoid") != (self.victim.head == "sigmoid"):
+            raise ValueError(
+                f"second_victim.head={self.second_victim.head}: labels of a sigmoid head have another form than those of the others, and "
+                f"victim.head={self.victim.head}; take a second victim of that form, or leave it out"
+            )
 
     def _unfit(self, split: str) -> str | None:
         """Why a split cannot be the one that a universal perturbation is fitted to."""

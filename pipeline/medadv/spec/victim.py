@@ -62,6 +62,8 @@ class VictimSettings(Settings):
             raise ValueError("window_padding and window_places say how windows lie: give window, their size, too")
         if self.code is not None and not self.network.startswith("python:"):
             raise ValueError(f"code is the folder of a python: factory's module, and network={self.network!r} is none")
+        if self.mirror is not None and len(set(self.mirror)) != len(self.mirror):
+            raise ValueError(f"mirror={list(self.mirror)} names an axis twice")
         if len(set(self.weight_files)) != len(self.weight_files):
             raise ValueError("weights names a file twice")
         return self

@@ -195,6 +195,9 @@ def answering(
     shape = _piece(settings, stored)
     inputs = _tried(lambda images: _network_input(settings, images), settings, shape, device)
     grid = tuple(inputs.shape[2:])
+    if beyond := [axis for axis in settings.mirror or () if axis >= len(grid)]:
+        of = "a slice" if settings.slicewise else "an image"
+        raise SpecError(f"victim.mirror={list(settings.mirror or ())}: {of} has the axes 0 to {len(grid) - 1}; leave {beyond[0]} out")
     outputs = _tried(lambda _: network(inputs), settings, shape, device)
     key = settings.output
     try:

@@ -30,6 +30,11 @@ class TaskModel(Aim, Protocol):
         """classification, segmentation or detection."""
         ...
 
+    @property
+    def classes(self) -> int:
+        """How many it answers, the background of a detector and of index masks included."""
+        ...
+
     def success_rule(self, goal: Goal = "untruth") -> SuccessRule:
         """By what `succeeded` judges."""
         ...

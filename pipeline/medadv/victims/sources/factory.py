@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from medadv.common.errors import SpecError, first_line
+from medadv.common.errors import MedadvError, SpecError, named_line
 from medadv.spec.victim import VictimSettings
 from medadv.victims.sources.code import code_sha256, first_on_path
 
@@ -25,8 +25,10 @@ def from_factory(name: str, settings: VictimSettings, base: Path, trust_code: bo
         with first_on_path(root, module.partition(".")[0]):
             built = importlib.import_module(module)
             network = getattr(built, factory)(**settings.arguments)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise SpecError(f"victim.network={name!r} cannot be built: {first_line(error)}") from None
+    except MedadvError:
+        raise
+    except (Exception, SystemExit) as error:  # code of other people may raise anything
+        raise SpecError(f"victim.network={name!r} cannot be built ({named_line(error)}): see the factory, or victim.arguments") from None
     if not isinstance(network, nn.Module):
         raise SpecError(f"victim.network={name!r} returned a {type(network).__name__}, not an nn.Module")
     return network, code_sha256(built)

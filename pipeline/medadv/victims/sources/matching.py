@@ -15,6 +15,8 @@ COUNTERS = ("num_batches_tracked", "total_ops", "total_params")
 """Last names of tensors that count batches or operations: no answer depends on them."""
 
 DEEPEST = 3
+MOST_PREFIXES = 8
+"""How many prefixes are tried where none is asked for: every one costs a look at all tensors."""
 SHOWN = 3
 
 
@@ -60,7 +62,7 @@ def match(own: Mapping[str, Tensor], loaded: Any, wanted: str | None = None) -> 
     found = [
         _beneath(own, tensors, place, prefix)
         for place, tensors in dictionaries(loaded)
-        for prefix in _prefixes(own, tensors)
+        for prefix in _prefixes(own, tensors, MOST_PREFIXES if wanted is None else None)
         if wanted in (None, ".".join(place), _name(place, prefix))
     ]
     if not found:
@@ -95,15 +97,15 @@ def dictionaries(loaded: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tup
             yield from dictionaries(value, (*place, name))
 
 
-def _prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """No prefix, and the two that the most names would have."""
+def _prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], most: int | None) -> list[str]:
+    """No prefix, and those that the most names would have; all where `most` is None."""
     last = {name.rpartition(".")[2]: name for name in own}
     seen = Counter[str]()
     for name in tensors:
         # Any of the network's names with the same last part may end this one; the longest that does leaves the prefix.
         if name.rpartition(".")[2] in last:
             seen.update({name[: -len(each)] for each in _endings(name) if each in own and len(each) < len(name)})
-    return ["", *(prefix for prefix, _ in seen.most_common(2))]
+    return ["", *(prefix for prefix, _ in seen.most_common(most))]
 
 
 def _endings(name: str) -> Iterator[str]:

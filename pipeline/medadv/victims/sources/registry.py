@@ -17,7 +17,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from medadv.common.errors import SpecError
+from medadv.common.errors import MedadvError, SpecError, named_line
 from medadv.victims.sources.dynamic_networks import nnunet_network
 from medadv.victims.sources.monai_networks import MONAI_NETWORKS
 from medadv.victims.sources.other_libraries import smp_network, timm_network
@@ -65,8 +65,10 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         )
     try:
         return build(**given)
-    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
-        raise SpecError(f"network {name!r} does not take the arguments {dict(arguments)!r}: {error}") from error
+    except MedadvError:
+        raise
+    except Exception as error:  # libraries look at few of their arguments, and meet the rest as they go
+        raise SpecError(f"network {name!r} does not take the arguments {dict(arguments)!r} ({named_line(error)})") from error
 
 
 def fcos_resnet18_fpn_gn(num_classes: int, size: int, channels: int = 256) -> FCOS:

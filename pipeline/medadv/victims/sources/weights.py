@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from medadv.common.errors import SpecError, first_line
 from medadv.common.hashing import hash_bytes, hash_file
@@ -36,6 +36,13 @@ def load_weights(network: nn.Module, settings: VictimSettings, path: Path) -> We
         raise SpecError(f"victim.weights: {path} cannot be read as weights ({first_line(error)})") from None
     except ValueError as error:
         raise SpecError(f"victim: {path} does not fit {settings.network} with these arguments: tensors {error}") from None
+    own = {name for name, parameter in network.named_parameters() if parameter.is_floating_point()}
+    whole = [name for name, value in found.tensors.items() if name in own and _is_whole(value)]
+    if whole:
+        raise SpecError(
+            f"victim: {path} holds whole numbers ({found.tensors[whole[0]].dtype}) in {whole[0]}{', …' if len(whole) > 1 else ''}, as of "
+            "quantized weights, which mean nothing without their scales: give the checkpoint from before quantization"
+        )
     if broken := [name for name, value in found.tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise SpecError(f"victim: {path} holds values that are no numbers, in {broken[0]}" + (", …" if len(broken) > 1 else ""))
     # What `match` let pass as missing are counters, which no answer depends on.
@@ -43,3 +50,7 @@ def load_weights(network: nn.Module, settings: VictimSettings, path: Path) -> We
     if data is None and hash_file(path) != digest:
         raise SpecError(f"victim.weights: {path} changed while it was read; see who writes to it, and try again")
     return Weights(digest, found.note)
+
+
+def _is_whole(value: Tensor) -> bool:
+    return not (value.is_floating_point() or value.is_complex())
