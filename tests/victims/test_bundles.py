@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from tests.victims import small_bundles as small
 from tests.victims.bundle_reference import (
     medadv_answer,
     monai_answer,
     off,
+    own_code,
+    parser_of,
     write_picture,
     write_volume,
     write_weights,
@@ -18,6 +21,7 @@ from tests.victims.bundle_reference import (
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle import import_bundle
+from medadv.victims.sources.registry import build_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-5
@@ -81,6 +85,124 @@ def test_a_detector_is_set_up_by_its_setters(shape: tuple[int, int, int], tmp_pa
     assert len(expected.logits) > 5
     assert off(found.inputs, expected.inputs) == 0
     assert off(found.logits, expected.logits) <= TOLERANCE
+
+
+PLACED: dict[str, str] = {
+    "mean and deviation": "$monai.transforms.NormalizeIntensityd(['image'], 0.5, 0.25)",
+    "nonzero": "$monai.transforms.NormalizeIntensityd('image', None, None, True)",
+    "range": "$monai.transforms.ScaleIntensityd('image', -1.0, 1.0)",
+    "window": "$monai.transforms.ScaleIntensityRanged('image', -57, 164, 0, 1, True)",
+    "spacing": "$monai.transforms.Spacingd('image', [3.0, 1.5, 2.0])",
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_arguments_by_place_are_those_of_monai(name: str, tmp_path: Path) -> None:
+    config = {**small.spleen(), "preprocessing": small.compose(*small.LOAD, PLACED[name]), "inferer": {"_target_": "SimpleInferer"}}
+    config["imports"].append("$import monai")
+    bundle = small.write_bundle(tmp_path, config)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (12, 16, 8), (3.0, 1.5, 2.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, imported, _ = medadv_answer(bundle, "inference.json", image)
+    assert off(found.inputs, expected.inputs) <= TOLERANCE
+    assert imported.preprocess.get("spacing") == ([3.0, 1.5, 2.0] if name == "spacing" else None)
+
+
+def test_a_slice_inferer_takes_its_axis_by_place(tmp_path: Path) -> None:
+    config = {**small.slices(), "inferer": "$monai.inferers.SliceInferer(2, roi_size=[16, 16], overlap=0.25)"}
+    config["imports"].append("$import monai")
+    bundle = small.write_bundle(tmp_path, config)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (20, 18, 5), (1.0, 1.0, 1.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, _, _ = medadv_answer(bundle, "inference.json", image)
+    assert off(found.logits.permute(0, 1, 3, 4, 2), expected.logits) <= TOLERANCE
+
+
+def test_a_head_by_place(tmp_path: Path) -> None:
+    after = "$monai.transforms.Compose([scripts.transforms.Halved('pred'), monai.transforms.Activationsd('pred', True)])"
+    config = {**small.spleen(), "network_def": small.unet(3, 1, 3), "postprocessing": after}
+    config["imports"] += ["$import monai", "$import scripts"]
+    assert import_bundle(small.write_bundle(tmp_path, config), False).victim["head"] == "sigmoid"
+
+
+UNBOUND: dict[str, tuple[str, str]] = {
+    "own code": ("$scripts.transforms.Halved('image')", "::3: scripts.transforms.Halved is given arguments by their place"),
+    "stand-in": ("$monai.utils.module.nothing.Here('image')", "monai.utils.module.nothing.Here is given arguments by their place"),
+    "too many": ("$monai.transforms.Flipd('image', 0, False, False, 1)", "monai.transforms.Flipd is given arguments by their place"),
+    "twice": ("$monai.transforms.Flipd('image', 0, spatial_axis=1)", "Flipd is given spatial_axis by its place and by its name"),
+}
+
+
+@pytest.mark.parametrize("name", UNBOUND)
+def test_arguments_by_place_without_known_names_are_refused(name: str, tmp_path: Path) -> None:
+    transform, said = UNBOUND[name]
+    config = {**small.spleen(), "preprocessing": small.compose(*small.LOAD, transform)}
+    config["imports"].append("$import scripts")
+    for trust in (False, True):
+        with pytest.raises(SpecError) as caught:
+            import_bundle(small.write_bundle(tmp_path, config), trust)
+        assert said in str(caught.value)
+
+
+def set_by(bundle: Path, *setters: str) -> RetinaNetDetector:
+    """medadv's detector of a bundle whose detector is set by these calls; each agrees with MONAI's own of the same calls."""
+    config = small.nodules()
+    config["detector_ops"] = [f"$@detector.{each}" for each in setters]
+    config["imports"].append("$import monai")
+    small.write_bundle(bundle, config)
+    with own_code(bundle):
+        parser = parser_of(bundle, "inference.json")
+        parser.get_parsed_content("detector_ops")
+        theirs = parser.get_parsed_content("detector")
+    found = import_bundle(bundle, False).victim
+    ours: Any = build_network(str(found["network"]), found["arguments"])  # type: ignore[arg-type]
+    assert ours.network.size_divisible == theirs.network.size_divisible
+    assert vars(ours.box_selector).keys() == vars(theirs.box_selector).keys()
+    for name in ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img"):
+        assert getattr(ours.box_selector, name) == getattr(theirs.box_selector, name)
+    if hasattr(theirs, "proposal_matcher"):
+        assert type(ours.proposal_matcher) is type(theirs.proposal_matcher)
+        numbers = {name: value for name, value in vars(theirs.proposal_matcher).items() if isinstance(value, int | float)}
+        assert {name: vars(ours.proposal_matcher)[name] for name in numbers} == numbers
+    return ours
+
+
+@pytest.mark.parametrize(
+    "setter",
+    [
+        "set_box_selector_parameters(0.3, 50, 0.22, 30)",
+        "set_atss_matcher(9, True)",
+        "set_regular_matcher(0.5, 0.4, False)",
+    ],
+)
+def test_setters_of_a_detector_take_arguments_by_place(setter: str, tmp_path: Path) -> None:
+    set_by(tmp_path, setter)
+
+
+def test_windows_of_a_detector_overlap_as_its_setter_says(tmp_path: Path) -> None:
+    """By half where it says nothing: MONAI's inferer alone has a quarter."""
+    config = small.nodules()
+    config["detector_ops"] = ["$@detector.set_sliding_window_inferer([16,16,8], 2)"]
+    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert [victim[key] for key in ("window", "overlap", "window_batch")] == [[16, 16, 8], 0.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("setter", "said"),
+    [
+        ("set_box_selector_parameters(0.3, 50, 0.22, 30, False)", "with apply_sigmoid=False has no word in a spec"),
+        ("set_atss_matcher(9, True, 1)", "RetinaNetDetector.set_atss_matcher is given arguments by their place"),
+        ("set_atss_matcher(*@image_key)", "calls with arguments of a list"),
+    ],
+)
+def test_a_setter_that_cannot_be_read_is_refused(setter: str, said: str, tmp_path: Path) -> None:
+    config = small.nodules()
+    config["detector_ops"].append(f"$@detector.{setter}")
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
 
 
 def test_a_training_configuration_says_what_it_validates_with(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def _flat(found: Found, value: Value, key: str) -> list[Component]:
     if isinstance(value, list):
         return [transform for number, each in enumerate(value) for transform in _flat(found, each, f"{key}::{number}")]
     if isinstance(value, Component) and value.name == "Compose":
-        return _flat(found, value.argument("transforms", 0, []), f"{value.key}::transforms")
+        return _flat(found, value.argument("transforms", []), f"{value.key}::transforms")
     if isinstance(value, Component):
         return [value]
     if value is None:
