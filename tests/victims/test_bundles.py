@@ -87,6 +87,28 @@ def test_a_detector_is_set_up_by_its_setters(shape: tuple[int, int, int], tmp_pa
     assert off(found.logits, expected.logits) <= TOLERANCE
 
 
+def test_weights_that_are_named_and_missing_are_replaced_by_no_others(tmp_path: Path) -> None:
+    config = {**small.spleen(), "checkpointloader": {**small.LOADER, "load_path": "$@bundle_root + '/models/best.pt'"}}
+    bundle = small.write_bundle(tmp_path, config)
+    (bundle / "models" / "model.pt").touch()
+    found = import_bundle(bundle, False)
+    assert found.victim["weights"] == str(bundle / "models" / "best.pt")
+    assert any(note.startswith("weights models/best.pt are not in the bundle") for note in found.notes)
+
+
+def test_weights_without_a_loader_have_a_usual_name(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, {**small.spleen(), "checkpointloader": None})
+    (bundle / "models" / "model_final.pt").touch()
+    assert import_bundle(bundle, False).victim["weights"] == str(bundle / "models" / "model_final.pt")
+
+
+def test_a_loader_that_is_switched_off_names_no_weights_beside_another(tmp_path: Path) -> None:
+    off = {**small.LOADER, "load_path": "$@bundle_root + '/models/old.pt'", "_disabled_": True}
+    bundle = small.write_bundle(tmp_path, {"first_loader": off, **small.spleen()})
+    (bundle / "models" / "old.pt").touch()
+    assert import_bundle(bundle, False).victim["weights"] == str(bundle / "models" / "model.pt")
+
+
 PLACED: dict[str, str] = {
     "mean and deviation": "$monai.transforms.NormalizeIntensityd(['image'], 0.5, 0.25)",
     "nonzero": "$monai.transforms.NormalizeIntensityd('image', None, None, True)",
