@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
@@ -21,7 +22,9 @@ from tests.victims.bundle_reference import (
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle import import_bundle
+from medadv.victims.importers.imported import Imported
 from medadv.victims.sources.registry import build_network
+from medadv.victims.tasks.segmentation import Segmenter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-5
@@ -369,3 +372,31 @@ def test_postprocessing_tells_the_head(name: str, tmp_path: Path) -> None:
     config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": small.compose(*after)}
     victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
     assert {key: victim[key] for key in ("head", "activation") if key in victim} == expected
+
+
+SIGMOID = small.compose({"_target_": "Activationsd", "keys": "pred", "sigmoid": True})
+
+
+def with_outputs(names: list[str], classes: int, folder: Path) -> Imported:
+    """A sigmoid for each of so many outputs, whose metadata has these names."""
+    config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": SIGMOID}
+    return import_bundle(small.write_bundle(folder, config, small.metadata(small.CT, "segmentation", names)), False)
+
+
+def test_a_sigmoid_for_background_is_refused(tmp_path: Path) -> None:
+    """A mask's 1 is the first output's class, and so a perfect network would be scored against its background."""
+    with pytest.raises(SpecError, match=r"names one of them background \(background, spleen\).*softmax and argmax.*victim\.configuration"):
+        with_outputs(["background", "spleen"], 2, tmp_path)
+
+
+def test_a_note_says_which_mask_value_is_which_output(tmp_path: Path) -> None:
+    found = with_outputs(["tumour", "organ"], 2, tmp_path)
+    (told,) = [note for note in found.notes if note.startswith("mask values")]
+    assert "1 tumour, 2 organ;" in told
+    # What the note says is what the victim does.
+    masks = Segmenter(torch.nn.Identity(), "sigmoid", 2, 3).as_label(np.array([[[0, 1, 2]]]))
+    assert masks.tolist() == [[[[0, 1, 0]]], [[[0, 0, 1]]]]
+
+
+def test_a_single_output_beside_background_is_the_class(tmp_path: Path) -> None:
+    assert with_outputs(["background", "spleen"], 1, tmp_path).victim["head"] == "binary"
