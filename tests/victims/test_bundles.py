@@ -322,6 +322,28 @@ REFUSED: dict[str, tuple[small.Config, str]] = {
     "padding margin": (small.on_image("CropForegroundd", source_key="image", margin=3), "a margin that pads"),
     "orientation behind": (small.on_image("Orientationd", axcodes="LPS"), ""),
     "random": (small.on_image("RandFlipd", prob=0.5), "RandFlipd, which has no word in a spec"),
+    "spacing from": (
+        small.on_image("Spacingd", pixdim=[1.5] * 3, min_pixdim=[1.0] * 3),
+        "Spacingd with min_pixdim=[1.0, 1.0, 1.0], which has",
+    ),
+    "spacing up to": (small.on_image("Spacingd", pixdim=[1.5] * 3, max_pixdim=[3.0] * 3), "Spacingd with max_pixdim="),
+    "turned": (small.on_image("Spacingd", pixdim=[1.5] * 3, diagonal=True), "Spacingd with diagonal=True"),
+    "outer faces": (small.on_image("Spacingd", pixdim=[1.5] * 3, scale_extent=[True]), "Spacingd with scale_extent=[True]"),
+    "whole numbers by key": (small.on_image("CastToTyped", dtype=["$torch.uint8"]), "CastToTyped to torch.uint8"),
+    "whole numbers made sure": (small.on_image("EnsureTyped", dtype="$torch.uint8"), "EnsureTyped to torch.uint8"),
+    "whole numbers scaled": (small.on_image("ScaleIntensityd", dtype="$torch.int32"), "ScaleIntensityd to torch.int32"),
+    "converter": (small.on_image("LoadImaged", converter="$lambda im: im"), "LoadImaged with converter=what cannot be read"),
+    "reader's own": (
+        small.on_image("LoadImaged", reader={"_target_": "PILReader", "converter": "$abs"}),
+        "with converter of its PILReader",
+    ),
+    "another reader's": (small.on_image("LoadImaged", affine_lps_to_ras=False), "LoadImaged with affine_lps_to_ras=False"),
+    "smoothed": (small.on_image("Resized", spatial_size=[16] * 3, anti_aliasing=True), "Resized with anti_aliasing=True"),
+    "other letters": (
+        small.on_image("Orientationd", axcodes="RAS", labels=[["R", "L"], ["A", "P"], ["I", "S"]]),
+        "Orientationd with labels=",
+    ),
+    "unheard of": (small.on_image("Flipd", spatial_axis=0, prob=0.5), "Flipd with prob=0.5"),
     "one axis's spacing": (small.on_image("Spacingd", pixdim=[1.0, 1.0, -1.0]), "three lengths above 0"),
 }
 
@@ -338,6 +360,34 @@ def test_a_transform_without_a_word_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         import_bundle(bundle, False)
     assert said in str(caught.value)
+
+
+def test_arguments_that_say_what_monai_does_anyway_are_taken(tmp_path: Path) -> None:
+    usual = {"padding_mode": "border", "diagonal": [False], "min_pixdim": None, "align_corners": True, "dtype": "$numpy.float64"}
+    transforms = (
+        small.on_image("LoadImaged", reader="ITKReader", affine_lps_to_ras=True, image_only=False, dtype="$numpy.float32"),
+        small.on_image("EnsureChannelFirstd", allow_missing_keys=True),
+        small.on_image("Spacingd", pixdim=[1.5] * 3, **usual),
+        {"_target_": "CastToTyped", "keys": ["label", "@image_key"], "dtype": ["$torch.uint8", "$torch.float32"]},
+        small.on_image("EnsureTyped", device="@device", track_meta=False, dtype="$(numpy.float32, numpy.int32)"),
+        small.on_image("ScaleIntensityd", allow_missing_keys=True, dtype=None),
+    )
+    bundle = small.write_bundle(tmp_path, {**small.spleen(), "preprocessing": small.compose(*transforms)})
+    found = import_bundle(bundle, False)
+    assert found.victim["normalize"] == [{"minmax": [0.0, 1.0]}]
+    assert found.preprocess == {"spacing": [1.5, 1.5, 1.5]}
+
+
+def test_pictures_may_be_read_as_levels(tmp_path: Path) -> None:
+    """They are whole numbers; those of a volume may exceed them."""
+    config = small.tool()
+    config["preprocessing"]["transforms"][0]["dtype"] = "$torch.uint8"
+    pictures = small.write_bundle(tmp_path / "pictures", config, small.metadata(small.RGB, "segmentation", ["a", "b"]))
+    assert import_bundle(pictures, False).victim["normalize"]
+    config = small.spleen()
+    config["preprocessing"]["transforms"][0] = small.on_image("LoadImaged", dtype="$torch.uint8")
+    with pytest.raises(SpecError, match=r"LoadImaged to torch\.uint8"):
+        import_bundle(small.write_bundle(tmp_path / "volumes", config), False)
 
 
 @pytest.mark.parametrize(
