@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
+from monai.utils.misc import ensure_tuple_rep
 from tests.victims import small_bundles as small
 from tests.victims.bundle_reference import (
     medadv_answer,
@@ -171,27 +171,24 @@ def test_arguments_by_place_without_known_names_are_refused(name: str, tmp_path:
         assert said in str(caught.value)
 
 
-def set_by(bundle: Path, *setters: str) -> RetinaNetDetector:
-    """medadv's detector of a bundle whose detector is set by these calls; each agrees with MONAI's own of the same calls."""
-    config = small.nodules()
-    config["detector_ops"] = [f"$@detector.{each}" for each in setters]
+def agrees_with_monai(bundle: Path, config: small.Config) -> None:
+    """medadv's detector of a bundle pads, selects and matches as the one that MONAI's parser builds."""
     config["imports"].append("$import monai")
     small.write_bundle(bundle, config)
     with own_code(bundle):
         parser = parser_of(bundle, "inference.json")
         parser.get_parsed_content("detector_ops")
         theirs = parser.get_parsed_content("detector")
-    found = import_bundle(bundle, False).victim
-    ours: Any = build_network(str(found["network"]), found["arguments"])  # type: ignore[arg-type]
-    assert ours.network.size_divisible == theirs.network.size_divisible
-    assert vars(ours.box_selector).keys() == vars(theirs.box_selector).keys()
+    found: Any = import_bundle(bundle, False).victim
+    ours: Any = build_network(found["network"], found["arguments"])
+    assert ensure_tuple_rep(ours.network.size_divisible, 3) == ensure_tuple_rep(theirs.network.size_divisible, 3)
+    assert ensure_tuple_rep(ours.size_divisible, 3) == ensure_tuple_rep(theirs.size_divisible, 3)
     for name in ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img"):
         assert getattr(ours.box_selector, name) == getattr(theirs.box_selector, name)
     if hasattr(theirs, "proposal_matcher"):
         assert type(ours.proposal_matcher) is type(theirs.proposal_matcher)
         numbers = {name: value for name, value in vars(theirs.proposal_matcher).items() if isinstance(value, int | float)}
         assert {name: vars(ours.proposal_matcher)[name] for name in numbers} == numbers
-    return ours
 
 
 @pytest.mark.parametrize(
@@ -203,7 +200,13 @@ def set_by(bundle: Path, *setters: str) -> RetinaNetDetector:
     ],
 )
 def test_setters_of_a_detector_take_arguments_by_place(setter: str, tmp_path: Path) -> None:
-    set_by(tmp_path, setter)
+    agrees_with_monai(tmp_path, {**small.nodules(), "detector_ops": [f"$@detector.{setter}"]})
+
+
+def test_a_detector_that_names_no_multiples_pads_as_monai_does(tmp_path: Path) -> None:
+    config = small.nodules()
+    del config["network_def"]["size_divisible"]
+    agrees_with_monai(tmp_path, config)
 
 
 def test_windows_of_a_detector_overlap_as_its_setter_says(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     if not isinstance(anchors, Component) or anchors.name != "AnchorGeneratorWithAnchorShape":
         raise configuration.refused(f"{detector.key}::anchor_generator is no AnchorGeneratorWithAnchorShape")
     arguments = {
+        # Said, as here images are padded to the backbone's stride where nothing is.
+        "size_divisible": 1,
         **_plain(found, network, ("spatial_dims", "num_classes", "size_divisible")),
         **_plain(found, anchors, ("feature_map_scales", "base_anchor_shapes")),
         **_features(found, network),
