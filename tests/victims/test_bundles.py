@@ -4,13 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from monai.utils.misc import ensure_tuple_rep
 from tests.victims import small_bundles as small
 from tests.victims.bundle_reference import (
     medadv_answer,
     monai_answer,
     off,
+    own_code,
+    parser_of,
     write_picture,
     write_volume,
     write_weights,
@@ -18,6 +22,9 @@ from tests.victims.bundle_reference import (
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle import import_bundle
+from medadv.victims.importers.imported import Imported
+from medadv.victims.sources.registry import build_network
+from medadv.victims.tasks.segmentation import Segmenter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-5
@@ -81,6 +88,149 @@ def test_a_detector_is_set_up_by_its_setters(shape: tuple[int, int, int], tmp_pa
     assert len(expected.logits) > 5
     assert off(found.inputs, expected.inputs) == 0
     assert off(found.logits, expected.logits) <= TOLERANCE
+
+
+def test_weights_that_are_named_and_missing_are_replaced_by_no_others(tmp_path: Path) -> None:
+    config = {**small.spleen(), "checkpointloader": {**small.LOADER, "load_path": "$@bundle_root + '/models/best.pt'"}}
+    bundle = small.write_bundle(tmp_path, config)
+    (bundle / "models" / "model.pt").touch()
+    found = import_bundle(bundle, False)
+    assert found.victim["weights"] == str(bundle / "models" / "best.pt")
+    assert any(note.startswith("weights models/best.pt are not in the bundle") for note in found.notes)
+
+
+def test_weights_without_a_loader_have_a_usual_name(tmp_path: Path) -> None:
+    bundle = small.write_bundle(tmp_path, {**small.spleen(), "checkpointloader": None})
+    (bundle / "models" / "model_final.pt").touch()
+    assert import_bundle(bundle, False).victim["weights"] == str(bundle / "models" / "model_final.pt")
+
+
+def test_a_loader_that_is_switched_off_names_no_weights_beside_another(tmp_path: Path) -> None:
+    off = {**small.LOADER, "load_path": "$@bundle_root + '/models/old.pt'", "_disabled_": True}
+    bundle = small.write_bundle(tmp_path, {"first_loader": off, **small.spleen()})
+    (bundle / "models" / "old.pt").touch()
+    assert import_bundle(bundle, False).victim["weights"] == str(bundle / "models" / "model.pt")
+
+
+PLACED: dict[str, str] = {
+    "mean and deviation": "$monai.transforms.NormalizeIntensityd(['image'], 0.5, 0.25)",
+    "nonzero": "$monai.transforms.NormalizeIntensityd('image', None, None, True)",
+    "range": "$monai.transforms.ScaleIntensityd('image', -1.0, 1.0)",
+    "window": "$monai.transforms.ScaleIntensityRanged('image', -57, 164, 0, 1, True)",
+    "spacing": "$monai.transforms.Spacingd('image', [3.0, 1.5, 2.0])",
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_arguments_by_place_are_those_of_monai(name: str, tmp_path: Path) -> None:
+    config = {**small.spleen(), "preprocessing": small.compose(*small.LOAD, PLACED[name]), "inferer": {"_target_": "SimpleInferer"}}
+    config["imports"].append("$import monai")
+    bundle = small.write_bundle(tmp_path, config)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (12, 16, 8), (3.0, 1.5, 2.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, imported, _ = medadv_answer(bundle, "inference.json", image)
+    assert off(found.inputs, expected.inputs) <= TOLERANCE
+    assert imported.preprocess.get("spacing") == ([3.0, 1.5, 2.0] if name == "spacing" else None)
+
+
+def test_a_slice_inferer_takes_its_axis_by_place(tmp_path: Path) -> None:
+    config = {**small.slices(), "inferer": "$monai.inferers.SliceInferer(2, roi_size=[16, 16], overlap=0.25)"}
+    config["imports"].append("$import monai")
+    bundle = small.write_bundle(tmp_path, config)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (20, 18, 5), (1.0, 1.0, 1.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, _, _ = medadv_answer(bundle, "inference.json", image)
+    assert off(found.logits.permute(0, 1, 3, 4, 2), expected.logits) <= TOLERANCE
+
+
+def test_a_head_by_place(tmp_path: Path) -> None:
+    after = "$monai.transforms.Compose([scripts.transforms.Halved('pred'), monai.transforms.Activationsd('pred', True)])"
+    config = {**small.spleen(), "network_def": small.unet(3, 1, 3), "postprocessing": after}
+    config["imports"] += ["$import monai", "$import scripts"]
+    assert import_bundle(small.write_bundle(tmp_path, config), False).victim["head"] == "sigmoid"
+
+
+UNBOUND: dict[str, tuple[str, str]] = {
+    "own code": ("$scripts.transforms.Halved('image')", "::3: scripts.transforms.Halved is given arguments by their place"),
+    "stand-in": ("$monai.utils.module.nothing.Here('image')", "monai.utils.module.nothing.Here is given arguments by their place"),
+    "too many": ("$monai.transforms.Flipd('image', 0, False, False, 1)", "monai.transforms.Flipd is given arguments by their place"),
+    "twice": ("$monai.transforms.Flipd('image', 0, spatial_axis=1)", "Flipd is given spatial_axis by its place and by its name"),
+}
+
+
+@pytest.mark.parametrize("name", UNBOUND)
+def test_arguments_by_place_without_known_names_are_refused(name: str, tmp_path: Path) -> None:
+    transform, said = UNBOUND[name]
+    config = {**small.spleen(), "preprocessing": small.compose(*small.LOAD, transform)}
+    config["imports"].append("$import scripts")
+    for trust in (False, True):
+        with pytest.raises(SpecError) as caught:
+            import_bundle(small.write_bundle(tmp_path, config), trust)
+        assert said in str(caught.value)
+
+
+def agrees_with_monai(bundle: Path, config: small.Config) -> None:
+    """medadv's detector of a bundle pads, selects and matches as the one that MONAI's parser builds."""
+    config["imports"].append("$import monai")
+    small.write_bundle(bundle, config)
+    with own_code(bundle):
+        parser = parser_of(bundle, "inference.json")
+        parser.get_parsed_content("detector_ops")
+        theirs = parser.get_parsed_content("detector")
+    found: Any = import_bundle(bundle, False).victim
+    ours: Any = build_network(found["network"], found["arguments"])
+    assert ensure_tuple_rep(ours.network.size_divisible, 3) == ensure_tuple_rep(theirs.network.size_divisible, 3)
+    assert ensure_tuple_rep(ours.size_divisible, 3) == ensure_tuple_rep(theirs.size_divisible, 3)
+    for name in ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img"):
+        assert getattr(ours.box_selector, name) == getattr(theirs.box_selector, name)
+    if hasattr(theirs, "proposal_matcher"):
+        assert type(ours.proposal_matcher) is type(theirs.proposal_matcher)
+        numbers = {name: value for name, value in vars(theirs.proposal_matcher).items() if isinstance(value, int | float)}
+        assert {name: vars(ours.proposal_matcher)[name] for name in numbers} == numbers
+
+
+@pytest.mark.parametrize(
+    "setter",
+    [
+        "set_box_selector_parameters(0.3, 50, 0.22, 30)",
+        "set_atss_matcher(9, True)",
+        "set_regular_matcher(0.5, 0.4, False)",
+    ],
+)
+def test_setters_of_a_detector_take_arguments_by_place(setter: str, tmp_path: Path) -> None:
+    agrees_with_monai(tmp_path, {**small.nodules(), "detector_ops": [f"$@detector.{setter}"]})
+
+
+def test_a_detector_that_names_no_multiples_pads_as_monai_does(tmp_path: Path) -> None:
+    config = small.nodules()
+    del config["network_def"]["size_divisible"]
+    agrees_with_monai(tmp_path, config)
+
+
+def test_windows_of_a_detector_overlap_as_its_setter_says(tmp_path: Path) -> None:
+    """By half where it says nothing: MONAI's inferer alone has a quarter."""
+    config = small.nodules()
+    config["detector_ops"] = ["$@detector.set_sliding_window_inferer([16,16,8], 2)"]
+    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert [victim[key] for key in ("window", "overlap", "window_batch")] == [[16, 16, 8], 0.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("setter", "said"),
+    [
+        ("set_box_selector_parameters(0.3, 50, 0.22, 30, False)", "with apply_sigmoid=False has no word in a spec"),
+        ("set_atss_matcher(9, True, 1)", "RetinaNetDetector.set_atss_matcher is given arguments by their place"),
+        ("set_atss_matcher(*@image_key)", "calls with arguments of a list"),
+    ],
+)
+def test_a_setter_that_cannot_be_read_is_refused(setter: str, said: str, tmp_path: Path) -> None:
+    config = small.nodules()
+    config["detector_ops"].append(f"$@detector.{setter}")
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
 
 
 def test_a_training_configuration_says_what_it_validates_with(tmp_path: Path) -> None:
@@ -175,6 +325,28 @@ REFUSED: dict[str, tuple[small.Config, str]] = {
     "padding margin": (small.on_image("CropForegroundd", source_key="image", margin=3), "a margin that pads"),
     "orientation behind": (small.on_image("Orientationd", axcodes="LPS"), ""),
     "random": (small.on_image("RandFlipd", prob=0.5), "RandFlipd, which has no word in a spec"),
+    "spacing from": (
+        small.on_image("Spacingd", pixdim=[1.5] * 3, min_pixdim=[1.0] * 3),
+        "Spacingd with min_pixdim=[1.0, 1.0, 1.0], which has",
+    ),
+    "spacing up to": (small.on_image("Spacingd", pixdim=[1.5] * 3, max_pixdim=[3.0] * 3), "Spacingd with max_pixdim="),
+    "turned": (small.on_image("Spacingd", pixdim=[1.5] * 3, diagonal=True), "Spacingd with diagonal=True"),
+    "outer faces": (small.on_image("Spacingd", pixdim=[1.5] * 3, scale_extent=[True]), "Spacingd with scale_extent=[True]"),
+    "whole numbers by key": (small.on_image("CastToTyped", dtype=["$torch.uint8"]), "CastToTyped to torch.uint8"),
+    "whole numbers made sure": (small.on_image("EnsureTyped", dtype="$torch.uint8"), "EnsureTyped to torch.uint8"),
+    "whole numbers scaled": (small.on_image("ScaleIntensityd", dtype="$torch.int32"), "ScaleIntensityd to torch.int32"),
+    "converter": (small.on_image("LoadImaged", converter="$lambda im: im"), "LoadImaged with converter=what cannot be read"),
+    "reader's own": (
+        small.on_image("LoadImaged", reader={"_target_": "PILReader", "converter": "$abs"}),
+        "with converter of its PILReader",
+    ),
+    "another reader's": (small.on_image("LoadImaged", affine_lps_to_ras=False), "LoadImaged with affine_lps_to_ras=False"),
+    "smoothed": (small.on_image("Resized", spatial_size=[16] * 3, anti_aliasing=True), "Resized with anti_aliasing=True"),
+    "other letters": (
+        small.on_image("Orientationd", axcodes="RAS", labels=[["R", "L"], ["A", "P"], ["I", "S"]]),
+        "Orientationd with labels=",
+    ),
+    "unheard of": (small.on_image("Flipd", spatial_axis=0, prob=0.5), "Flipd with prob=0.5"),
     "one axis's spacing": (small.on_image("Spacingd", pixdim=[1.0, 1.0, -1.0]), "three lengths above 0"),
 }
 
@@ -191,6 +363,34 @@ def test_a_transform_without_a_word_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         import_bundle(bundle, False)
     assert said in str(caught.value)
+
+
+def test_arguments_that_say_what_monai_does_anyway_are_taken(tmp_path: Path) -> None:
+    usual = {"padding_mode": "border", "diagonal": [False], "min_pixdim": None, "align_corners": True, "dtype": "$numpy.float64"}
+    transforms = (
+        small.on_image("LoadImaged", reader="ITKReader", affine_lps_to_ras=True, image_only=False, dtype="$numpy.float32"),
+        small.on_image("EnsureChannelFirstd", allow_missing_keys=True),
+        small.on_image("Spacingd", pixdim=[1.5] * 3, **usual),
+        {"_target_": "CastToTyped", "keys": ["label", "@image_key"], "dtype": ["$torch.uint8", "$torch.float32"]},
+        small.on_image("EnsureTyped", device="@device", track_meta=False, dtype="$(numpy.float32, numpy.int32)"),
+        small.on_image("ScaleIntensityd", allow_missing_keys=True, dtype=None),
+    )
+    bundle = small.write_bundle(tmp_path, {**small.spleen(), "preprocessing": small.compose(*transforms)})
+    found = import_bundle(bundle, False)
+    assert found.victim["normalize"] == [{"minmax": [0.0, 1.0]}]
+    assert found.preprocess == {"spacing": [1.5, 1.5, 1.5]}
+
+
+def test_pictures_may_be_read_as_levels(tmp_path: Path) -> None:
+    """They are whole numbers; those of a volume may exceed them."""
+    config = small.tool()
+    config["preprocessing"]["transforms"][0]["dtype"] = "$torch.uint8"
+    pictures = small.write_bundle(tmp_path / "pictures", config, small.metadata(small.RGB, "segmentation", ["a", "b"]))
+    assert import_bundle(pictures, False).victim["normalize"]
+    config = small.spleen()
+    config["preprocessing"]["transforms"][0] = small.on_image("LoadImaged", dtype="$torch.uint8")
+    with pytest.raises(SpecError, match=r"LoadImaged to torch\.uint8"):
+        import_bundle(small.write_bundle(tmp_path / "volumes", config), False)
 
 
 @pytest.mark.parametrize(
@@ -225,3 +425,31 @@ def test_postprocessing_tells_the_head(name: str, tmp_path: Path) -> None:
     config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": small.compose(*after)}
     victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
     assert {key: victim[key] for key in ("head", "activation") if key in victim} == expected
+
+
+SIGMOID = small.compose({"_target_": "Activationsd", "keys": "pred", "sigmoid": True})
+
+
+def with_outputs(names: list[str], classes: int, folder: Path) -> Imported:
+    """A sigmoid for each of so many outputs, whose metadata has these names."""
+    config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": SIGMOID}
+    return import_bundle(small.write_bundle(folder, config, small.metadata(small.CT, "segmentation", names)), False)
+
+
+def test_a_sigmoid_for_background_is_refused(tmp_path: Path) -> None:
+    """A mask's 1 is the first output's class, and so a perfect network would be scored against its background."""
+    with pytest.raises(SpecError, match=r"names one of them background \(background, spleen\).*softmax and argmax.*victim\.configuration"):
+        with_outputs(["background", "spleen"], 2, tmp_path)
+
+
+def test_a_note_says_which_mask_value_is_which_output(tmp_path: Path) -> None:
+    found = with_outputs(["tumour", "organ"], 2, tmp_path)
+    (told,) = [note for note in found.notes if note.startswith("mask values")]
+    assert "1 tumour, 2 organ;" in told
+    # What the note says is what the victim does.
+    masks = Segmenter(torch.nn.Identity(), "sigmoid", 2, 3).as_label(np.array([[[0, 1, 2]]]))
+    assert masks.tolist() == [[[[0, 1, 0]]], [[[0, 0, 1]]]]
+
+
+def test_a_single_output_beside_background_is_the_class(tmp_path: Path) -> None:
+    assert with_outputs(["background", "spleen"], 1, tmp_path).victim["head"] == "binary"

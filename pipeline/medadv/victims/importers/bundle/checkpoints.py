@@ -1,4 +1,4 @@
-"""Where are a bundle's weights? The file that its CheckpointLoader names, or one of the usual names."""
+"""Where are a bundle's weights? The file that its CheckpointLoader names; one of the usual names where there is no loader."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ SCRIPTED = ".ts"
 def read_checkpoint(found: Found) -> Path:
     """The file, whether it is there or not, which loading says.  Raises SpecError where it leads out of the bundle."""
     configuration = found.configuration
-    named: Path | None = None
-    for key in _loaders(configuration.raw):
+    loaders = _loaders(configuration.raw)
+    # One that is switched off names the file where no other does.
+    for key in sorted(loaders, key=lambda key: configuration.get(key) is None):
         path = configuration.get(f"{key}::load_path")
         if isinstance(path, Unreadable):
             raise configuration.refused(f"{path.key}: {path.why}", code=path.code)
         if isinstance(path, str):
-            named = configuration.inside(path, f"{key}::load_path")
-            break
+            # Another file beside it would be another network: better none than that.
+            return configuration.inside(path, f"{key}::load_path")
     models = configuration.folder.root / "models"
     usual = [configuration.inside(str(models / name), f"models/{name}") for name in USUAL]
-    candidates = [path for path in [named, *usual] if path is not None]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    return next((path for path in usual if path.is_file()), usual[0])
 
 
 def scripted(found: Found) -> Path | None:

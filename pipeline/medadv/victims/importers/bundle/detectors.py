@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 
+from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.inferers import setter_windows
+from medadv.victims.importers.bundle.inferers import windows
 from medadv.victims.importers.bundle.networks import FoundNetwork
 from medadv.victims.importers.bundle.values import Component, Unreadable, Value, Words
 from medadv.victims.sources.retinanet import BACKBONES
 
-SELECTOR = ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img")
+OVERLAP = 0.5
+"""Of windows where the setter is given none, which is more than that of MONAI's inferer."""
 MATCHERS = {"set_atss_matcher": "atss", "set_regular_matcher": "regular"}
 TRAINING = ("set_target_keys", "set_cls_loss", "set_box_regression_loss", "set_hard_negative_sampler", "set_balanced_sampler")
 """Setters of names and of training: what is attacked is the loss of every anchor."""
@@ -26,42 +28,49 @@ def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     for place in ("detector_ops", "evaluator::_requires_", "validate::evaluator::_requires_", "initialize"):
         if configuration.has(place):
             configuration.get(place)
-    network, anchors = detector.argument("network", 0), detector.argument("anchor_generator", 1)
+    network, anchors = detector.argument("network"), detector.argument("anchor_generator")
     if not isinstance(network, Component) or network.name != "RetinaNet":
         raise configuration.refused(f"{detector.key}::network is no RetinaNet")
     if not isinstance(anchors, Component) or anchors.name != "AnchorGeneratorWithAnchorShape":
         raise configuration.refused(f"{detector.key}::anchor_generator is no AnchorGeneratorWithAnchorShape")
     arguments = {
+        # Said, as here images are padded to the backbone's stride where nothing is.
+        "size_divisible": 1,
         **_plain(found, network, ("spatial_dims", "num_classes", "size_divisible")),
         **_plain(found, anchors, ("feature_map_scales", "base_anchor_shapes")),
         **_features(found, network),
     }
     settings: Words = {}
-    for call in detector.calls:
+    for call in [each for each in detector.calls if each.name not in TRAINING]:
+        if isinstance(call.named, Unreadable):
+            raise _unreadable(found, call.named)
+        named = call.named
         if call.name == "set_box_selector_parameters":
-            arguments |= {name: configuration.plain(call.named.get(name), name) for name in SELECTOR if name in call.named}
+            selector = _all_plain(found, named, call.name)
+            if selector.pop("apply_sigmoid", True) is not True:
+                raise configuration.refused(f"{detector.key}.{call.name} with apply_sigmoid=False has no word in a spec")
+            arguments |= selector
         elif call.name in MATCHERS:
-            named = {name: configuration.plain(value, f"{call.name}::{name}") for name, value in call.named.items()}
-            arguments["matcher"] = {MATCHERS[call.name]: named}
+            arguments["matcher"] = {MATCHERS[call.name]: _all_plain(found, named, call.name)}
         elif call.name == "set_sliding_window_inferer":
-            settings = setter_windows(found, call, f"{detector.key}.{call.name}")
-        elif call.name not in TRAINING:
+            settings = windows(found, named, f"{detector.key}.{call.name}", OVERLAP)
+        else:
             raise configuration.refused(f"{detector.key} is set by {call.name}, which has no word in a spec")
     return FoundNetwork("monai:retinanet", arguments), settings
 
 
 def _features(found: Found, network: Component) -> Words:
-    extractor = network.argument("feature_extractor", 3)
+    extractor = network.argument("feature_extractor")
     if not isinstance(extractor, Component) or extractor.name != "resnet_fpn_feature_extractor":
         raise _odd(found, extractor, f"{network.key}::feature_extractor is no resnet_fpn_feature_extractor")
-    backbone = extractor.argument("backbone", 0)
+    backbone = extractor.argument("backbone")
     if not isinstance(backbone, Component) or backbone.name not in BACKBONES:
         raise _odd(found, backbone, f"{extractor.key}::backbone is none of {', '.join(BACKBONES)}")
     known = {"n_input_channels": "in_channels", "conv1_t_stride": "conv1_t_stride", "conv1_t_size": "conv1_t_size"}
     if odd := [name for name in backbone.named if name not in (*known, "spatial_dims", "pretrained", "progress")]:
         raise found.configuration.refused(f"{backbone.key}::{odd[0]} of a detector's backbone has no word in a spec")
     given = {new: backbone.named[old] for old, new in known.items() if old in backbone.named}
-    layers = extractor.argument("returned_layers", 3, [1, 2, 3])
+    layers = extractor.argument("returned_layers", [1, 2, 3])
     plain: Mapping[str, Value] = {"in_channels": 3, "conv1_t_size": 7, "conv1_t_stride": 1, **given, "returned_layers": layers}
     return {
         "backbone": backbone.name,
@@ -69,12 +78,17 @@ def _features(found: Found, network: Component) -> Words:
     }
 
 
-def _odd(found: Found, value: Value, otherwise: str) -> Exception:
-    if isinstance(value, Unreadable):
-        return found.configuration.refused(f"{value.key}: {value.why}", code=value.code)
-    return found.configuration.refused(otherwise)
+def _odd(found: Found, value: Value, otherwise: str) -> SpecError:
+    return _unreadable(found, value) if isinstance(value, Unreadable) else found.configuration.refused(otherwise)
+
+
+def _unreadable(found: Found, value: Unreadable) -> SpecError:
+    return found.configuration.refused(f"{value.key}: {value.why}", code=value.code)
 
 
 def _plain(found: Found, component: Component, names: tuple[str, ...]) -> Words:
-    named = {name: component.named[name] for name in names if name in component.named}
-    return {name: found.configuration.plain(value, f"{component.key}::{name}") for name, value in named.items()}
+    return _all_plain(found, {name: component.named[name] for name in names if name in component.named}, component.key)
+
+
+def _all_plain(found: Found, named: Mapping[str, Value], key: str) -> Words:
+    return {name: found.configuration.plain(value, f"{key}::{name}") for name, value in named.items()}

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from medadv.victims.importers.bundle.functions import BUILT_IN, CONSTANTS, KEPT, flat, is_number, is_plain, joined, power
-from medadv.victims.importers.bundle.values import Call, Component, NotReadable, Symbol, Value, bounded
+from medadv.victims.importers.bundle.signatures import by_name
+from medadv.victims.importers.bundle.values import Call, Component, NotReadable, Symbol, Unreadable, Value, bounded
 
 LONGEST = 10_000
 """Characters of an expression."""
@@ -182,8 +183,6 @@ class Expression:
         return CONSTANTS.get(name, Symbol(name))
 
     def _call(self, node: ast.Call, left: int) -> Value:
-        if any(isinstance(each, ast.Starred) for each in node.args) or any(each.arg is None for each in node.keywords):
-            raise NotReadable("calls with arguments of a list", code=True)
         if isinstance(node.func, ast.Name) and node.func.id in BUILT_IN and node.func.id not in self.references:
             return BUILT_IN[node.func.id](*self._arguments(node, left), **self._named(node, left))
         if isinstance(node.func, ast.Attribute):
@@ -210,14 +209,23 @@ class Expression:
         if name in KEPT and len(arguments) == 1:
             return arguments[0]
         if name == "torch.jit.load" or name.partition(".")[0] in LIBRARIES:
-            return Component(name, self.key, self._named(node, left), tuple(arguments))
+            try:
+                return Component(name, self.key, by_name(name, arguments, self._named(node, left)))
+            except NotReadable as error:
+                # It may be one of several, of which somebody needs the others.
+                return Unreadable(self.key, str(error))
         raise NotReadable(f"calls {name}", code=True)
 
     def _method(self, held: Value, name: str, node: ast.Call, left: int) -> Value:
+        if isinstance(held, Unreadable):
+            raise NotReadable(held.why)
         if isinstance(held, Component) and not name.startswith("_"):
             if name in SAME:
                 return held
-            held.calls.append(Call(name, tuple(self._arguments(node, left)), self._named(node, left)))
+            try:
+                held.calls.append(Call(name, by_name(f"{held.target}.{name}", self._arguments(node, left), self._named(node, left))))
+            except NotReadable as error:
+                held.calls.append(Call(name, Unreadable(self.key, str(error), error.code)))
             return Component(f"{held.target}.{name}", self.key, {})
         if isinstance(held, dict) and name in ("keys", "values", "items", "get"):
             found = getattr(held, name)(*self._arguments(node, left))
@@ -227,9 +235,13 @@ class Expression:
         raise NotReadable(f"calls .{name} of {type(held).__name__.lower()}", code=True)
 
     def _arguments(self, node: ast.Call, left: int) -> list[Value]:
+        if any(isinstance(each, ast.Starred) for each in node.args):
+            raise NotReadable("calls with arguments of a list", code=True)
         return [self._at(each, left) for each in node.args]
 
     def _named(self, node: ast.Call, left: int) -> dict[str, Value]:
+        if any(each.arg is None for each in node.keywords):
+            raise NotReadable("calls with arguments of a dictionary", code=True)
         return {str(each.arg): self._at(each.value, left) for each in node.keywords}
 
 

@@ -26,7 +26,7 @@ class Found:
 
     def argument(self, transform: Component, name: str, default: Value = None) -> Any:
         """An argument of a transform as JSON says it; one alone for one image where there is a list of them for several."""
-        value = self.configuration.plain(transform.argument(name, default=default), f"{transform.key}::{name}")
+        value = self.configuration.plain(transform.argument(name, default), f"{transform.key}::{name}")
         return default if value is None else value
 
     def of_image(self, transform: Component, name: str, default: Value = None) -> Any:
@@ -39,7 +39,7 @@ class Found:
 
     def keys(self, transform: Component) -> list[str]:
         """The entries of a sample that a transform changes."""
-        keys = self.configuration.plain(transform.argument("keys", 0, []), f"{transform.key}::keys")
+        keys = self.configuration.plain(transform.argument("keys", []), f"{transform.key}::keys")
         return [str(key) for key in keys] if isinstance(keys, list) else [str(keys)]
 
     def step(self, name: str, value: Any, **options: Any) -> None:

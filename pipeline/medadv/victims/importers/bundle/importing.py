@@ -61,7 +61,7 @@ def _imported(found: Found) -> Imported:
     if network.code is not None and victim["network"] == network.network:
         victim["code"] = network.code
     modality = read_modality(metadata)
-    names = {} if detected else read_names(metadata, task, head["head"], found.notes)
+    names = {} if detected else read_names(found, metadata, network, task, head["head"])
     data = {"task": task, **({"modality": modality} if modality else {}), **names}
     return Imported(victim, data, found.preprocess, tuple(found.notes))
 

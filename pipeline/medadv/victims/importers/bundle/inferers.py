@@ -1,9 +1,10 @@
 """Which windows does a bundle infer with? MONAI's inferers as a spec's window settings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from medadv.victims.importers.bundle.found import Found
-from medadv.victims.importers.bundle.values import Call, Component, Symbol, Unreadable, Value, Words
+from medadv.victims.importers.bundle.values import Component, Symbol, Unreadable, Value, Words
 
 PLACES = ("inferer", "validate::inferer", "inference::inferer", "val::inferer", "train::inferer")
 SLIDING = ("SlidingWindowInferer", "SlidingWindowInfererAdapt")
@@ -22,7 +23,7 @@ def read_inferer(found: Found) -> Words:
     if inferer.name == "SimpleInferer":
         return {}
     if inferer.name in SLIDING:
-        return windows(found, inferer.named, inferer.positional, inferer.key)
+        return windows(found, inferer.named, inferer.key)
     if inferer.name == "SliceInferer":
         return _slices(found, inferer)
     if inferer.target.startswith("scripts.") and inferer.name == "Vista3dInferer":
@@ -32,32 +33,27 @@ def read_inferer(found: Found) -> Words:
     raise found.configuration.refused(f"{inferer.key} is {inferer.target}, {what if own else f'which {what}'}")
 
 
-def setter_windows(found: Found, call: Call, key: str) -> Words:
-    """Window settings of a detector's `set_sliding_window_inferer`."""
-    return windows(found, call.named, call.positional, key)
-
-
-def windows(found: Found, named: Any, positional: tuple[Value, ...], key: str) -> Words:
+def windows(found: Found, named: Mapping[str, Value], key: str, default_overlap: float = 0.25) -> Words:
     """Window settings of a sliding-window inferer's arguments."""
 
-    def argument(name: str, place: int, default: Value) -> Any:
-        value = named.get(name, positional[place] if place < len(positional) else default)
+    def argument(name: str, default: Value) -> Any:
+        value = named.get(name, default)
         if isinstance(value, Symbol):
             # Members of MONAI's enumerations are their names in lower case.
             value = value.name.rpartition(".")[2].lower()
         return found.configuration.plain(value, f"{key}::{name}")
 
-    roi, overlap = argument("roi_size", 0, None), argument("overlap", 2, 0.25)
+    roi, overlap = argument("roi_size", None), argument("overlap", default_overlap)
     if isinstance(overlap, list) and len(set(overlap)) == 1:
         overlap = overlap[0]
-    mode, padding = str(argument("mode", 3, "constant")).lower(), str(argument("padding_mode", 5, "constant")).lower()
+    mode, padding = str(argument("mode", "constant")).lower(), str(argument("padding_mode", "constant")).lower()
     plain = {
         "roi_size": isinstance(roi, list) and all(isinstance(each, int) and each > 0 for each in roi),
         "overlap": isinstance(overlap, int | float) and 0 <= overlap < 1,
         "mode": mode in ("constant", "gaussian"),
         "padding_mode": padding in ("constant", "replicate"),
-        "cval": argument("cval", 6, 0.0) == 0,
-        "sigma_scale": mode == "constant" or argument("sigma_scale", 4, SIGMA_SCALE) == SIGMA_SCALE,
+        "cval": argument("cval", 0.0) == 0,
+        "sigma_scale": mode == "constant" or argument("sigma_scale", SIGMA_SCALE) == SIGMA_SCALE,
         "roi_weight_map": named.get("roi_weight_map") is None,
         "process_fn": named.get("process_fn") is None,
     }
@@ -67,7 +63,7 @@ def windows(found: Found, named: Any, positional: tuple[Value, ...], key: str) -
         "window": roi,
         "overlap": float(overlap),
         "window_mode": mode,
-        "window_batch": int(argument("sw_batch_size", 1, 1)),
+        "window_batch": int(argument("sw_batch_size", 1)),
         **({} if padding == "constant" else {"window_padding": padding}),
     }
 
@@ -77,8 +73,7 @@ def _slices(found: Found, inferer: Component) -> Words:
     axis = found.argument(inferer, "spatial_dim", 0)
     if axis:
         found.step("transpose", [axis, *(other for other in range(3) if other != axis)])
-    # Its own arguments come after one of the base class.
-    return {**windows(found, inferer.named, (), inferer.key), "slicewise": True}
+    return {**windows(found, inferer.named, inferer.key), "slicewise": True}
 
 
 def _vista(found: Found, inferer: Component) -> Words:
@@ -87,4 +82,4 @@ def _vista(found: Found, inferer: Component) -> Words:
         raise found.configuration.refused(f"{inferer.key} is {inferer.target}, the bundle's own code", code=True)
     kept = {name: value for name, value in inferer.named.items() if name in ("roi_size", "sw_batch_size")}
     found.note(f"{inferer.name} is taken for what it does without clicks: sliding windows with MONAI's overlap of 0.25")
-    return windows(found, kept, (), inferer.key)
+    return windows(found, kept, inferer.key)

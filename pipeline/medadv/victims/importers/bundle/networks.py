@@ -1,6 +1,5 @@
 """Which network does a bundle build, and with which arguments? By name where it is known; the bundle's own code with --trust-code."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,25 +57,24 @@ def read_network(found: Found) -> FoundNetwork:
         why = f"{value.key}: {value.why}" if isinstance(value, Unreadable) else f"{place} is no network"
         raise configuration.refused(why, code=isinstance(value, Unreadable) and value.code)
     if value.target == "torch.jit.load":
-        path = configuration.folder.inside(str(configuration.plain(value.argument("f", 0), f"{place}::f")))
+        path = configuration.folder.inside(str(configuration.plain(value.argument("f"), f"{place}::f")))
         return FoundNetwork(str(path), {})
-    named = _named(found, value)
     if value.name == "DiNTS":
-        return FoundNetwork("monai:DiNTS", _dints(found, named, value))
+        return FoundNetwork("monai:DiNTS", _dints(found, value))
     if value.name == "vista3d132":
-        return FoundNetwork("monai:vista3d132", {**_plain(found, named, value), "label_prompt": _prompts(found)})
-    return _by_name(found, value, named)
+        return FoundNetwork("monai:vista3d132", {**_plain(found, value.named, value), "label_prompt": _prompts(found)})
+    return _by_name(found, value)
 
 
-def _by_name(found: Found, value: Component, named: Mapping[str, Value]) -> FoundNetwork:
+def _by_name(found: Found, value: Component) -> FoundNetwork:
     family, _, name = value.target.rpartition(".")
     lower = name.lower()
     if (not family or family.startswith("monai.")) and lower in MONAI_NETWORKS:
-        return FoundNetwork(f"monai:{name}", _adapted(found, lower, _plain(found, named, value)))
+        return FoundNetwork(f"monai:{name}", _adapted(found, lower, _plain(found, value.named, value)))
     if family.startswith("torchvision.models") and name in torchvision.models.list_models():
-        return FoundNetwork(f"torchvision:{name}", _adapted(found, lower, _plain(found, named, value)))
+        return FoundNetwork(f"torchvision:{name}", _adapted(found, lower, _plain(found, value.named, value)))
     if value.target == "timm.create_model":
-        arguments = _plain(found, named, value)
+        arguments = _plain(found, value.named, value)
         return FoundNetwork(f"timm:{arguments.pop('model_name')}", _adapted(found, lower, arguments))
     if not family:
         raise found.configuration.refused(f"{value.key} is {name}, which no MONAI network is called that a spec can build")
@@ -86,18 +84,7 @@ def _by_name(found: Found, value: Component, named: Mapping[str, Value]) -> Foun
     if not found.configuration.trust_code:
         whose = "the bundle's own code" if own else f"code of {top}"
         raise found.configuration.refused(f"{value.key} is {value.target}, {whose}", code=True)
-    return FoundNetwork(f"python:{family}:{name}", _plain(found, named, value), str(root) if own else None)
-
-
-def _named(found: Found, value: Component) -> dict[str, Value]:
-    """Arguments by name, those given by place included."""
-    if not value.positional:
-        return dict(value.named)
-    build = MONAI_NETWORKS.get(value.name.lower())
-    names = list(inspect.signature(build).parameters) if build else []
-    if len(value.positional) > len(names):
-        raise found.configuration.refused(f"{value.key}: {value.name} is given arguments without names")
-    return {**dict(zip(names, value.positional, strict=False)), **value.named}
+    return FoundNetwork(f"python:{family}:{name}", _plain(found, value.named, value), str(root) if own else None)
 
 
 def _plain(found: Found, named: Mapping[str, Value], value: Component) -> Words:
@@ -120,12 +107,12 @@ def _adapted(found: Found, name: str, arguments: Words) -> Words:
     return arguments
 
 
-def _dints(found: Found, named: Mapping[str, Value], value: Component) -> Words:
+def _dints(found: Found, value: Component) -> Words:
     """DiNTS in its searched topology: the codes of the search become arguments."""
-    space = named.get("dints_space")
+    space = value.argument("dints_space")
     if not isinstance(space, Component) or space.name != "TopologyInstance":
         raise found.configuration.refused(f"{value.key}::dints_space is no TopologyInstance, the topology that a search ended with")
-    own = {name: each for name, each in named.items() if name != "dints_space"}
+    own = {name: each for name, each in value.named.items() if name != "dints_space"}
     topology = {name: space.argument(name) for name in SPACE if name in space.named}
     rest = {name: each for name, each in space.named.items() if name not in (*SPACE, "device", "use_downsample")}
     if rest:

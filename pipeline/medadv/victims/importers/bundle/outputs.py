@@ -1,7 +1,5 @@
 """What do a bundle's answers mean? Task, head and classes, by its postprocessing and its metadata."""
 
-from typing import Literal
-
 from medadv.spec.modality import MODALITIES
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.networks import FoundNetwork
@@ -51,23 +49,45 @@ def _on(found: Found, transform: Component, name: str) -> bool:
     return value is True or (isinstance(value, list) and True in value)
 
 
-def read_names(metadata: Metadata, task: Literal["classification", "segmentation"] | str, head: str, notes: list[str]) -> Words:
-    """Names of the classes as `data` takes them: a list in order, or source values by name; empty where the bundle gives none."""
+def read_names(found: Found, metadata: Metadata, network: FoundNetwork, task: str, head: str) -> Words:
+    """Names of the classes as `data` takes them: a list in order, or source values by name; empty where the bundle gives none.
+
+    Raises SpecError where one mask a class is answered and one of them is background, which no mask value says.
+    """
     told = _output(metadata)
     names = told.get("channel_def") or told.get("label_def") or {}
     if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
-        return {}
+        names = {}
     ordered = [str(names[key]) for key in sorted(names, key=lambda key: int(str(key)))]
+    numbered = sorted(int(str(key)) for key in names) == list(range(len(ordered)))
     if task == "classification":
         return {"classes": ordered} if len(ordered) > 1 else {}
-    if head != "softmax" or len(set(ordered)) != len(ordered) or sorted(int(str(key)) for key in names) != list(range(len(ordered))):
+    if head == "sigmoid":
+        outputs = network.classes or told.get("num_channels") or len(ordered)
+        # VISTA3D answers what it is asked for, whatever its metadata number.
+        own = numbered and outputs == len(ordered) and network.network != "monai:vista3d132"
+        _say_channels(found, ordered if own else [])
+    if head != "softmax" or len(set(ordered)) != len(ordered) or not numbered:
         return {}
     if ordered and ordered[0].lower() == "background":
-        notes.append(
+        found.note(
             f"masks are taken to number classes as the bundle does: {', '.join(f'{n} {name}' for n, name in enumerate(ordered[:9]))}"
         )
         return {"label_map": {name: [number] for number, name in enumerate(ordered) if number}}
     return {}
+
+
+def _say_channels(found: Found, names: list[str]) -> None:
+    """A line that says which mask value stands for which output of a sigmoid head.  names: of the outputs; empty where unknown."""
+    if "background" in [name.lower() for name in names]:
+        raise found.configuration.refused(
+            f"postprocessing is a sigmoid for each output, and metadata.json names one of them background ({', '.join(names)}): mask "
+            "value 1 would be compared with the first output, and background be scored as a class. If the classes exclude one another, "
+            "copy the configuration beside itself with softmax and argmax in postprocessing, and name it in victim.configuration; if that "
+            "output is a class of its own, give it another name in channel_def"
+        )
+    known = ", ".join(f"{number} {name}" for number, name in enumerate(names[:9], 1)) or "1 the first, 2 the second, and so on"
+    found.note(f"mask values are taken to stand for the outputs in order, one mask each: {known}; where yours do not, write data.label_map")
 
 
 def read_modality(metadata: Metadata) -> str | None:

@@ -1,7 +1,6 @@
 """Which transforms of a bundle move voxels, and what stands for them? The stored grid, or a step inside the victim."""
 
-from collections.abc import Callable
-
+from medadv.victims.importers.bundle.arguments import Reader
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.values import Component, Words
 
@@ -48,9 +47,8 @@ def _resize(found: Found, transform: Component) -> None:
     modes = {**dict.fromkeys(LINEAR, "linear"), "nearest": "nearest", "nearest-exact": "nearest-exact", "area": "area"}
     if not whole or mode not in modes:
         raise found.configuration.refused(f"{transform.key}: Resized to {size} with mode {mode}, which has no word in a spec")
-    antialias, corners = (bool(found.of_image(transform, name, False)) for name in ("anti_aliasing", "align_corners"))
-    options = {"mode": None if modes[mode] == "linear" else modes[mode], "antialias": antialias, "align_corners": corners}
-    found.step("resize", size, **options)
+    corners = bool(found.of_image(transform, "align_corners", False))
+    found.step("resize", size, mode=None if modes[mode] == "linear" else modes[mode], align_corners=corners)
     if found.picture:
         # MONAI's lengths are those of x and y, a spec's of y and x.
         stored = size[::-1] if {"transpose": [1, 0]} in found.steps else size
@@ -106,12 +104,14 @@ def _flip(found: Found, transform: Component) -> None:
     found.step("flip", [axis % dims for axis in axes])
 
 
-PLACING: dict[str, Callable[[Found, Component], None]] = {
-    "Orientation": _orientation,
-    "Spacing": _spacing,
-    "Resize": _resize,
-    "CropForeground": _crop,
-    "SpatialPad": _pad,
-    "Transpose": _transpose,
-    "Flip": _flip,
+CROPPED = ("source_key", "select_fn", "channel_indices", "margin", "allow_smaller", "k_divisible", "mode")
+PLACING: dict[str, Reader] = {
+    "Orientation": Reader(_orientation, ("axcodes", "as_closest_canonical")),
+    # MONAI heeds align_corners on both of the grids that it resamples between, and so it changes nothing.
+    "Spacing": Reader(_spacing, ("pixdim", "mode", "align_corners", "recompute_affine", "ensure_same_shape")),
+    "Resize": Reader(_resize, ("spatial_size", "size_mode", "mode", "align_corners")),
+    "CropForeground": Reader(_crop, (*CROPPED, "start_coord_key", "end_coord_key", "return_coords")),
+    "SpatialPad": Reader(_pad, ("spatial_size", "method", "mode", "value")),
+    "Transpose": Reader(_transpose, ("indices",)),
+    "Flip": Reader(_flip, ("spatial_axis",)),
 }

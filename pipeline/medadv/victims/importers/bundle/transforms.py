@@ -1,9 +1,9 @@
 """Which steps and which stored grid do a bundle's preprocessing transforms mean? One reader for each transform that a spec can say."""
 
-from collections.abc import Callable
 from typing import Any
 
 from medadv.common.errors import SpecError
+from medadv.victims.importers.bundle.arguments import Reader, check_arguments
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.placing import PLACING
 from medadv.victims.importers.bundle.probing import leaves_images_alone
@@ -11,7 +11,6 @@ from medadv.victims.importers.bundle.values import Component, Symbol, Unreadable
 
 PLACES = ("preprocessing", "validate::preprocessing", "inference::preprocessing", "val::preprocessing", "train::preprocessing")
 LABELS = ("label", "labels", "mask", "seg", "box", "boxes")
-Read = Callable[[Found, Component], None]
 
 
 def read_transforms(found: Found) -> None:
@@ -34,7 +33,7 @@ def _flat(found: Found, value: Value, key: str) -> list[Component]:
     if isinstance(value, list):
         return [transform for number, each in enumerate(value) for transform in _flat(found, each, f"{key}::{number}")]
     if isinstance(value, Component) and value.name == "Compose":
-        return _flat(found, value.argument("transforms", 0, []), f"{value.key}::transforms")
+        return _flat(found, value.argument("transforms", []), f"{value.key}::transforms")
     if isinstance(value, Component):
         return [value]
     if value is None:
@@ -79,7 +78,7 @@ def base_name(transform: Component) -> str:
 def _read(found: Found, transform: Component) -> None:
     name = base_name(transform)
     own = "." in transform.target and not transform.target.startswith("monai.")
-    read = None if own else READERS.get(name)
+    reader = None if own else READERS.get(name)
     if own and found.configuration.trust_code and leaves_images_alone(found, transform):
         found.note(f"{transform.name} is the bundle's own: it was tried on a small image, and left it as it was")
         return
@@ -88,13 +87,14 @@ def _read(found: Found, transform: Component) -> None:
         raise found.configuration.refused(f"{transform.key} is {transform.target}, the bundle's own code{more}", code=True)
     if name not in NO_KEYS and "keys" in transform.named and found.image not in found.keys(transform):
         return
-    if read is None:
+    if reader is None:
         raise found.configuration.refused(f"{transform.key} is {transform.name}, which has no word in a spec")
     odd = [each.why for each in (transform.named.get("keys"),) if isinstance(each, Unreadable)]
     if odd:
         raise found.configuration.refused(f"{transform.key}::keys {odd[0]}")
     try:
-        read(found, transform)
+        check_arguments(found, transform, reader)
+        reader.read(found, transform)
     except (TypeError, ValueError, LookupError):
         raise found.configuration.refused(f"{transform.key}: {transform.name} has arguments of another kind than MONAI's") from None
 
@@ -155,11 +155,11 @@ def _guidance(found: Found, transform: Component) -> None:
     found.note(f"clicks: none, so the channels of {', '.join(labels)} are empty")
 
 
-def _cast(found: Found, transform: Component) -> None:
-    kind = transform.argument("dtype")
-    name = getattr(kind, "name", kind)
-    if isinstance(name, str) and not name.rpartition(".")[2].startswith(("float", "double")):
-        raise _unsaid(found, transform, f"to {name}")
+def _load(found: Found, transform: Component) -> None:
+    """Reading leaves an image what it is, unless its reader is told otherwise."""
+    reader = transform.argument("reader")
+    if isinstance(reader, Component) and reader.named:
+        raise _unsaid(found, transform, f"with {next(iter(reader.named))} of its {reader.name}")
 
 
 def _nothing(found: Found, transform: Component) -> None:
@@ -171,27 +171,33 @@ def _unsaid(found: Found, transform: Component, how: str) -> SpecError:
 
 
 NO_KEYS = ("AddGuidanceFromPointsDeepEdit", "ResizeGuidanceMultipleLabelDeepEdit")
-NOTHING = (
-    *("LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor", "ToNumpy", "ToDevice", "Identity"),
-    *(
-        "DeleteItems",
-        "SelectItems",
-        "SimulateDelay",
-        "DataStats",
-        "FromMetaTensor",
-        "ToMetaTensor",
-        "VistaPreTransform",
-        *NO_KEYS,
-    ),
-)
-READERS: dict[str, Read] = {
-    **dict.fromkeys(NOTHING, _nothing),
+SAVED = ("image_only", "simple_keys", "prune_meta_pattern", "prune_meta_sep", "overwriting", "expanduser")
+SHOWN = ("prefix", "data_type", "data_shape", "value_range", "data_value", "meta_info", "additional_info", "name")
+READERS: dict[str, Reader] = {
     **PLACING,
-    "ScaleIntensityRange": _scale_range,
-    "ScaleIntensity": _scale,
-    "NormalizeIntensity": _normalize,
-    "ClipIntensity": _clip,
-    "RepeatChannel": _repeat,
-    "AddGuidanceSignalDeepEdit": _guidance,
-    "CastToType": _cast,
+    "LoadImage": Reader(_load, ("reader", "ensure_channel_first", "reverse_indexing", *SAVED)),
+    "EnsureChannelFirst": Reader(_nothing, ("strict_check", "channel_dim")),
+    "AddChannel": Reader(_nothing),
+    "AsChannelFirst": Reader(_nothing, ("channel_dim",)),
+    "EnsureType": Reader(_nothing, ("data_type",)),
+    "ToTensor": Reader(_nothing),
+    "ToNumpy": Reader(_nothing),
+    "ToDevice": Reader(_nothing, ("non_blocking",)),
+    "Identity": Reader(_nothing),
+    "DeleteItems": Reader(_nothing, ("sep", "use_re")),
+    "SelectItems": Reader(_nothing),
+    "SimulateDelay": Reader(_nothing, ("delay_time",)),
+    "DataStats": Reader(_nothing, SHOWN),
+    "FromMetaTensor": Reader(_nothing, ("data_type",)),
+    "ToMetaTensor": Reader(_nothing),
+    "VistaPreTransform": Reader(_nothing, ("special_index", "labels_dict", "subclass")),
+    "AddGuidanceFromPointsDeepEdit": Reader(_nothing, ("ref_image", "guidance", "label_names")),
+    "ResizeGuidanceMultipleLabelDeepEdit": Reader(_nothing, ("ref_image", "guidance")),
+    "ScaleIntensityRange": Reader(_scale_range, ("a_min", "a_max", "b_min", "b_max", "clip")),
+    "ScaleIntensity": Reader(_scale, ("minv", "maxv", "factor", "channel_wise")),
+    "NormalizeIntensity": Reader(_normalize, ("subtrahend", "divisor", "nonzero", "channel_wise")),
+    "ClipIntensity": Reader(_clip, ("minv", "maxv")),
+    "RepeatChannel": Reader(_repeat, ("repeats",)),
+    "AddGuidanceSignalDeepEdit": Reader(_guidance, ("guidance", "sigma", "number_intensity_ch")),
+    "CastToType": Reader(_nothing),
 }

@@ -46,24 +46,23 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Call:
-    """A method that the configuration calls on what it built."""
+    """A method that the configuration calls on what it built.  named: its arguments, or why they cannot be read."""
 
     name: str
-    positional: tuple[Value, ...]
-    named: Mapping[str, Value]
+    named: Mapping[str, Value] | Unreadable
 
 
 @dataclass(frozen=True)
 class Component:
     """What the configuration would build: nothing is.
 
-    target: its name, dotted or as MONAI finds it.  key: where it stands.  calls: its methods that were called, in order.
+    target: its name, dotted or as MONAI finds it.  key: where it stands.  named: its arguments, those given by their place too.
+    calls: its methods that were called, in order.
     """
 
     target: str
     key: str
     named: Mapping[str, Value]
-    positional: tuple[Value, ...] = ()
     calls: list[Call] = field(default_factory=list, compare=False)
 
     @property
@@ -71,11 +70,9 @@ class Component:
         """The last part of its name."""
         return self.target.rpartition(".")[2]
 
-    def argument(self, name: str, place: int | None = None, default: Value = None) -> Value:
-        """An argument by its name, or by its place among those without one."""
-        if name in self.named:
-            return self.named[name]
-        return self.positional[place] if place is not None and place < len(self.positional) else default
+    def argument(self, name: str, default: Value = None) -> Value:
+        """An argument by its name."""
+        return self.named.get(name, default)
 
 
 def plain(value: Value, key: str) -> Any:
@@ -131,7 +128,7 @@ def components(value: Value) -> list[Component]:
         seen.add(id(each))
         if isinstance(each, Component):
             found.append(each)
-            waiting += [*each.named.values(), *each.positional]
+            waiting += each.named.values()
         else:
             waiting += each.values() if isinstance(each, Mapping) else each
     return found
