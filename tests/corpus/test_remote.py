@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -296,6 +297,51 @@ def test_what_is_read_now_passes_the_limit_and_what_is_fetched_ahead_does_not(tm
         assert cache.used() == 3000
     add(cache, parts[2]).close()
     assert cache.used() <= 2500
+
+
+def test_what_becomes_whole_while_room_is_made_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [bytes([number]) * 1000 for number in range(2)]
+    cache, whole, looked = Cache(tmp_path, 1500), threading.Event(), os.scandir
+
+    def slow(target: BinaryIO) -> None:
+        target.write(parts[0])
+        assert whole.wait(20)
+
+    def listing(folder: Path) -> list[os.DirEntry[str]]:
+        found = list(looked(folder))
+        if threading.current_thread() is not fetching:
+            # Its last byte comes between the names of files and their sizes.
+            whole.set()
+            fetching.join(0.3)
+        return found
+
+    fetching = threading.Thread(target=lambda: cache.lease(hash_bytes(parts[0]), 1000, slow).close())
+    fetching.start()
+    while not list(cache.files.glob("*.part")):
+        time.sleep(0.01)
+    monkeypatch.setattr(os, "scandir", listing)
+    with add(cache, parts[1]):
+        assert cache.used() == 1000
+    fetching.join()
+
+
+def test_a_slow_download_ahead_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medadv.common.cache.PATIENCE_S", 0.1)
+    parts, cache, sizes = [bytes([number]) * 1000 for number in range(2)], Cache(tmp_path, 2000), []
+
+    def slow(target: BinaryIO) -> None:
+        target.write(parts[0])
+        time.sleep(0.6)
+
+    ahead = threading.Thread(target=lambda: cache.prefetch(hash_bytes(parts[0]), 1000, slow))
+    ahead.start()
+    while not list(cache.files.glob("*.part")):
+        time.sleep(0.01)
+    cache.limit = 1500
+    with add(cache, parts[1]):
+        sizes.append(cache.used())
+    ahead.join()
+    assert sizes == [1000]
 
 
 def test_who_is_killed_while_fetching_leaves_no_lock_and_what_it_has(tmp_path: Path) -> None:

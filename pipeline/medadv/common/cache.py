@@ -24,7 +24,7 @@ DEFAULT_BYTES = 50 << 30
 POLL_S = 0.05
 """Between two looks at a file that another process fetches."""
 PATIENCE_S = 2.0
-"""How long who reads waits for room before the limit is passed: what others fetch ahead is soon done, what they have open may not be."""
+"""How long who reads waits for room before the limit is passed by what others have open. What they fetch ends by itself, and is waited for."""
 PART = ".part"
 
 Fill = Callable[[BinaryIO], None]
@@ -121,7 +121,8 @@ class Cache:
 
     def used(self) -> int:
         """Bytes of all files, those that are being fetched at their full size."""
-        return sum(size for _, _, size in self._contents())
+        with self._alone():
+            return sum(size for _, _, size in self._contents())
 
     def _there(self, sha256: str, size: int) -> Lease | None:
         path = self.path(sha256)
@@ -154,7 +155,9 @@ class Cache:
             target.flush()
             os.fsync(part)
         _mark(part, sha256)
-        self._part(sha256, size).replace(self.path(sha256))
+        # Alone: whoever makes room meanwhile would find it under neither name.
+        with self._alone():
+            self._part(sha256, size).replace(self.path(sha256))
 
     def _part(self, sha256: str, size: int) -> Path:
         return self.files / f"{sha256}.{size}{PART}"
@@ -163,7 +166,7 @@ class Cache:
     def _claimed(self, sha256: str, size: int, spare: int, insist: bool) -> Iterator[int | None]:
         """The file that a download is written to, locked and its room made; None where another process has it, or there is no room.
 
-        spare: bytes that are to stay free beside it.  insist: take it without room.
+        spare: bytes that are to stay free beside it.  insist: take it without room, once nobody fetches anything.
         """
         path = self._part(sha256, size)
         with self._alone():
@@ -173,7 +176,7 @@ class Cache:
             part = _opened(path, os.O_RDWR | os.O_CREAT)
             assert part is not None
             claimed = _flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB, self.folder) and _same(part, path)
-            if claimed and not self._make_room(size - os.fstat(part).st_size, spare) and not insist:
+            if claimed and not self._make_room(size - os.fstat(part).st_size, spare) and not (insist and not self._fetching(path)):
                 path.unlink(missing_ok=True)
                 claimed = False
         try:
@@ -198,6 +201,10 @@ class Cache:
             if _removed(path, self.folder):
                 used -= size
         return used + spare <= self.limit
+
+    def _fetching(self, own: Path) -> bool:
+        """Whether others fetch anything, when room was made in vain: parts that nobody writes to are gone by then."""
+        return any(path.suffix == PART and path != own for _, path, _ in self._contents())
 
     def _free(self) -> int:
         found = os.statvfs(self.files)
