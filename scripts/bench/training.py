@@ -34,6 +34,8 @@ DIGITS = 4
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "mean Dice", "ap50": "AP50"}
 IN_MEMORY = "-memory"
 """What ends the name of a hardening with attacks in memory, which stands beside that without the ending."""
+ELSEWHERE = "-elsewhere"
+"""What ends the name of one whose generation was chosen anew, on images that its victim never saw."""
 
 
 class Kept(Closed):

@@ -25,14 +25,14 @@ PLAIN = {
 }
 
 
-def classification(folder: Path, count: int = 20, final: int = 6, **hardening: Any) -> Path:
-    """Pictures of two classes, two a patient; the last ones are the final images."""
-    draw_pictures(folder / "data", count + final)
+def classification(folder: Path, count: int = 20, final: int = 6, *, held: int = 0, **hardening: Any) -> Path:
+    """Pictures of two classes, two a patient; the last ones are the final images, and `held` before them the split `val`."""
+    draw_pictures(folder / "data", count + held + final)
     table = folder / "data" / "labels.csv"
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for number, row in enumerate(rows):
-        row["split"] = "train" if number < count else "test"
+        row["split"] = "train" if number < count else "val" if number < count + held else "test"
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -11,9 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from tests.conftest import InlinePool, quiet
 from tests.hardening.hardening_cases import classification, detection, from_checkpoint, segmentation
@@ -89,6 +91,20 @@ def test_validation_is_whole_groups_that_training_never_sees(whole: Hardened) ->
     for dataset in pairs:
         groups = [item["group_id"] for item in dataset]
         assert all(groups.count(group) == 2 for group in groups)
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_split_of_its_own_may_choose(tmp_path: Path) -> None:
+    done = hardened(classification(tmp_path, 6, 2, held=4, generations=1, validation="val"))
+    first = done.folder / "generation-001"
+    trained, asked, final = ids(first / "corpus"), ids(first / "validation"), ids(done.folder / "final" / "chosen")
+    assert (len(trained), len(asked), len(final)) == (6, 4, 2)
+    assert not {*trained} & {*asked} | {*trained} & {*final} | {*asked} & {*final}
+    drawn = [np.asarray(Image.open(tmp_path / "data" / f"{number:03d}.png").convert("RGB")) for number in range(6, 10)]
+    stored = [item["image"].numpy().transpose(1, 2, 0) for item in CorpusDataset(first / "validation", mode="clean", check=False)]
+    assert all(any(np.array_equal(picture, image) for image in stored) for picture in drawn)
+    assert (done.record.validation_samples, done.record.settings.validation) == (4, "val")
+    assert json.loads((first / "card.json").read_text())["data"] == "split train"
 
 
 def test_each_corpus_is_made_against_the_model_of_the_moment(whole: Hardened) -> None:
@@ -231,6 +247,10 @@ def test_masks_and_boxes(case: Callable[..., Path], metric: str, hardening: dict
         ({"hardening": None}, "hardening is missing"),
         ({"data.split": None}, "data.split is missing"),
         ({"hardening.split": "test"}, "training must not see them"),
+        ({"hardening.validation": "test"}, "the choice must not see them"),
+        ({"hardening.validation": "train"}, "is the split that is trained on"),
+        ({"hardening.validation": 1.5}, "validation=1.5 must be a share above 0 and below 1, or the name of a split"),
+        ({"data.split": {"use": "test", "ignore": ["spare"]}, "hardening.validation": "spare"}, "says that it is no split"),
         ({"hardening.read": "all"}, "set keep: all beside it"),
         ({"hardening.loss": "trades", "hardening.share": 0.5}, "leave share out"),
         ({"hardening.command": COMMAND, "hardening.loss": "trades"}, "loss is for the built-in loop"),
@@ -254,6 +274,16 @@ def test_what_cannot_be_hardened_is_said(changes: dict[str, Any], said: str, tmp
     with pytest.raises(SpecError, match=said):
         hardened(path)
     assert not (tmp_path / "hardenings").exists()
+
+
+@pytest.mark.parametrize("key", ["hardening.split", "hardening.validation", "data.split.use"])
+def test_a_split_without_images_is_found_before_anything_is_made(key: str, tmp_path: Path) -> None:
+    path = classification(tmp_path, 4, 2, held=2, validation="val")
+    folder = tmp_path / "hardenings"
+    with pytest.raises(SpecError, match=rf"{key}: there are no images of split 'none'"):
+        hardened(path, overrides=[f"{key}=none"])
+    assert not list(folder.rglob("corpus")), "no attack was paid for"
+    assert not list(folder.rglob("spec.json")), "another spec may begin there"
 
 
 def test_it_is_begun_once_and_held_by_one(whole: Hardened) -> None:

@@ -24,7 +24,7 @@ DEFAULT_BYTES = 50 << 30
 POLL_S = 0.05
 """Between two looks at a file that another process fetches."""
 PATIENCE_S = 2.0
-"""How long who reads waits for room before the limit is passed by what others have open. What they fetch ends by itself, and is waited for."""
+"""How long who reads waits for room before what others have open lets the limit be passed. What they fetch ends soon, and is waited for."""
 PART = ".part"
 
 Fill = Callable[[BinaryIO], None]

@@ -43,7 +43,7 @@ def write_card(path: Path, name: str, spec: RunSpec, newest: Made, compared: Com
             **spec.preprocess.model_dump(mode="json", by_alias=True),
         },
         "normalize": normalize,
-        "data": f"split {settings.split}, less {settings.validation:g} of its groups",
+        "data": f"split {settings.split}{'' if settings.validation_split else f', less {settings.validation:g} of its groups'}",
         "trained_on": manifest.samples,
         "metric": {"name": metric, "images": "validation", "clean": _plain(compared.clean), "robust": _plain(compared.robust)},
         "training": _training(settings, epochs),

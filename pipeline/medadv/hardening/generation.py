@@ -13,6 +13,7 @@ from medadv.hardening.measuring import Measurement
 from medadv.hardening.record import Compared, Cost, GenerationRecord, Hardening, Passes
 from medadv.hardening.same import note_images, refuse_other_images
 from medadv.hardening.specs import alike_before, begins_warm, beside, training_spec, validation_spec
+from medadv.hardening.splits import refuse_empty_splits
 from medadv.hardening.trial import refuse_untrainable
 from medadv.hardening.work import Made, Work
 from medadv.spec.attack import AttackSettings
@@ -27,8 +28,10 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
     corpus = training_spec(spec, number, moment(work, number - 1), before)
     if record is not None:
         note_images(work, number - 1)
-    elif not settings.foreign and not work.home.corpus(number).exists():
-        refuse_untrainable(work)
+    elif not work.home.corpus(number).exists():
+        refuse_empty_splits(work)
+        if not settings.foreign:
+            refuse_untrainable(work)
     newest = work.corpus(work.home.corpus(number), corpus)
     refuse_other_images(work, "training", newest.folder)
     earlier = validated(work, number - 1, newest)

@@ -72,10 +72,10 @@ def harden(spec_path: Path, options: Options, now: int | None, progress: Progres
                 record = add_generation(work, arms, record)
             else:
                 assert record is not None
-                record = _chosen(work, record)
+                record = chosen(work, record)
                 # The choice stands before anybody looks at the final images.
                 write_record(work.home, record)
-                record = _looked_at(work, record)
+                record = looked_at(work, record)
             files = write_hardening(work.home, record)
             made += 1
         assert record is not None
@@ -92,7 +92,7 @@ def _record(home: Home) -> Hardening | None:
         raise IntegrityError(f"{home.record} {error}") from None
 
 
-def _chosen(work: Work, record: Hardening) -> Hardening:
+def chosen(work: Work, record: Hardening) -> Hardening:
     """The record with the choice. The control is attacked where it has come as far as the last generation."""
     last = len(record.generations)
     folder = work.home.generation(last, "control") / "attacked"
@@ -106,7 +106,7 @@ def _chosen(work: Work, record: Hardening) -> Hardening:
     return record.model_copy(update={"control": compared_of(control), "choice": choice, "generations": generations})
 
 
-def _looked_at(work: Work, record: Hardening) -> Hardening:
+def looked_at(work: Work, record: Hardening) -> Hardening:
     """The record with what victim, control and the chosen model are worth on the final images."""
     assert record.choice is not None
     number, newest = record.choice.generation, work.made(len(record.generations))

@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 from medadv.common.errors import SpecError
 from medadv.hardening.flips import flip_axes
 from medadv.spec.attack import AttackSettings
-from medadv.spec.data import MirrorSettings
+from medadv.spec.data import MirrorSettings, SplitSettings
 from medadv.spec.evaluation import resolved
 from medadv.spec.hardening import HardeningSettings
 from medadv.spec.run_spec import RunSpec
@@ -31,12 +31,9 @@ def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
         raise SpecError("hardening.bundle is for classes and masks; detectors of a bundle are trained by hardening.command")
     if spec.data.split is None:
         raise SpecError("data.split is missing: its `use` are the final images, and hardening.split is trained on")
-    if settings.split == spec.data.split.use:
-        raise SpecError(f"hardening.split={settings.split!r}: these are the final images (data.split.use), and training must not see them")
-    if settings.split in spec.data.split.ignore:
-        raise SpecError(f"hardening.split={settings.split!r}: data.split.ignore says that it is no split")
+    _check_splits(settings, spec.data.split)
     if spec.data.part is not None:
-        raise SpecError("data.part: a hardening cuts its validation off the split itself (hardening.validation); leave part out")
+        raise SpecError("data.part: a hardening takes whole splits, or cuts validation off itself (hardening.validation); leave part out")
     if spec.data.unlabelled:
         raise SpecError("data.label=none: with its own answers as truths a model learns nothing; a hardening needs labels")
     spec.alone("harden")
@@ -47,6 +44,19 @@ def settings_of(spec: RunSpec, trust_code: bool = True) -> HardeningSettings:
     if fitted := [name for name, attack in spec.attacks.items() if attack.fit is not None]:
         raise SpecError(f"attacks.{fitted[0]}: one perturbation for all images is little to train on; take pgd or smia")
     return settings
+
+
+def _check_splits(settings: HardeningSettings, split: SplitSettings) -> None:
+    """SpecError unless training, validation and final images are three different things."""
+    named = {"split": settings.split} | ({"validation": settings.validation_split} if settings.validation_split else {})
+    sees = {"split": "training", "validation": "the choice"}
+    for key, name in named.items():
+        if name == split.use:
+            raise SpecError(f"hardening.{key}={name!r}: these are the final images (data.split.use), and {sees[key]} must not see them")
+        if name in split.ignore:
+            raise SpecError(f"hardening.{key}={name!r}: data.split.ignore says that it is no split")
+    if settings.validation == settings.split:
+        raise SpecError(f"hardening.validation={settings.split!r} is the split that is trained on; name another, or a share of it")
 
 
 def largest(spec: RunSpec) -> float:
@@ -86,10 +96,10 @@ def can_be_warm(attack: AttackSettings) -> bool:
 
 
 def validation_spec(spec: RunSpec, generation: int, weights: str | None) -> RunSpec:
-    """Of fresh attacks on the part of the training split that is held back."""
+    """Of fresh attacks on what chooses: the part of the training split that is held back, or a split of its own."""
     settings = settings_of(spec)
     attacks = fresh(settings.validation_attacks, [largest(spec)])
-    return _changed(spec, f"validation-{generation:03d}", weights, attacks, settings.split, "cut")
+    return _changed(spec, f"validation-{generation:03d}", weights, attacks, settings.validation_split or settings.split, "cut")
 
 
 def final_spec(spec: RunSpec, name: str, weights: str | None) -> RunSpec:
@@ -126,7 +136,7 @@ def _changed(
     data["data"]["split"]["use"] = split
     if mirror is not None:
         data["preprocess"]["mirror"] = mirror.model_dump(mode="json")
-    if take is not None:
+    if take is not None and settings.validation_split is None:
         data["data"]["part"] = {"share": settings.validation, "seed": settings.seed, "take": take}
     if weights is not None:
         data["victim"] = {**data["victim"], "weights": weights, "weights_key": None}

@@ -76,7 +76,11 @@ class HardeningSettings(Settings):
         "needs --trust-code",
     )
     bundle: BundleSettings | None = Field(None, description="a MONAI bundle that trains in place of the built-in loop; needs --trust-code")
-    validation: float = Field(0.2, gt=0, lt=1, description="share of the groups that are cut off the training split, whole, by seed")
+    validation: float | str = Field(
+        0.2,
+        description="what chooses: a share (above 0, below 1) of the training split's groups, cut off whole, by seed; or a split by name, best one that the "
+        "victim was not trained on",
+    )
     validation_attacks: list[dict[str, JsonValue]] = Field(
         [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; an image's worst answer counts"
     )
@@ -92,6 +96,8 @@ class HardeningSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.validation == "" if isinstance(self.validation, str) else not 0 < self.validation < 1:
+            raise ValueError(f"validation={self.validation} must be a share above 0 and below 1, or the name of a split")
         if self.read == "all" and self.keep != "all":
             raise ValueError("read: all trains on every corpus so far, which keep: newest throws away; set keep: all beside it")
         if self.loss == "trades" and self.share != 1:
@@ -121,6 +127,11 @@ class HardeningSettings(Settings):
                 except ValueError as error:
                     raise ValueError(str(error).replace("attacks[", f"{key}[", 1)) from None
         return self
+
+    @property
+    def validation_split(self) -> str | None:
+        """The split that chooses; None where a share of the training split does."""
+        return self.validation if isinstance(self.validation, str) else None
 
     @property
     def averages(self) -> bool:
