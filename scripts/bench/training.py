@@ -33,7 +33,7 @@ ARMS = ("victim", "control", "chosen")
 DIGITS = 4
 NAMES = {"auc": "AUC", "accuracy": "accuracy", "dice": "mean Dice", "ap50": "AP50"}
 IN_MEMORY = "-memory"
-"""What ends the name of a hardening with attacks in memory, which stands beside that without the ending."""
+"""What ends the name of a hardening with attacks in memory, against which those without the ending, and with the next one, are held."""
 ELSEWHERE = "-elsewhere"
 """What ends the name of one whose generation was chosen anew, on images that its victim never saw."""
 
@@ -95,10 +95,10 @@ def tables(kept: Sequence[Kept]) -> str:
     parts = []
     for name, seeds in finished.items():
         if seeds:
-            others = finished.get(name.removesuffix(IN_MEMORY), []) if name.endswith(IN_MEMORY) else []
-            refuse_other_images(name, [*others, *seeds])
+            memory = finished.get(f"{name.removesuffix(ELSEWHERE)}{IN_MEMORY}", [])
+            refuse_other_images(name, [*seeds, *memory])
             parts.append(_table(name, seeds))
-            if both := of_equal_seeds(others, seeds):
+            if both := of_equal_seeds(seeds, memory):
                 parts.append(_beside(*both))
     return "\n\n".join(parts) or "None yet."
 
@@ -142,15 +142,19 @@ def of_equal_seeds(renewed: Sequence[Kept], memory: Sequence[Kept]) -> tuple[lis
 
 
 def _beside(renewed: Sequence[Kept], memory: Sequence[Kept]) -> str:
-    """Renewed corpora against attacks in memory: what both are worth, and the one's gain over its control as a share of the other's."""
-    told, unit = [f"Both, {_counted(len(renewed), 'seed')}:", ""], UNITS[renewed[0].record.unit]
+    """Renewed corpora against attacks in memory: what both are worth, and the one's gain over a control as a share of the other's.
+
+    Over its own, which went as many epochs as the generation that was chosen, and over that of attacks in memory, which went all epochs:
+    how far clean training alone comes differs from epoch to epoch, and says nothing of either arm.
+    """
+    told, unit = [f"Less attacks in memory, {_counted(len(renewed), 'seed')}:", ""], UNITS[renewed[0].record.unit]
     for epsilon in renewed[0].robust:
         mine, theirs = ({arm: mean([each.robust[epsilon][arm] for each in seeds]) for arm in ARMS} for seeds in (renewed, memory))
-        ratio = gain_ratio(mine, theirs)
         difference = _told(mine["chosen"].less(theirs["chosen"]), signed=True)
+        own, one = (_told(gain_ratio({**mine, "control": control}, theirs)) for control in (mine["control"], theirs["control"]))
         told.append(
-            f"- {amount(float(epsilon), unit)}, renewed corpora less attacks in memory: {difference}; "
-            f"their gain over the control is {_told(ratio)} times that of attacks in memory over theirs."
+            f"- {amount(float(epsilon), unit)}: {difference}. The gain over one control, of all epochs, is {one} times theirs; "
+            f"each over its own, {own}."
         )
     return "\n".join(told)
 

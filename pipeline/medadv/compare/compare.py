@@ -28,7 +28,7 @@ from medadv.prepare.plausible import check_head, check_settings
 from medadv.prepare.settings import resolve_device
 from medadv.prepare.survey import Found, settle_masks, survey
 from medadv.spec.base import refuse_reserved
-from medadv.spec.data import numbered
+from medadv.spec.data import class_names
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.importers.resolve import read_spec
 from medadv.victims.loading import VictimRequest
@@ -140,7 +140,7 @@ def read_samples(spec: RunSpec, base: Path, limit: int, trust_code: bool = False
             continue
     if not samples:
         raise SpecError(f"{spec.name}: none of {len(seen.found)} inputs can be read; `medadv run` says why in quarantine.jsonl")
-    return samples, list(seen.classes or spec.data.classes or numbered(spec.data.label_map or {}))
+    return samples, list(seen.classes or class_names(spec.data))
 
 
 def as_batches(samples: Sequence[Compared], judge: TaskModel, size: int, device: torch.device) -> Iterator[Batch]:

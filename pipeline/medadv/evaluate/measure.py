@@ -30,7 +30,7 @@ from medadv.report.estimates import statistics
 from medadv.scoring.attackable import some_class_right
 from medadv.scoring.metrics import headline
 from medadv.spec.attack import AttackSettings
-from medadv.spec.data import numbered
+from medadv.spec.data import class_names
 from medadv.store.reader import open_shard, read_answer, spacing_of
 from medadv.victims.tasks.classification import Classifier
 from medadv.victims.tasks.segmentation import Segmenter
@@ -147,7 +147,7 @@ def clinical_of(cases: Iterator[Case], manifest: Manifest, judge: TaskModel) -> 
         head=head,
         classes=judge.classes,
         score_threshold=manifest.victim.score_threshold,
-        names=manifest.data.classes or numbered(manifest.data.label_map or {}) or None,
+        names=class_names(manifest.data) or None,
     )
 
 

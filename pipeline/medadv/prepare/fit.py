@@ -10,7 +10,7 @@ import torch
 from medadv.common.errors import SpecError
 from medadv.prepare.plausible import check_head, check_second, check_settings
 from medadv.prepare.survey import Survey
-from medadv.spec.data import numbered
+from medadv.spec.data import class_names
 from medadv.spec.run_spec import RunSpec
 from medadv.victims.loading import VictimRequest
 from medadv.victims.several import against, each_of
@@ -81,7 +81,7 @@ def check_victim(spec: RunSpec, request: VictimRequest, seen: Survey, *, first: 
 
 def _check_names(spec: RunSpec, victim: Victim) -> None:
     """Raise SpecError where the spec names more classes than the victim answers; fewer leave the others without a name."""
-    names, judge = spec.data.classes or numbered(spec.data.label_map or {}), victim.scored
+    names, judge = class_names(spec.data), victim.scored
     if isinstance(judge, Classifier | Segmenter) and len(names) > judge.classes:
         told = f"{len(names)} classes are named ({', '.join(names)}), and the victim answers {judge.classes}"
         raise SpecError(f"data: {told}: name those alone, in its order")

@@ -36,7 +36,7 @@ from medadv.prepare.survey import Survey, settle_masks, survey
 from medadv.prepare.warm import tell_starts, warm_starts
 from medadv.spec.attack import AttackSettings
 from medadv.spec.base import refuse_reserved
-from medadv.spec.data import numbered
+from medadv.spec.data import class_names
 from medadv.spec.run_spec import RunSpec
 from medadv.store.codecs import require_codec
 from medadv.victims.loading import VictimRequest
@@ -155,7 +155,7 @@ def prepare(
     warm = warm_starts(spec, base, workspace, plans, unit)
     settings = frozen_settings(spec.model_copy(update={"attacks": warm.attacks}), identity, unit, seen.classes, mask_255, victim.named)
     # As the victim can be attacked; the spec is kept as it was written.
-    names = settings.data.classes or numbered(spec.data.label_map or {})
+    names = class_names(settings.data)
     attacks: dict[str, AttackSettings] = {}
     for name, attack in warm.attacks.items():
         own = {name: attack}

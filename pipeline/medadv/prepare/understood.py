@@ -15,7 +15,7 @@ from medadv.datasets.labels import Array, Boxes
 from medadv.datasets.layouts import list_samples
 from medadv.datasets.reader import Reader
 from medadv.datasets.sample import Sample
-from medadv.spec.data import DataSettings, numbered
+from medadv.spec.data import DataSettings, class_names
 from medadv.spec.modality import MODALITIES
 from medadv.spec.normalize import described
 from medadv.spec.run_spec import RunSpec
@@ -161,7 +161,7 @@ def _identity(victim: Victim, settings: VictimSettings) -> dict[str, Json]:
 def _classes(victim: Victim, data: DataSettings) -> Json:
     """How many classes the victim answers, and their names where the spec has them."""
     count = int(getattr(victim.scored, "classes", 0))
-    names = data.classes or numbered(data.label_map or {})
+    names = class_names(data)
     # Masks of one of several classes count from the background.
     names = ["background", *names] if len(names) == count - 1 else names
     return f"{count}" + (f": {', '.join(names)}" if names else "")

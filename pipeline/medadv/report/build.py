@@ -39,7 +39,7 @@ from medadv.report.record import (
 from medadv.report.words import RESPONSIBLE, began, citations, in_short, methods
 from medadv.scoring.constant import constant_accuracy
 from medadv.scoring.metrics import HEADLINE
-from medadv.spec.data import numbered
+from medadv.spec.data import class_names
 from medadv.spec.goal import in_words
 from medadv.spec.modality import MODALITIES, UNITS
 from medadv.spec.normalize import described
@@ -48,11 +48,6 @@ from medadv_transforms.units import LATTICES
 GREY_SPAN = 255.0
 MOST_PARTS = 50
 """Parts of one kind that are listed, the largest first."""
-
-
-def class_names(manifest: Manifest) -> list[str] | None:
-    """Names of the classes as the corpus has them, without the background."""
-    return manifest.data.classes or numbered(manifest.data.label_map or {}) or None
 
 
 def build(
@@ -69,7 +64,7 @@ def build(
     stored: of each attack, what was read again.  noise: of the same samples, None where images are not in HU.  window: bounds in HU and
     what to call it.  rules: of each attack, its stored rule of success in words.
     """
-    unit, names = UNITS[manifest.data.unit], class_names(manifest)
+    unit, names = UNITS[manifest.data.unit], class_names(manifest.data) or None
     overall = {name: metrics(columns, attack) for name, attack in columns.attacks.items()}
     results = list(compared_results(manifest, columns, overall))
     masks = columns.task == "segmentation"

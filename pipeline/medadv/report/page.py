@@ -21,7 +21,7 @@ from medadv.corpus.opening import open_corpus, reading
 from medadv.corpus.quarantine import read_quarantine
 from medadv.plan.plan_settings import thresholds
 from medadv.report import charts
-from medadv.report.build import build, class_names
+from medadv.report.build import build
 from medadv.report.card import card
 from medadv.report.cases import Case, Look, Picture, choose, life_size, opening, paged, show
 from medadv.report.columns import AttackColumns, Columns, read_columns
@@ -30,6 +30,7 @@ from medadv.report.readback import ReadBack, measure_noise, read_back
 from medadv.report.record import Figure, Report, Result
 from medadv.scoring.intervals import Interval
 from medadv.scoring.success import SuccessRule
+from medadv.spec.data import class_names
 from medadv.spec.modality import MODALITIES, UNITS, amount
 from medadv.spec.normalize import hu_window
 from medadv.store.reader import open_shard
@@ -153,7 +154,7 @@ def _page(read: Read) -> str:
 
 
 def _look(read: Read, limit: float, threshold: float) -> Look:
-    return Look(read.window, limit, threshold, class_names(read.manifest))
+    return Look(read.window, limit, threshold, class_names(read.manifest.data) or None)
 
 
 def _drawn(read: Read) -> list[Drawn]:

@@ -1,7 +1,7 @@
 """Where the images are, what their labels mean, and how they are preprocessed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,6 +26,23 @@ BACKGROUND = "background"
 def numbered(label_map: Mapping[str, object]) -> list[str]:
     """Names of a label map's classes, from class 1 on."""
     return [name for name in label_map if name != BACKGROUND]
+
+
+class Named(Protocol):
+    """What may name classes: the data of a spec, or of a plan."""
+
+    @property
+    def classes(self) -> list[str] | None:
+        """In the victim's order."""
+
+    @property
+    def label_map(self) -> Mapping[str, object] | None:
+        """Class name -> source mask values."""
+
+
+def class_names(data: Named) -> list[str]:
+    """Names of the classes as they are numbered, without the background; empty where nothing names them."""
+    return data.classes or numbered(data.label_map or {})
 
 
 class SplitSettings(Settings):

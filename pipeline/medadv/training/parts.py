@@ -8,7 +8,7 @@ from pathlib import Path
 from medadv.common.hashing import hash_file
 from medadv.corpus.manifest import Manifest
 from medadv.spec.attack import AttackSettings
-from medadv.spec.data import numbered
+from medadv.spec.data import class_names
 from medadv.store.codecs import require_codec
 from medadv.training.held import HeldShards
 from medadv.training.location import Opening
@@ -97,8 +97,7 @@ def _kind(part: CorpusPart) -> dict[str, str | list[str] | None]:
     data, paths = part.manifest.data, part.shards.paths
     axes = str(part.shards.open(paths[0]).attrs["spatial_axes"]) if paths else None
     # A label map whose names are in the order of the alphabet has no `classes` beside it.
-    classes = data.classes or (numbered(data.label_map) if data.label_map else None)
-    return {"task": data.task, "modality": data.modality, "unit": data.unit, "classes": classes, "spatial axes": axes}
+    return {"task": data.task, "modality": data.modality, "unit": data.unit, "classes": class_names(data) or None, "spatial axes": axes}
 
 
 def _shown(value: str | list[str] | None) -> str:
