@@ -78,8 +78,8 @@ class HardeningSettings(Settings):
     bundle: BundleSettings | None = Field(None, description="a MONAI bundle that trains in place of the built-in loop; needs --trust-code")
     validation: float | str = Field(
         0.2,
-        description="what chooses: a share (above 0, below 1) of the training split's groups, cut off whole, by seed; or a split by name, best "
-        "one that the victim was not trained on",
+        description="what chooses: a share (above 0, below 1) of the training split's groups, cut off whole, by seed; or a split by name, "
+        "best one that the victim was not trained on",
     )
     validation_attacks: list[dict[str, JsonValue]] = Field(
         [PGD], min_length=1, max_length=8, description="fresh attacks on validation, without `epsilon`; an image's worst answer counts"
