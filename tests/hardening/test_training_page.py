@@ -1,5 +1,6 @@
 """What TRAINING.md says of hardenings is what their records say, several seeds averaged before their interval."""
 
+import re
 from types import ModuleType
 
 import pytest
@@ -54,6 +55,20 @@ def test_a_gain_is_told_as_a_share_of_another(script: ModuleType) -> None:
     ratio = script.gain_ratio(mine, theirs)
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
     assert script.gain_ratio(mine, {"control": control, "chosen": control}).value is None
+
+
+def test_gains_are_held_against_each_other_over_one_control_too(script: ModuleType) -> None:
+    lungs, memory = (
+        [script.parse(script.Kept, path.read_bytes()) for path in sorted(script.KEPT.glob(f"{name}-[0-9].json"))]
+        for name in ("lungs", "lungs-memory")
+    )
+    (at,) = lungs[0].robust
+    mine, theirs = ({arm: sum(each.robust[at][arm].value for each in arms) / len(arms) for arm in script.ARMS} for arms in (lungs, memory))
+    one = (mine["chosen"] - theirs["control"]) / (theirs["chosen"] - theirs["control"])
+    own = (mine["chosen"] - mine["control"]) / (theirs["chosen"] - theirs["control"])
+    found = re.search(r"over one control, of all epochs, is ([\d.]+) .* over its own, ([\d.]+) ", script.tables([*lungs, *memory]))
+    assert found is not None
+    assert found.groups() == (f"{one:.3f}", f"{own:.3f}")
 
 
 def test_figures_that_are_kept_name_no_place_of_a_machine(script: ModuleType) -> None:
