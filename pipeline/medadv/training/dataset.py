@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset, get_worker_info
+from torch.utils.data import Dataset, Subset
 
 from medadv.common.hashing import seed_of
 from medadv.corpus.manifest import Manifest
@@ -24,6 +24,7 @@ from medadv.store.rows import Rows
 from medadv.training.augmentation import WORD, derived, seeded
 from medadv.training.boxes import OwnLength
 from medadv.training.collate import with_own_affine
+from medadv.training.epoch import SharedEpoch
 from medadv.training.images import label_of, tensor_of
 from medadv.training.location import Opening
 from medadv.training.parts import CorpusPart, open_parts, warn_of_other_weights
@@ -134,28 +135,17 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         self.verify = verify
         self.transform, self.seed_hook = transform, seed_hook
         self.starts = list(accumulate((len(part.shards) for part in self.parts), initial=0))
-        # In shared memory, so that workers that live on see the next epoch. Below 0: nobody has set one.
-        self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()
+        self._epoch = SharedEpoch()
         self._made_in = os.getpid(), threading.get_ident()
         self._drawn = 0
-        self._epoch_of = os.getpid()
         if epsilon is not None and not callable(epsilon):
             self._bound(epsilon)
         if weights is not None:
             warn_of_other_weights(self.parts, Path(weights))
 
-    def __getstate__(self) -> dict[str, Any]:
-        self._own_epoch()
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        # A copy's tensor is plain memory; what torch sent to a worker is shared already, and stays what it was.
-        self._epoch.share_memory_()
-
     def __len__(self) -> int:
         # Loaders of a rank ask for it before they start workers.
-        self._own_epoch()
+        self._epoch.own()
         return self.starts[-1]
 
     def __getitem__(self, index: Any) -> Any:
@@ -175,7 +165,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
     @property
     def epoch(self) -> int:
         """The epoch that draws follow; 0 before the first `set_epoch`."""
-        return max(0, int(self._epoch))
+        return max(0, self._epoch.value)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw anew, and move the curriculum on, in this process and the workers of its loaders.
@@ -186,8 +176,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"epoch={epoch} must be 0 or more")
         if callable(self.epsilon):
             self._bound(self.epsilon(epoch))
-        self._own_epoch()
-        self._epoch.fill_(epoch)
+        self._epoch.set(epoch)
 
     @property
     def root(self) -> Path:
@@ -213,11 +202,6 @@ class CorpusDataset(Dataset[dict[str, Any]]):
         """Shard file and row of a sample."""
         _, part, own = self._part_at(self._place(index))
         return part.shards.locate(own)
-
-    def _own_epoch(self) -> None:
-        """In a process that was given a data set made elsewhere, but for workers: an epoch that no other such process (rank) moves."""
-        if get_worker_info() is None and os.getpid() != self._epoch_of:
-            self._epoch, self._epoch_of = self._epoch.clone().share_memory_(), os.getpid()
 
     def _bound(self, wanted: float) -> float:
         """A bound to scale down to, held against those of the attacks that are read."""
@@ -252,7 +236,7 @@ class CorpusDataset(Dataset[dict[str, Any]]):
     def _transformed(self, item: dict[str, Any], number: int, place: int) -> Any:
         """The transform's answer, drawn from this sample's own seed."""
         assert self.transform is not None
-        if int(self._epoch) < 0:
+        if self._epoch.value < 0:
             # From the process's generator, which goes on in persistent workers; counted, since MONAI's loader winds it back.
             self._drawn += 1
             seed = derived(int(torch.randint((1 << 63) - 1, ())), str(self._drawn))
