@@ -233,6 +233,72 @@ def test_a_setter_that_cannot_be_read_is_refused(setter: str, said: str, tmp_pat
     assert said in str(caught.value)
 
 
+OPERATIONS: dict[str, tuple[str, Any, str]] = {
+    "computed": ("detector_ops", ["$[@detector.set_target_keys(box_key=k, label_key='label') for k in ['box']]"], "list that is computed"),
+    "attribute": ("detector_ops", ["$setattr(@detector.box_selector, 'nms_thresh', 0.9)"], "detector_ops::0: uses setattr. Write the"),
+    "all of them": ("detector_ops", "$[each for each in @setters]", "detector_ops: holds a list that is computed. Write the setters"),
+    "inside": ("detector_ops", [["$@detector.set_atss_matcher(9, True) if @image_key in {1} else 0"]], "detector_ops::0::0: holds a set"),
+    "own function": ("detector_ops", ["$scripts.setup.strict(detector=@detector)"], "scripts.setup.strict sets of the detector is not"),
+    "own object": ("detector_ops", [{"_target_": "scripts.setup.Strict", "detector": "@detector"}], "scripts.setup.Strict sets of"),
+    "at the start": ("initialize", ["$setattr(@detector.box_selector, 'nms_thresh', 0.9)"], "initialize::0: uses setattr"),
+    "at the start, own": ("initialize", ["$scripts.setup.strict(detector=@detector)"], "initialize::0: what scripts.setup.strict sets"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whatever_else_is_done_to_a_detector_is_refused(name: str, tmp_path: Path) -> None:
+    place, operations, said = OPERATIONS[name]
+    config = {**small.nodules(), place: operations}
+    config["imports"].append("$import scripts")
+    for trust in (False, True):
+        with pytest.raises(SpecError) as caught:
+            import_bundle(small.write_bundle(tmp_path, config), trust)
+        assert said in str(caught.value)
+        assert "--trust-code" not in str(caught.value)
+
+
+def test_what_is_done_beside_a_detector_is_not_asked(tmp_path: Path) -> None:
+    """Seeds, processors, and who needs the detector; setters are heeded wherever they are called."""
+    config = small.nodules()
+    config["imports"].append("$import scripts")
+    config["initialize"] = ["$monai.utils.set_determinism(seed=0)", "$setattr(torch.backends.cudnn, 'benchmark', True)", "$print(1)"]
+    config["detector_ops"].append("$setattr(torch.backends.cudnn, 'benchmark', True)")
+    config["evaluator"]["_requires_"] = ["@detector_ops", "@inferer", "$@detector.to(@device)"]
+    config["run"] = ["$@detector.set_atss_matcher(num_candidates=9)", "$@evaluator.run()"]
+    victim: Any = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert victim["arguments"]["nms_thresh"] == 0.22
+    assert victim["arguments"]["matcher"] == {"atss": {"num_candidates": 9}}
+
+
+def test_setters_that_are_required_come_after_those_of_the_start(tmp_path: Path) -> None:
+    config = {**small.nodules(), "initialize": ["$@detector.set_box_selector_parameters(nms_thresh=0.9)"]}
+    victim: Any = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert victim["arguments"]["nms_thresh"] == 0.22
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "said"),
+    [
+        ("detector", "box_overlap_metric", "$monai.data.box_utils.box_giou", "::box_overlap_metric is monai.data.box_utils.box_giou"),
+        ("detector", "box_overlap_metric", "$lambda one, two: one", "box_overlap_metric is what cannot be read"),
+        ("anchor_generator", "indexing", "xy", "anchor_generator::indexing is xy"),
+    ],
+)
+def test_a_detector_of_other_overlaps_or_anchors_is_refused(place: str, name: str, value: str, said: str, tmp_path: Path) -> None:
+    config = small.nodules()
+    config[place][name] = value
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
+
+
+def test_the_usual_overlap_and_anchors_may_be_named(tmp_path: Path) -> None:
+    config = small.nodules()
+    config["detector"]["box_overlap_metric"] = "$monai.data.box_utils.box_iou"
+    config["anchor_generator"]["indexing"] = "ij"
+    agrees_with_monai(tmp_path, config)
+
+
 def test_a_training_configuration_says_what_it_validates_with(tmp_path: Path) -> None:
     bundle = small.write_bundle(tmp_path, small.trained(), name="train.json")
     found = import_bundle(bundle, False)
