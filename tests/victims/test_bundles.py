@@ -299,6 +299,60 @@ def test_the_usual_overlap_and_anchors_may_be_named(tmp_path: Path) -> None:
     agrees_with_monai(tmp_path, config)
 
 
+NAMESAKES: dict[str, tuple[Callable[[], small.Config], tuple[Any, ...], Any, str]] = {
+    "detector": (small.nodules, ("detector", "_target_"), "scripts.net.RetinaNetDetector", "detector is none of MONAI's RetinaNetDetector"),
+    "its network": (small.nodules, ("network_def", "_target_"), "scripts.net.RetinaNet", "detector::network is no RetinaNet"),
+    "its backbone": (
+        small.nodules,
+        ("backbone",),
+        "$scripts.net.resnet10(spatial_dims=3,n_input_channels=1)",
+        "backbone is none of resnet10",
+    ),
+    "windows": (
+        small.spleen,
+        ("inferer", "_target_"),
+        "scripts.inferer.SlidingWindowInferer",
+        "SlidingWindowInferer, the bundle's own code",
+    ),
+    "whole": (small.template, ("inferer", "_target_"), "scripts.inferer.SimpleInferer", "SimpleInferer, the bundle's own code"),
+    "chain": (
+        small.spleen,
+        ("preprocessing", "_target_"),
+        "scripts.transforms.Compose",
+        "scripts.transforms.Compose, the bundle's own code",
+    ),
+    "search": (small.searched, ("network_def", "_target_"), "scripts.net.DiNTS", "scripts.net.DiNTS, the bundle's own code"),
+    "topology": (small.searched, ("dints_space", "_target_"), "scripts.net.TopologyInstance", "is no TopologyInstance"),
+    "reader": (
+        small.template,
+        ("transforms", 0, "reader"),
+        "scripts.data.ITKReader",
+        "with the reader scripts.data.ITKReader, none of MONAI's",
+    ),
+    "one of the readers": (small.template, ("transforms", 0, "reader"), ["ITKReader", "$scripts.data.NumpyReader"], "none of MONAI's"),
+}
+
+
+@pytest.mark.parametrize("name", NAMESAKES)
+def test_code_of_a_bundle_is_not_monais_of_the_same_name(name: str, tmp_path: Path) -> None:
+    build, (*outer, last), value, said = NAMESAKES[name]
+    config: Any = build()
+    config["imports"].append("$import scripts")
+    place = config
+    for key in outer:
+        place = place[key]
+    place[last] = value
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
+
+
+def test_monais_readers_may_be_named_in_any_way(tmp_path: Path) -> None:
+    config: Any = small.template()
+    config["transforms"][0]["reader"] = ["$monai.data.ITKReader", "monai.data.NumpyReader", {"_target_": "PydicomReader"}]
+    assert import_bundle(small.write_bundle(tmp_path, config), False).victim["normalize"]
+
+
 def test_a_training_configuration_says_what_it_validates_with(tmp_path: Path) -> None:
     bundle = small.write_bundle(tmp_path, small.trained(), name="train.json")
     found = import_bundle(bundle, False)

@@ -29,15 +29,15 @@ def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     if not configuration.has("detector"):
         return None
     detector = configuration.get("detector")
-    if not isinstance(detector, Component) or detector.name != "RetinaNetDetector":
+    if not isinstance(detector, Component) or not detector.is_monais("RetinaNetDetector"):
         raise configuration.refused("detector is none of MONAI's RetinaNetDetector")
     for place in (*AT_START, *REQUIRED):
         if configuration.has(place):
             _check_operations(found, detector, configuration.get(place), place)
     network, anchors = detector.argument("network"), detector.argument("anchor_generator")
-    if not isinstance(network, Component) or network.name != "RetinaNet":
+    if not isinstance(network, Component) or not network.is_monais("RetinaNet"):
         raise configuration.refused(f"{detector.key}::network is no RetinaNet")
-    if not isinstance(anchors, Component) or anchors.name != "AnchorGeneratorWithAnchorShape":
+    if not isinstance(anchors, Component) or not anchors.is_monais("AnchorGeneratorWithAnchorShape"):
         raise configuration.refused(f"{detector.key}::anchor_generator is no AnchorGeneratorWithAnchorShape")
     _check_usual(found, detector, anchors)
     arguments = {
@@ -96,10 +96,10 @@ def _check_usual(found: Found, detector: Component, anchors: Component) -> None:
 
 def _features(found: Found, network: Component) -> Words:
     extractor = network.argument("feature_extractor")
-    if not isinstance(extractor, Component) or extractor.name != "resnet_fpn_feature_extractor":
+    if not isinstance(extractor, Component) or not extractor.is_monais("resnet_fpn_feature_extractor"):
         raise _odd(found, extractor, f"{network.key}::feature_extractor is no resnet_fpn_feature_extractor")
     backbone = extractor.argument("backbone")
-    if not isinstance(backbone, Component) or backbone.name not in BACKBONES:
+    if not isinstance(backbone, Component) or not backbone.is_monais(*BACKBONES):
         raise _odd(found, backbone, f"{extractor.key}::backbone is none of {', '.join(BACKBONES)}")
     known = {"n_input_channels": "in_channels", "conv1_t_stride": "conv1_t_stride", "conv1_t_size": "conv1_t_size"}
     if odd := [name for name in backbone.named if name not in (*known, "spatial_dims", "pretrained", "progress")]:

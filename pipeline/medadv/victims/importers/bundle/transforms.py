@@ -3,7 +3,7 @@
 from typing import Any
 
 from medadv.common.errors import SpecError
-from medadv.victims.importers.bundle.arguments import Reader, check_arguments
+from medadv.victims.importers.bundle.arguments import Reader, check_arguments, word
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.placing import PLACING
 from medadv.victims.importers.bundle.probing import leaves_images_alone
@@ -32,7 +32,7 @@ def _flat(found: Found, value: Value, key: str) -> list[Component]:
         value = found.configuration.plain(value, key)
     if isinstance(value, list):
         return [transform for number, each in enumerate(value) for transform in _flat(found, each, f"{key}::{number}")]
-    if isinstance(value, Component) and value.name == "Compose":
+    if isinstance(value, Component) and (value.is_monais("Compose") or value.target == "torchvision.transforms.Compose"):
         return _flat(found, value.argument("transforms", []), f"{value.key}::transforms")
     if isinstance(value, Component):
         return [value]
@@ -77,7 +77,7 @@ def base_name(transform: Component) -> str:
 
 def _read(found: Found, transform: Component) -> None:
     name = base_name(transform)
-    own = "." in transform.target and not transform.target.startswith("monai.")
+    own = transform.own
     reader = None if own else READERS.get(name)
     if own and found.configuration.trust_code and leaves_images_alone(found, transform):
         found.note(f"{transform.name} is the bundle's own: it was tried on a small image, and left it as it was")
@@ -160,6 +160,10 @@ def _load(found: Found, transform: Component) -> None:
     reader = transform.argument("reader")
     if isinstance(reader, Component) and reader.named:
         raise _unsaid(found, transform, f"with {next(iter(reader.named))} of its {reader.name}")
+    for each in reader if isinstance(reader, list) else [reader]:
+        name = word(each)
+        if isinstance(each, Unreadable) or ("." in name and not name.startswith("monai.")):
+            raise _unsaid(found, transform, f"with the reader {name}, none of MONAI's")
 
 
 def _nothing(found: Found, transform: Component) -> None:
