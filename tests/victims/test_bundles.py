@@ -467,6 +467,10 @@ REFUSED: dict[str, tuple[small.Config, str]] = {
         "Orientationd with labels=",
     ),
     "unheard of": (small.on_image("Flipd", spatial_axis=0, prob=0.5), "Flipd with prob=0.5"),
+    "short floats": (small.on_image("CastToTyped", dtype="$torch.float16"), "CastToTyped to torch.float16"),
+    "short floats by text": (small.on_image("EnsureTyped", dtype="float16"), "EnsureTyped to float16"),
+    "short floats by key": (small.on_image("EnsureTyped", dtype=["$numpy.float16"]), "EnsureTyped to numpy.float16"),
+    "other short floats": (small.on_image("ToTensord", dtype="$torch.float8_e5m2"), "ToTensord to torch.float8_e5m2"),
     "one axis's spacing": (small.on_image("Spacingd", pixdim=[1.0, 1.0, -1.0]), "three lengths above 0"),
 }
 
@@ -483,6 +487,55 @@ def test_a_transform_without_a_word_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         import_bundle(bundle, False)
     assert said in str(caught.value)
+
+
+RESIZED = small.on_image("Resized", spatial_size=[16, 16, 16], mode="nearest")
+LAZY_SPACING = {**small.SPACING, "lazy": True}
+LAZY: dict[str, tuple[list[small.Config], small.Config, str]] = {
+    "sizes": ([RESIZED], {"lazy": True}, "preprocessing is Compose with lazy=True, by which Resized resamples in another way"),
+    "padding": ([small.SPACING, small.on_image("SpatialPadd", spatial_size=[16] * 3)], {"lazy": True}, "by which SpatialPadd resamples"),
+    "as transforms say": ([LAZY_SPACING, RESIZED], {"lazy": None}, "with lazy=True, by which Resized"),
+    "other arguments": ([small.SPACING], {"lazy": True, "overrides": {"image": {"mode": "nearest"}}}, "with lazy=True and overrides"),
+    "not known": ([small.SPACING], {"lazy": "$[i for i in [1]]"}, "preprocessing::lazy: holds a list that is computed"),
+}
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_a_chain_that_resamples_in_another_way_is_refused(name: str, tmp_path: Path) -> None:
+    transforms, arguments, said = LAZY[name]
+    config = {**small.spleen(), "preprocessing": {**small.compose(*small.LOAD, *transforms), **arguments}}
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "arguments"),
+    [
+        ([small.SPACING, small.WINDOW], {"lazy": True}),
+        ([small.SPACING, small.WINDOW], {"lazy": None, "overrides": {"image": {"mode": "nearest"}}}),
+        ([LAZY_SPACING, small.WINDOW, RESIZED], {"overrides": {"image": {"mode": "nearest"}}}),
+        ([small.WINDOW, {**small.compose(small.SPACING, RESIZED), "lazy": True}], {}),
+        ([small.on_image("Flipd", spatial_axis=0), small.WINDOW], {"lazy": True}),
+    ],
+    ids=["spacing", "nothing lazy", "not asked", "inner chain", "flip"],
+)
+def test_a_chain_whose_laziness_changes_nothing_is_taken(transforms: list[small.Config], arguments: small.Config, tmp_path: Path) -> None:
+    config = {**small.spleen(), "preprocessing": {**small.compose(*small.LOAD, *transforms), **arguments}}
+    bundle = small.write_bundle(tmp_path, config)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (20, 18, 17), (1.5, 1.5, 2.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, _, _ = medadv_answer(bundle, "inference.json", image)
+    assert off(found.inputs, expected.inputs) <= TOLERANCE
+
+
+def test_a_volume_that_is_resampled_twice_is_refused(tmp_path: Path) -> None:
+    """The first spacing is another image; the last alone was heeded."""
+    config = small.spleen()
+    config["preprocessing"] = small.compose(*small.LOAD, small.on_image("Spacingd", pixdim=[3.0] * 3), small.SPACING)
+    with pytest.raises(SpecError, match=r"preprocessing::transforms::4: Spacingd behind one of another pixdim"):
+        import_bundle(small.write_bundle(tmp_path, config), False)
 
 
 def test_arguments_that_say_what_monai_does_anyway_are_taken(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ ANYWHERE = ("keys", "allow_missing_keys", "lazy", "device", "track_meta", "wrap_
 """Arguments of many transforms that change no number of an image."""
 HANDED_ON = {"affine_lps_to_ras": True}
 """What MONAI's readers do without arguments that transforms hand on to them."""
-FLOATS = ("float", "double")
+FLOATS = ("float", "float32", "float64", "double")
+"""Those of shorter floats are rounded to what no spec says."""
 LEVELS = "uint8"
 """What pictures are read as: their levels are whole."""
 
@@ -46,7 +47,7 @@ def _check_kind(found: Found, transform: Component, value: Value) -> None:
         value = value[keys.index(found.image)] if len(value) == len(keys) and found.image in keys else value[0]
     kind = word(value).rpartition(".")[2]
     levels = found.picture and transform.name.startswith("LoadImage") and kind == LEVELS
-    if value is not None and not kind.startswith(FLOATS) and not levels:
+    if value is not None and kind not in FLOATS and not levels:
         raise found.configuration.refused(f"{transform.key} is {transform.name} to {word(value)}, which has no word in a spec")
 
 
