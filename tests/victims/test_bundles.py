@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from monai.utils.misc import ensure_tuple_rep
 from tests.victims import small_bundles as small
 from tests.victims.bundle_reference import (
@@ -23,6 +24,7 @@ from tests.victims.bundle_reference import (
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle import import_bundle
 from medadv.victims.importers.imported import Imported
+from medadv.victims.importers.resolve import read_spec
 from medadv.victims.sources.registry import build_network
 from medadv.victims.tasks.segmentation import Segmenter
 
@@ -233,6 +235,126 @@ def test_a_setter_that_cannot_be_read_is_refused(setter: str, said: str, tmp_pat
     assert said in str(caught.value)
 
 
+OPERATIONS: dict[str, tuple[str, Any, str]] = {
+    "computed": ("detector_ops", ["$[@detector.set_target_keys(box_key=k, label_key='label') for k in ['box']]"], "list that is computed"),
+    "attribute": ("detector_ops", ["$setattr(@detector.box_selector, 'nms_thresh', 0.9)"], "detector_ops::0: uses setattr. Write the"),
+    "all of them": ("detector_ops", "$[each for each in @setters]", "detector_ops: holds a list that is computed. Write the setters"),
+    "inside": ("detector_ops", [["$@detector.set_atss_matcher(9, True) if @image_key in {1} else 0"]], "detector_ops::0::0: holds a set"),
+    "own function": ("detector_ops", ["$scripts.setup.strict(detector=@detector)"], "scripts.setup.strict sets of the detector is not"),
+    "own object": ("detector_ops", [{"_target_": "scripts.setup.Strict", "detector": "@detector"}], "scripts.setup.Strict sets of"),
+    "at the start": ("initialize", ["$setattr(@detector.box_selector, 'nms_thresh', 0.9)"], "initialize::0: uses setattr"),
+    "at the start, own": ("initialize", ["$scripts.setup.strict(detector=@detector)"], "initialize::0: what scripts.setup.strict sets"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whatever_else_is_done_to_a_detector_is_refused(name: str, tmp_path: Path) -> None:
+    place, operations, said = OPERATIONS[name]
+    config = {**small.nodules(), place: operations}
+    config["imports"].append("$import scripts")
+    for trust in (False, True):
+        with pytest.raises(SpecError) as caught:
+            import_bundle(small.write_bundle(tmp_path, config), trust)
+        assert said in str(caught.value)
+        assert "--trust-code" not in str(caught.value)
+
+
+def test_what_is_done_beside_a_detector_is_not_asked(tmp_path: Path) -> None:
+    """Seeds, processors, and who needs the detector; setters are heeded wherever they are called."""
+    config = small.nodules()
+    config["imports"].append("$import scripts")
+    config["initialize"] = ["$monai.utils.set_determinism(seed=0)", "$setattr(torch.backends.cudnn, 'benchmark', True)", "$print(1)"]
+    config["detector_ops"].append("$setattr(torch.backends.cudnn, 'benchmark', True)")
+    config["evaluator"]["_requires_"] = ["@detector_ops", "@inferer", "$@detector.to(@device)"]
+    config["run"] = ["$@detector.set_atss_matcher(num_candidates=9)", "$@evaluator.run()"]
+    victim: Any = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert victim["arguments"]["nms_thresh"] == 0.22
+    assert victim["arguments"]["matcher"] == {"atss": {"num_candidates": 9}}
+
+
+def test_setters_that_are_required_come_after_those_of_the_start(tmp_path: Path) -> None:
+    config = {**small.nodules(), "initialize": ["$@detector.set_box_selector_parameters(nms_thresh=0.9)"]}
+    victim: Any = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert victim["arguments"]["nms_thresh"] == 0.22
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "said"),
+    [
+        ("detector", "box_overlap_metric", "$monai.data.box_utils.box_giou", "::box_overlap_metric is monai.data.box_utils.box_giou"),
+        ("detector", "box_overlap_metric", "$lambda one, two: one", "box_overlap_metric is what cannot be read"),
+        ("anchor_generator", "indexing", "xy", "anchor_generator::indexing is xy"),
+    ],
+)
+def test_a_detector_of_other_overlaps_or_anchors_is_refused(place: str, name: str, value: str, said: str, tmp_path: Path) -> None:
+    config = small.nodules()
+    config[place][name] = value
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
+
+
+def test_the_usual_overlap_and_anchors_may_be_named(tmp_path: Path) -> None:
+    config = small.nodules()
+    config["detector"]["box_overlap_metric"] = "$monai.data.box_utils.box_iou"
+    config["anchor_generator"]["indexing"] = "ij"
+    agrees_with_monai(tmp_path, config)
+
+
+NAMESAKES: dict[str, tuple[Callable[[], small.Config], tuple[Any, ...], Any, str]] = {
+    "detector": (small.nodules, ("detector", "_target_"), "scripts.net.RetinaNetDetector", "detector is none of MONAI's RetinaNetDetector"),
+    "its network": (small.nodules, ("network_def", "_target_"), "scripts.net.RetinaNet", "detector::network is no RetinaNet"),
+    "its backbone": (
+        small.nodules,
+        ("backbone",),
+        "$scripts.net.resnet10(spatial_dims=3,n_input_channels=1)",
+        "backbone is none of resnet10",
+    ),
+    "windows": (
+        small.spleen,
+        ("inferer", "_target_"),
+        "scripts.inferer.SlidingWindowInferer",
+        "SlidingWindowInferer, the bundle's own code",
+    ),
+    "whole": (small.template, ("inferer", "_target_"), "scripts.inferer.SimpleInferer", "SimpleInferer, the bundle's own code"),
+    "chain": (
+        small.spleen,
+        ("preprocessing", "_target_"),
+        "scripts.transforms.Compose",
+        "scripts.transforms.Compose, the bundle's own code",
+    ),
+    "search": (small.searched, ("network_def", "_target_"), "scripts.net.DiNTS", "scripts.net.DiNTS, the bundle's own code"),
+    "topology": (small.searched, ("dints_space", "_target_"), "scripts.net.TopologyInstance", "is no TopologyInstance"),
+    "reader": (
+        small.template,
+        ("transforms", 0, "reader"),
+        "scripts.data.ITKReader",
+        "with the reader scripts.data.ITKReader, none of MONAI's",
+    ),
+    "one of the readers": (small.template, ("transforms", 0, "reader"), ["ITKReader", "$scripts.data.NumpyReader"], "none of MONAI's"),
+}
+
+
+@pytest.mark.parametrize("name", NAMESAKES)
+def test_code_of_a_bundle_is_not_monais_of_the_same_name(name: str, tmp_path: Path) -> None:
+    build, (*outer, last), value, said = NAMESAKES[name]
+    config: Any = build()
+    config["imports"].append("$import scripts")
+    place = config
+    for key in outer:
+        place = place[key]
+    place[last] = value
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
+
+
+def test_monais_readers_may_be_named_in_any_way(tmp_path: Path) -> None:
+    config: Any = small.template()
+    config["transforms"][0]["reader"] = ["$monai.data.ITKReader", "monai.data.NumpyReader", {"_target_": "PydicomReader"}]
+    assert import_bundle(small.write_bundle(tmp_path, config), False).victim["normalize"]
+
+
 def test_a_training_configuration_says_what_it_validates_with(tmp_path: Path) -> None:
     bundle = small.write_bundle(tmp_path, small.trained(), name="train.json")
     found = import_bundle(bundle, False)
@@ -347,6 +469,10 @@ REFUSED: dict[str, tuple[small.Config, str]] = {
         "Orientationd with labels=",
     ),
     "unheard of": (small.on_image("Flipd", spatial_axis=0, prob=0.5), "Flipd with prob=0.5"),
+    "short floats": (small.on_image("CastToTyped", dtype="$torch.float16"), "CastToTyped to torch.float16"),
+    "short floats by text": (small.on_image("EnsureTyped", dtype="float16"), "EnsureTyped to float16"),
+    "short floats by key": (small.on_image("EnsureTyped", dtype=["$numpy.float16"]), "EnsureTyped to numpy.float16"),
+    "other short floats": (small.on_image("ToTensord", dtype="$torch.float8_e5m2"), "ToTensord to torch.float8_e5m2"),
     "one axis's spacing": (small.on_image("Spacingd", pixdim=[1.0, 1.0, -1.0]), "three lengths above 0"),
 }
 
@@ -363,6 +489,55 @@ def test_a_transform_without_a_word_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         import_bundle(bundle, False)
     assert said in str(caught.value)
+
+
+RESIZED = small.on_image("Resized", spatial_size=[16, 16, 16], mode="nearest")
+LAZY_SPACING = {**small.SPACING, "lazy": True}
+LAZY: dict[str, tuple[list[small.Config], small.Config, str]] = {
+    "sizes": ([RESIZED], {"lazy": True}, "preprocessing is Compose with lazy=True, by which Resized resamples in another way"),
+    "padding": ([small.SPACING, small.on_image("SpatialPadd", spatial_size=[16] * 3)], {"lazy": True}, "by which SpatialPadd resamples"),
+    "as transforms say": ([LAZY_SPACING, RESIZED], {"lazy": None}, "with lazy=True, by which Resized"),
+    "other arguments": ([small.SPACING], {"lazy": True, "overrides": {"image": {"mode": "nearest"}}}, "with lazy=True and overrides"),
+    "not known": ([small.SPACING], {"lazy": "$[i for i in [1]]"}, "preprocessing::lazy: holds a list that is computed"),
+}
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_a_chain_that_resamples_in_another_way_is_refused(name: str, tmp_path: Path) -> None:
+    transforms, arguments, said = LAZY[name]
+    config = {**small.spleen(), "preprocessing": {**small.compose(*small.LOAD, *transforms), **arguments}}
+    with pytest.raises(SpecError) as caught:
+        import_bundle(small.write_bundle(tmp_path, config), False)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "arguments"),
+    [
+        ([small.SPACING, small.WINDOW], {"lazy": True}),
+        ([small.SPACING, small.WINDOW], {"lazy": None, "overrides": {"image": {"mode": "nearest"}}}),
+        ([LAZY_SPACING, small.WINDOW, RESIZED], {"overrides": {"image": {"mode": "nearest"}}}),
+        ([small.WINDOW, {**small.compose(small.SPACING, RESIZED), "lazy": True}], {}),
+        ([small.on_image("Flipd", spatial_axis=0), small.WINDOW], {"lazy": True}),
+    ],
+    ids=["spacing", "nothing lazy", "not asked", "inner chain", "flip"],
+)
+def test_a_chain_whose_laziness_changes_nothing_is_taken(transforms: list[small.Config], arguments: small.Config, tmp_path: Path) -> None:
+    config = {**small.spleen(), "preprocessing": {**small.compose(*small.LOAD, *transforms), **arguments}}
+    bundle = small.write_bundle(tmp_path, config)
+    write_weights(bundle, "inference.json")
+    image = write_volume(tmp_path / "image.nii.gz", (20, 18, 17), (1.5, 1.5, 2.0))
+    expected = monai_answer(bundle, "inference.json", tmp_path / "image.nii.gz")
+    found, _, _ = medadv_answer(bundle, "inference.json", image)
+    assert off(found.inputs, expected.inputs) <= TOLERANCE
+
+
+def test_a_volume_that_is_resampled_twice_is_refused(tmp_path: Path) -> None:
+    """The first spacing is another image; the last alone was heeded."""
+    config = small.spleen()
+    config["preprocessing"] = small.compose(*small.LOAD, small.on_image("Spacingd", pixdim=[3.0] * 3), small.SPACING)
+    with pytest.raises(SpecError, match=r"preprocessing::transforms::4: Spacingd behind one of another pixdim"):
+        import_bundle(small.write_bundle(tmp_path, config), False)
 
 
 def test_arguments_that_say_what_monai_does_anyway_are_taken(tmp_path: Path) -> None:
@@ -425,6 +600,110 @@ def test_postprocessing_tells_the_head(name: str, tmp_path: Path) -> None:
     config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": small.compose(*after)}
     victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
     assert {key: victim[key] for key in ("head", "activation") if key in victim} == expected
+
+
+def on_answer(name: str, **arguments: Any) -> small.Config:
+    return {"_target_": name, "keys": "pred", **arguments}
+
+
+THRESHOLD = on_answer("AsDiscreted", threshold=0.5)
+OF_LABELS = {"_target_": "AsDiscreted", "keys": "label", "argmax": True}
+BY_KEY = {"keys": ["label", "pred"], "softmax": [True, False], "sigmoid": [False, True]}
+TOLD: dict[str, tuple[list[small.Config], small.Config]] = {
+    "labels": ([OF_LABELS, THRESHOLD], {"head": "sigmoid", "activation": "sigmoid"}),
+    "an argument a key": ([{"_target_": "Activationsd", **BY_KEY}], {"head": "sigmoid"}),
+    "back to the file": ([on_answer("EnsureTyped"), on_answer("Invertd", transform="$lambda x: x"), THRESHOLD], {"head": "sigmoid"}),
+    "afterwards": ([on_answer("Activationsd", softmax=True, other=None), on_answer("Lambdad", func="$lambda x: x")], {"head": "softmax"}),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_done_to_the_answer_tells_the_head(name: str, tmp_path: Path) -> None:
+    after, expected = TOLD[name]
+    config = {**small.spleen(), "network_def": small.unet(3, 1, 3), "postprocessing": small.compose(*after)}
+    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
+    assert {key: victim[key] for key in expected} == expected
+
+
+UNTOLD: dict[str, tuple[Any, str]] = {
+    "nothing": (None, "no postprocessing says softmax or sigmoid"),
+    "own function": (small.compose(on_answer("Activationsd", other="$torch.sigmoid")), "Activationsd with other=torch.sigmoid"),
+    "own function, then classes": (
+        small.compose(on_answer("Activationsd", other="$lambda x: -x"), on_answer("AsDiscreted", argmax=True)),
+        "Activationsd with other=what cannot be read (holds a function of its own)",
+    ),
+    "own function by key": (small.compose(on_answer("Activationsd", other=["$torch.sigmoid"])), "with other=torch.sigmoid"),
+    "own code": (small.compose(on_answer("scripts.post.Activationsd", softmax=True)), "(postprocessing::transforms::0 is scripts.post.Act"),
+    "all unreadable": ("$[each for each in @after]", "that can be read (postprocessing: holds a list that is computed)"),
+    "one unreadable": (small.compose("$sigmoid('pred')"), "that can be read (postprocessing::transforms::0: uses sigmoid)"),
+    "before a threshold": (
+        small.compose(on_answer("Lambdad", func="$torch.sigmoid"), THRESHOLD),
+        "what answers are before postprocessing compares them with a threshold is not known (postprocessing::transforms::0 is Lambdad)",
+    ),
+    "both": (small.compose(on_answer("Activationsd", sigmoid=True), on_answer("Activationsd", softmax=True)), "both sigmoid and softmax"),
+    "labels alone": (small.compose(OF_LABELS), "postprocessing says neither softmax nor sigmoid, and"),
+}
+
+
+def untold(after: Any, classes: int, folder: Path, names: list[str] | None = None) -> Path:
+    """A bundle of so many outputs; its metadata names fewer where no names are given."""
+    config: small.Config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": after}
+    if after is None:
+        del config["postprocessing"]
+    return small.write_bundle(folder, config, small.metadata(small.CT, "segmentation", names or ["organ", "tumour"]))
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_a_head_that_nothing_tells_is_asked_for(name: str, tmp_path: Path) -> None:
+    """Answers of several classes at once would be attacked as if one excluded the others."""
+    after, said = UNTOLD[name]
+    bundle = untold(after, 3, tmp_path)
+    for trust in (False, True):
+        with pytest.raises(SpecError) as caught:
+            import_bundle(bundle, trust)
+        assert said in str(caught.value)
+        assert "write victim.head in the spec (softmax or sigmoid)" in str(caught.value)
+    found = import_bundle(bundle, False, None, "sigmoid")
+    assert found.victim["head"] == "sigmoid"
+    assert any(said.partition(", and")[0] in note and "victim.head is taken, sigmoid" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("argument", ["sigmoid", "softmax"])
+def test_an_activation_that_cannot_be_read_may_be_on(argument: str, tmp_path: Path) -> None:
+    bundle = untold(small.compose(on_answer("Activationsd", **{argument: "$[each for each in [True]]"})), 3, tmp_path)
+    with pytest.raises(SpecError, match=rf"postprocessing::transforms::0::{argument}: holds a list that is computed"):
+        import_bundle(bundle, False)
+    assert import_bundle(bundle, True).victim["head"] == argument
+
+
+@pytest.mark.parametrize(
+    "after", [None, small.compose("$sigmoid('pred')"), small.compose(on_answer("Activationsd", other="$torch.sigmoid"))]
+)
+def test_number_and_names_of_outputs_tell_the_head_where_they_can(after: Any, tmp_path: Path) -> None:
+    one = import_bundle(untold(after, 1, tmp_path / "one"), False)
+    several = import_bundle(untold(after, 3, tmp_path / "several", ["background", "organ", "tumour"]), False)
+    assert [found.victim["head"] for found in (one, several)] == ["binary", "softmax"]
+    assert any("is taken for the logit of a sigmoid" in note for note in one.notes)
+    assert any("names background among the outputs" in note for note in several.notes)
+    assert several.data["label_map"] == {"organ": [1], "tumour": [2]}
+
+
+def test_names_do_not_outvote_a_threshold(tmp_path: Path) -> None:
+    after = small.compose(on_answer("Lambdad", func="$torch.sigmoid"), THRESHOLD)
+    with pytest.raises(SpecError, match=r"compares them with a threshold is not known"):
+        import_bundle(untold(after, 2, tmp_path, ["background", "organ"]), False)
+
+
+def test_the_head_of_a_spec_stands_in_for_the_bundles(tmp_path: Path) -> None:
+    untold(None, 3, tmp_path / "model")
+    attacks = {"pgd": {"attack": "pgd", "epsilon": 8}}
+    spec: small.Config = {"name": "x", "data": {"layout": "nnunet", "path": "."}, "victim": {"bundle": "model"}, "attacks": attacks}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    with pytest.raises(SpecError, match=r"victim\.bundle: inference\.json: no postprocessing says .*write victim\.head"):
+        read_spec(tmp_path / "spec.yaml")
+    read, notes = read_spec(tmp_path / "spec.yaml", ["victim.head=sigmoid"])
+    assert read.victim.head == "sigmoid"
+    assert any("victim.head is taken, sigmoid" in note for note in notes)
 
 
 SIGMOID = small.compose({"_target_": "Activationsd", "keys": "pred", "sigmoid": True})

@@ -19,14 +19,14 @@ SIGNS = {"bundle": (("configs",), "a MONAI bundle"), "nnunet": (("plans.json", "
 """What lies in the folder of each importer, and what it is called."""
 VICTIMS = ("victim", "second_victim")
 Import = Callable[[Path, Mapping[str, Json], bool], Imported]
-"""From the folder, the importer's own settings, and whether foreign code may run."""
+"""From the folder, what the spec writes beside it, and whether foreign code may run."""
 
 
-def _bundle(folder: Path, own: Mapping[str, Json], trust_code: bool) -> Imported:
-    name = own.get("configuration")
+def _bundle(folder: Path, given: Mapping[str, Json], trust_code: bool) -> Imported:
+    name, head = given.get("configuration"), given.get("head")
     if name is not None and not isinstance(name, str):
         raise SpecError(f"configuration={name!r} names a file in the bundle's configs, such as inference")
-    found = import_bundle(folder, trust_code, name)
+    found = import_bundle(folder, trust_code, name, head if isinstance(head, str) else None)
     return replace(found, original=partial(monai_logits, folder, name)) if trust_code else found
 
 
@@ -81,7 +81,7 @@ def _with_import(data: Written, key: str, base: Path, trust_code: bool, imported
     if not (base / folder).is_dir():
         raise SpecError(f"{key}.{asked[0]}: no such folder {base / folder}")
     try:
-        found = importer(base / folder, {name: given[name] for name in own if name in given}, trust_code)
+        found = importer(base / folder, given, trust_code)
     except SpecError as error:
         raise SpecError(f"{key}.{asked[0]}: {error}") from None
     imported[key] = found

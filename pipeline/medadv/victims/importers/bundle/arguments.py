@@ -11,7 +11,8 @@ ANYWHERE = ("keys", "allow_missing_keys", "lazy", "device", "track_meta", "wrap_
 """Arguments of many transforms that change no number of an image."""
 HANDED_ON = {"affine_lps_to_ras": True}
 """What MONAI's readers do without arguments that transforms hand on to them."""
-FLOATS = ("float", "double")
+FLOATS = ("float", "float32", "float64", "double")
+"""Those of shorter floats are rounded to what no spec says."""
 LEVELS = "uint8"
 """What pictures are read as: their levels are whole."""
 
@@ -34,7 +35,7 @@ def check_arguments(found: Found, transform: Component, reader: Reader) -> None:
             usual = HANDED_ON.get(name, known[name].default if name in known else ...)
             if not _same(value, usual):
                 raise found.configuration.refused(
-                    f"{transform.key} is {transform.name} with {name}={_word(value)}, which has no word in a spec: prepare images so that "
+                    f"{transform.key} is {transform.name} with {name}={word(value)}, which has no word in a spec: prepare images so that "
                     "it has nothing to do, and leave it out of a copy of the configuration"
                 )
 
@@ -44,10 +45,10 @@ def _check_kind(found: Found, transform: Component, value: Value) -> None:
     keys = found.keys(transform)
     if isinstance(value, list) and value:
         value = value[keys.index(found.image)] if len(value) == len(keys) and found.image in keys else value[0]
-    kind = _word(value).rpartition(".")[2]
+    kind = word(value).rpartition(".")[2]
     levels = found.picture and transform.name.startswith("LoadImage") and kind == LEVELS
-    if value is not None and not kind.startswith(FLOATS) and not levels:
-        raise found.configuration.refused(f"{transform.key} is {transform.name} to {_word(value)}, which has no word in a spec")
+    if value is not None and kind not in FLOATS and not levels:
+        raise found.configuration.refused(f"{transform.key} is {transform.name} to {word(value)}, which has no word in a spec")
 
 
 def _same(value: Value, usual: Value) -> bool:
@@ -56,7 +57,8 @@ def _same(value: Value, usual: Value) -> bool:
     return value == plain or (isinstance(value, list) and bool(value) and all(each == plain for each in value))
 
 
-def _word(value: Value) -> str:
+def word(value: Value) -> str:
+    """A value as an error names it."""
     if isinstance(value, Symbol | Component):
         return value.name if isinstance(value, Symbol) else f"{value.target}(…)"
     return f"what cannot be read ({value.why})" if isinstance(value, Unreadable) else str(value)

@@ -51,6 +51,10 @@ class Configuration:
             self._known[name] = self._resolved(name)
         return self._known[name]
 
+    def written(self, name: str) -> str:
+        """The text of an entry, macros unfolded."""
+        return str(self._unfolded(self._raw_at(name), name))
+
     def plain(self, value: Value, key: str) -> Any:
         """A value as JSON can say it.  Raises SpecError, in one line, where it cannot be known or said."""
         if isinstance(value, Unreadable) and value.code and self.trust_code:

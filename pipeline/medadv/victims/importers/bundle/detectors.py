@@ -1,12 +1,14 @@
 """Which detector does a bundle set up, and how? MONAI's RetinaNet with what its setters were called with."""
 
+import re
 from collections.abc import Mapping
 
 from medadv.common.errors import SpecError
+from medadv.victims.importers.bundle.arguments import word
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.inferers import windows
 from medadv.victims.importers.bundle.networks import FoundNetwork
-from medadv.victims.importers.bundle.values import Component, Unreadable, Value, Words
+from medadv.victims.importers.bundle.values import Component, Symbol, Unreadable, Value, Words, components
 from medadv.victims.sources.retinanet import BACKBONES
 
 OVERLAP = 0.5
@@ -14,6 +16,11 @@ OVERLAP = 0.5
 MATCHERS = {"set_atss_matcher": "atss", "set_regular_matcher": "regular"}
 TRAINING = ("set_target_keys", "set_cls_loss", "set_box_regression_loss", "set_hard_negative_sampler", "set_balanced_sampler")
 """Setters of names and of training: what is attacked is the loss of every anchor."""
+AT_START, REQUIRED = ("initialize", "run"), ("detector_ops", "evaluator::_requires_", "validate::evaluator::_requires_")
+"""Where the setters are called: among anything else that is done at the start, and where somebody requires them.  In MONAI's order."""
+WRITTEN_OUT = "Write the setters that it calls out in detector_ops of a copy of the configuration, and name that in victim.configuration"
+IOU = ("monai.data.box_iou", "monai.data.box_utils.box_iou")
+DETECTOR = re.compile(r"\bdetector\b")
 
 
 def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
@@ -22,17 +29,17 @@ def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     if not configuration.has("detector"):
         return None
     detector = configuration.get("detector")
-    if not isinstance(detector, Component) or detector.name != "RetinaNetDetector":
+    if not isinstance(detector, Component) or not detector.is_monais("RetinaNetDetector"):
         raise configuration.refused("detector is none of MONAI's RetinaNetDetector")
-    # The setters are called where somebody requires them.
-    for place in ("detector_ops", "evaluator::_requires_", "validate::evaluator::_requires_", "initialize"):
+    for place in (*AT_START, *REQUIRED):
         if configuration.has(place):
-            configuration.get(place)
+            _check_operations(found, detector, configuration.get(place), place)
     network, anchors = detector.argument("network"), detector.argument("anchor_generator")
-    if not isinstance(network, Component) or network.name != "RetinaNet":
+    if not isinstance(network, Component) or not network.is_monais("RetinaNet"):
         raise configuration.refused(f"{detector.key}::network is no RetinaNet")
-    if not isinstance(anchors, Component) or anchors.name != "AnchorGeneratorWithAnchorShape":
+    if not isinstance(anchors, Component) or not anchors.is_monais("AnchorGeneratorWithAnchorShape"):
         raise configuration.refused(f"{detector.key}::anchor_generator is no AnchorGeneratorWithAnchorShape")
+    _check_usual(found, detector, anchors)
     arguments = {
         # Said, as here images are padded to the backbone's stride where nothing is.
         "size_divisible": 1,
@@ -43,7 +50,7 @@ def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     settings: Words = {}
     for call in [each for each in detector.calls if each.name not in TRAINING]:
         if isinstance(call.named, Unreadable):
-            raise _unreadable(found, call.named)
+            raise _unknown(found, call.named)
         named = call.named
         if call.name == "set_box_selector_parameters":
             selector = _all_plain(found, named, call.name)
@@ -59,12 +66,40 @@ def read_detector(found: Found) -> tuple[FoundNetwork, Words] | None:
     return FoundNetwork("monai:retinanet", arguments), settings
 
 
+def _check_operations(found: Found, detector: Component, value: Value, place: str) -> None:
+    """Raise SpecError where something is done to the detector that is none of its setters, or cannot be read.  place: in the top entry."""
+    if isinstance(value, list | Mapping):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            _check_operations(found, detector, each, place)
+    if isinstance(value, Unreadable):
+        text = found.configuration.written(value.key)
+        # What is done at the start is mostly about seeds and processors, and what refers to nothing reaches no detector.
+        if DETECTOR.search(text) if place in AT_START else "@" in text:
+            raise _unknown(found, value)
+    if not isinstance(value, Component) or value is detector or not any(each is detector for each in components(value)):
+        return
+    # An inferer may be required, which is built with the detector; a function that is called on it may set anything.
+    if place == "detector_ops" or found.configuration.written(value.key).startswith("$"):
+        raise found.configuration.refused(f"{value.key}: what {value.target} sets of the detector is not known. {WRITTEN_OUT}")
+
+
+def _check_usual(found: Found, detector: Component, anchors: Component) -> None:
+    """Raise SpecError where boxes overlap by another measure, or lie in another order, than a spec's."""
+    metric = detector.argument("box_overlap_metric")
+    if metric is not None and not (isinstance(metric, Symbol) and metric.name in IOU):
+        raise found.configuration.refused(
+            f"{detector.key}::box_overlap_metric is {word(metric)}, where a spec's detectors have box_iou alone"
+        )
+    if (order := _all_plain(found, {"indexing": anchors.argument("indexing", "ij")}, anchors.key)["indexing"]) != "ij":
+        raise found.configuration.refused(f"{anchors.key}::indexing is {order}, where a spec's anchors lie along the tensor's axes (ij)")
+
+
 def _features(found: Found, network: Component) -> Words:
     extractor = network.argument("feature_extractor")
-    if not isinstance(extractor, Component) or extractor.name != "resnet_fpn_feature_extractor":
+    if not isinstance(extractor, Component) or not extractor.is_monais("resnet_fpn_feature_extractor"):
         raise _odd(found, extractor, f"{network.key}::feature_extractor is no resnet_fpn_feature_extractor")
     backbone = extractor.argument("backbone")
-    if not isinstance(backbone, Component) or backbone.name not in BACKBONES:
+    if not isinstance(backbone, Component) or not backbone.is_monais(*BACKBONES):
         raise _odd(found, backbone, f"{extractor.key}::backbone is none of {', '.join(BACKBONES)}")
     known = {"n_input_channels": "in_channels", "conv1_t_stride": "conv1_t_stride", "conv1_t_size": "conv1_t_size"}
     if odd := [name for name in backbone.named if name not in (*known, "spatial_dims", "pretrained", "progress")]:
@@ -79,11 +114,12 @@ def _features(found: Found, network: Component) -> Words:
 
 
 def _odd(found: Found, value: Value, otherwise: str) -> SpecError:
-    return _unreadable(found, value) if isinstance(value, Unreadable) else found.configuration.refused(otherwise)
+    # Running what cannot be read would make an object, which no spec can say.
+    return found.configuration.refused(f"{value.key}: {value.why}" if isinstance(value, Unreadable) else otherwise)
 
 
-def _unreadable(found: Found, value: Unreadable) -> SpecError:
-    return found.configuration.refused(f"{value.key}: {value.why}", code=value.code)
+def _unknown(found: Found, operation: Unreadable) -> SpecError:
+    return found.configuration.refused(f"{operation.key}: {operation.why}. {WRITTEN_OUT}")
 
 
 def _plain(found: Found, component: Component, names: tuple[str, ...]) -> Words:

@@ -8,31 +8,33 @@ from medadv.victims.importers.bundle.configuration import Configuration
 from medadv.victims.importers.bundle.detectors import read_detector
 from medadv.victims.importers.bundle.files import read_configuration
 from medadv.victims.importers.bundle.found import Found
+from medadv.victims.importers.bundle.heads import read_head
 from medadv.victims.importers.bundle.inferers import read_inferer
 from medadv.victims.importers.bundle.networks import FoundNetwork, read_network
-from medadv.victims.importers.bundle.outputs import is_picture, read_head, read_modality, read_names, read_task
+from medadv.victims.importers.bundle.outputs import is_picture, read_modality, read_names, read_task
 from medadv.victims.importers.bundle.transforms import read_transforms
 from medadv.victims.importers.bundle.values import NotReadable, Words
 from medadv.victims.importers.imported import Imported
 
 
-def import_bundle(bundle: Path, trust_code: bool, configuration: str | None = None) -> Imported:
+def import_bundle(bundle: Path, trust_code: bool, configuration: str | None = None, head: str | None = None) -> Imported:
     """A bundle as plain settings: nothing of it is run, and nothing is built.
 
     bundle: its folder.  configuration: file in its `configs/` that says how it infers, `inference` unless given.  trust_code: whether
-    entries that only running them can tell are run, and code of the bundle may build its network.
+    entries that only running them can tell are run, and code of the bundle may build its network.  head: the spec's own, for a bundle that
+    tells none.
 
     Raises SpecError, in one line, for what cannot be read or said.
     """
     try:
-        return _imported(Found(Configuration(bundle, trust_code, configuration)))
+        return _imported(Found(Configuration(bundle, trust_code, configuration)), head)
     except NotReadable as error:
         raise SpecError(str(error)) from None
     except RecursionError:
         raise SpecError(f"{bundle.name} is nested too deeply") from None
 
 
-def _imported(found: Found) -> Imported:
+def _imported(found: Found, said: str | None) -> Imported:
     configuration = found.configuration
     path = configuration.folder.root / "configs" / "metadata.json"
     metadata = read_configuration(path) if path.is_file() else {}
@@ -48,7 +50,7 @@ def _imported(found: Found) -> Imported:
     settings = detected[1] if detected else read_inferer(found)
     _refuse_padding(found, settings)
     task = "detection" if detected else read_task(metadata, network)
-    head = {} if detected else read_head(found, network)
+    head = {} if detected else read_head(found, metadata, network, said)
     victim: Words = {"network": network.network, "arguments": network.arguments}
     if program is None:
         weights = read_checkpoint(found)

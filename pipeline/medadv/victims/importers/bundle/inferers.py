@@ -20,17 +20,16 @@ def read_inferer(found: Found) -> Words:
     if not isinstance(inferer, Component):
         why = f"{inferer.key}: {inferer.why}" if isinstance(inferer, Unreadable) else f"{place} is no inferer"
         raise found.configuration.refused(why, code=isinstance(inferer, Unreadable) and inferer.code)
-    if inferer.name == "SimpleInferer":
+    if inferer.is_monais("SimpleInferer"):
         return {}
-    if inferer.name in SLIDING:
+    if inferer.is_monais(*SLIDING):
         return windows(found, inferer.named, inferer.key)
-    if inferer.name == "SliceInferer":
+    if inferer.is_monais("SliceInferer"):
         return _slices(found, inferer)
     if inferer.target.startswith("scripts.") and inferer.name == "Vista3dInferer":
         return _vista(found, inferer)
-    own = "." in inferer.target and not inferer.target.startswith("monai.")
-    what = "the bundle's own code" if own else "has no word in a spec"
-    raise found.configuration.refused(f"{inferer.key} is {inferer.target}, {what if own else f'which {what}'}")
+    what = "the bundle's own code" if inferer.own else "which has no word in a spec"
+    raise found.configuration.refused(f"{inferer.key} is {inferer.target}, {what}")
 
 
 def windows(found: Found, named: Mapping[str, Value], key: str, default_overlap: float = 0.25) -> Words:

@@ -59,9 +59,9 @@ def read_network(found: Found) -> FoundNetwork:
     if value.target == "torch.jit.load":
         path = configuration.folder.inside(str(configuration.plain(value.argument("f"), f"{place}::f")))
         return FoundNetwork(str(path), {})
-    if value.name == "DiNTS":
+    if value.is_monais("DiNTS"):
         return FoundNetwork("monai:DiNTS", _dints(found, value))
-    if value.name == "vista3d132":
+    if value.is_monais("vista3d132"):
         return FoundNetwork("monai:vista3d132", {**_plain(found, value.named, value), "label_prompt": _prompts(found)})
     return _by_name(found, value)
 
@@ -110,7 +110,7 @@ def _adapted(found: Found, name: str, arguments: Words) -> Words:
 def _dints(found: Found, value: Component) -> Words:
     """DiNTS in its searched topology: the codes of the search become arguments."""
     space = value.argument("dints_space")
-    if not isinstance(space, Component) or space.name != "TopologyInstance":
+    if not isinstance(space, Component) or not space.is_monais("TopologyInstance"):
         raise found.configuration.refused(f"{value.key}::dints_space is no TopologyInstance, the topology that a search ended with")
     own = {name: each for name, each in value.named.items() if name != "dints_space"}
     topology = {name: space.argument(name) for name in SPACE if name in space.named}

@@ -1,12 +1,11 @@
-"""What do a bundle's answers mean? Task, head and classes, by its postprocessing and its metadata."""
+"""What are a bundle's images and answers called? Task, modality and classes, by its metadata."""
 
 from medadv.spec.modality import MODALITIES
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.networks import FoundNetwork
-from medadv.victims.importers.bundle.values import Component, Words, components
+from medadv.victims.importers.bundle.values import Words
 from medadv.victims.sources.monai_networks import CLASSIFICATION
 
-PLACES = ("postprocessing", "validate::postprocessing", "inference::postprocessing", "val::postprocessing", "train::postprocessing")
 Metadata = Words
 
 
@@ -20,33 +19,21 @@ def read_task(metadata: Metadata, network: FoundNetwork) -> str:
     return "classification" if known else "segmentation"
 
 
-def read_head(found: Found, network: FoundNetwork) -> dict[str, str]:
-    """Head and activation, as a spec writes them."""
-    place = next((name for name in PLACES if found.configuration.has(name)), None)
-    transforms = components(found.configuration.get(place)) if place else []
-    sigmoid = any(_on(found, each, "sigmoid") for each in transforms if each.name.startswith("Activations"))
-    softmax = any(_on(found, each, "softmax") for each in transforms if each.name.startswith("Activations"))
-    discrete = [each for each in transforms if each.name.startswith("AsDiscrete")]
-    argmax = any(_on(found, each, "argmax") for each in discrete)
-    thresholds = [each.argument("threshold") for each in discrete if each.argument("threshold") is not None]
-    head: dict[str, str] = {"head": "softmax"}
-    if sigmoid or (not softmax and not argmax and thresholds):
-        head = {"head": "binary" if network.classes == 1 else "sigmoid"}
-        if not sigmoid:
-            head["activation"] = "sigmoid"
-            found.note("answers are compared with a threshold as they are, so the network is taken to answer probabilities")
-        if any(value not in (0.5, True) for value in thresholds):
-            found.note(f"the bundle's threshold is {thresholds[0]}, and here it is 0.5")
-    elif network.network == "monai:vista3d132":
-        head = {"head": "binary" if network.classes == 1 else "sigmoid"}
-    elif not softmax and not argmax:
-        found.note("postprocessing says neither softmax nor sigmoid: one of several classes is assumed (head: softmax)")
-    return head
+def excludes(metadata: Metadata, network: FoundNetwork) -> bool:
+    """Whether the metadata names background among the network's outputs: then a voxel is one of them."""
+    ordered, numbered = _names(metadata)
+    several = len(ordered) > 1 and len(ordered) == (network.classes or _output(metadata).get("num_channels") or len(ordered))
+    return numbered and several and "background" in [name.lower() for name in ordered]
 
 
-def _on(found: Found, transform: Component, name: str) -> bool:
-    value = transform.argument(name)
-    return value is True or (isinstance(value, list) and True in value)
+def _names(metadata: Metadata) -> tuple[list[str], bool]:
+    """What the metadata calls the outputs, in the order of their numbers, and whether these are 0, 1, 2, …"""
+    told = _output(metadata)
+    names = told.get("channel_def") or told.get("label_def") or {}
+    if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
+        names = {}
+    ordered = [str(names[key]) for key in sorted(names, key=lambda key: int(str(key)))]
+    return ordered, sorted(int(str(key)) for key in names) == list(range(len(ordered)))
 
 
 def read_names(found: Found, metadata: Metadata, network: FoundNetwork, task: str, head: str) -> Words:
@@ -54,16 +41,11 @@ def read_names(found: Found, metadata: Metadata, network: FoundNetwork, task: st
 
     Raises SpecError where one mask a class is answered and one of them is background, which no mask value says.
     """
-    told = _output(metadata)
-    names = told.get("channel_def") or told.get("label_def") or {}
-    if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
-        names = {}
-    ordered = [str(names[key]) for key in sorted(names, key=lambda key: int(str(key)))]
-    numbered = sorted(int(str(key)) for key in names) == list(range(len(ordered)))
+    ordered, numbered = _names(metadata)
     if task == "classification":
         return {"classes": ordered} if len(ordered) > 1 else {}
     if head == "sigmoid":
-        outputs = network.classes or told.get("num_channels") or len(ordered)
+        outputs = network.classes or _output(metadata).get("num_channels") or len(ordered)
         # VISTA3D answers what it is asked for, whatever its metadata number.
         own = numbered and outputs == len(ordered) and network.network != "monai:vista3d132"
         _say_channels(found, ordered if own else [])

@@ -22,6 +22,8 @@ def _spacing(found: Found, transform: Component) -> None:
     if len(spacing) != 3 or min(spacing) <= 0:
         raise found.configuration.refused(f"{transform.key}: Spacingd with pixdim {spacing}, where a spec takes three lengths above 0")
     _before(found, transform, MOVES)
+    if found.preprocess.get("spacing", spacing) != spacing:
+        raise found.configuration.refused(f"{transform.key}: Spacingd behind one of another pixdim, which has no word in a spec")
     if "orientation" not in found.preprocess and len(set(spacing)) > 1:
         found.note("Spacingd stands before Orientationd: its lengths are taken along the axes of the stored orientation")
     if any(name not in MOVES for step in found.steps for name in step):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from medadv.common.errors import SpecError
-from medadv.victims.importers.bundle.arguments import Reader, check_arguments
+from medadv.victims.importers.bundle.arguments import Reader, check_arguments, word
 from medadv.victims.importers.bundle.found import Found
 from medadv.victims.importers.bundle.placing import PLACING
 from medadv.victims.importers.bundle.probing import leaves_images_alone
@@ -18,8 +18,11 @@ def read_transforms(found: Found) -> None:
     place = next((name for name in PLACES if found.configuration.has(name)), None)
     if place is None:
         raise found.configuration.refused(f"it has no preprocessing (looked for {', '.join(PLACES)})")
-    transforms = _flat(found, found.configuration.get(place), place)
+    composed = found.configuration.get(place)
+    transforms = _flat(found, composed, place)
     _choose_image(found, transforms)
+    if isinstance(composed, Component):
+        _refuse_lazy(found, composed, transforms)
     for transform in transforms:
         _read(found, transform)
     if not found.steps:
@@ -32,13 +35,28 @@ def _flat(found: Found, value: Value, key: str) -> list[Component]:
         value = found.configuration.plain(value, key)
     if isinstance(value, list):
         return [transform for number, each in enumerate(value) for transform in _flat(found, each, f"{key}::{number}")]
-    if isinstance(value, Component) and value.name == "Compose":
+    if isinstance(value, Component) and (value.is_monais("Compose") or value.target == "torchvision.transforms.Compose"):
         return _flat(found, value.argument("transforms", []), f"{value.key}::transforms")
     if isinstance(value, Component):
         return [value]
     if value is None:
         return []
     raise found.configuration.refused(f"{key} is no transform")
+
+
+def _refuse_lazy(found: Found, composed: Component, transforms: list[Component]) -> None:
+    """Raise SpecError where MONAI resamples once for several transforms, and other numbers come out."""
+    lazy = found.configuration.plain(composed.named.get("lazy", False), f"{composed.key}::lazy")
+    if lazy is None:
+        # Then each transform says it for itself; otherwise none is asked, nor is a chain inside of this one.
+        lazy = any(found.argument(each, "lazy", False) for each in components(composed))
+    if not lazy:
+        return
+    if composed.argument("overrides"):
+        raise _unsaid(found, composed, f"with lazy={lazy} and overrides")
+    for each in transforms:
+        if base_name(each) in RESAMPLED_OTHERWISE and found.image in found.keys(each):
+            raise _unsaid(found, composed, f"with lazy={lazy}, by which {each.name} resamples in another way,")
 
 
 def _choose_image(found: Found, transforms: list[Component]) -> None:
@@ -77,7 +95,7 @@ def base_name(transform: Component) -> str:
 
 def _read(found: Found, transform: Component) -> None:
     name = base_name(transform)
-    own = "." in transform.target and not transform.target.startswith("monai.")
+    own = transform.own
     reader = None if own else READERS.get(name)
     if own and found.configuration.trust_code and leaves_images_alone(found, transform):
         found.note(f"{transform.name} is the bundle's own: it was tried on a small image, and left it as it was")
@@ -160,6 +178,10 @@ def _load(found: Found, transform: Component) -> None:
     reader = transform.argument("reader")
     if isinstance(reader, Component) and reader.named:
         raise _unsaid(found, transform, f"with {next(iter(reader.named))} of its {reader.name}")
+    for each in reader if isinstance(reader, list) else [reader]:
+        name = word(each)
+        if isinstance(each, Unreadable) or ("." in name and not name.startswith("monai.")):
+            raise _unsaid(found, transform, f"with the reader {name}, none of MONAI's")
 
 
 def _nothing(found: Found, transform: Component) -> None:
@@ -170,6 +192,8 @@ def _unsaid(found: Found, transform: Component, how: str) -> SpecError:
     return found.configuration.refused(f"{transform.key} is {transform.name} {how}, which has no word in a spec")
 
 
+RESAMPLED_OTHERWISE = ("Resize", "SpatialPad")
+"""Where lazy: sizes by interpolation whatever their mode, at once with the spacing; and padding continues the edge of what is resampled."""
 NO_KEYS = ("AddGuidanceFromPointsDeepEdit", "ResizeGuidanceMultipleLabelDeepEdit")
 SAVED = ("image_only", "simple_keys", "prune_meta_pattern", "prune_meta_sep", "overwriting", "expanduser")
 SHOWN = ("prefix", "data_type", "data_shape", "value_range", "data_value", "meta_info", "additional_info", "name")

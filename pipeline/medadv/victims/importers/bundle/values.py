@@ -70,6 +70,15 @@ class Component:
         """The last part of its name."""
         return self.target.rpartition(".")[2]
 
+    @property
+    def own(self) -> bool:
+        """Whether it is none of MONAI's: code of the bundle or of another library, whatever its name."""
+        return "." in self.target and not self.target.startswith("monai.")
+
+    def is_monais(self, *names: str) -> bool:
+        """Whether it is one of these of MONAI's."""
+        return self.name in names and not self.own
+
     def argument(self, name: str, default: Value = None) -> Value:
         """An argument by its name."""
         return self.named.get(name, default)
