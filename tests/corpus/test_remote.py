@@ -1,5 +1,6 @@
 """A corpus at an address: a cache that is smaller than it, connections that break, bytes that are others, and nobody there."""
 
+import fcntl
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from tests.corpus.file_server import FileServer, serving
 from tests.training.small_corpora import sharded
 from torch.utils.data import DataLoader
 
+from medadv.common import cache as cache_module
 from medadv.common import remote
 from medadv.common.cache import Cache, default_folder
 from medadv.common.errors import FetchError, IntegrityError, RunError, SpecError
@@ -246,6 +248,26 @@ def test_a_shard_that_was_changed_in_the_cache_is_fetched_again(server: FileServ
     assert hash_file(file) == hash_file(corpus / SHARD)
 
 
+def test_what_another_process_makes_room_of_meanwhile_is_fetched_again(
+    server: FileServer, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, real, left = CorpusDataset(server.address, cache=tmp_path), Path.stat, iter([False, True])
+    assert equal(dataset[5], CorpusDataset(corpus)[5])
+    file = dataset.paths[1]
+
+    def stat(self: Path, **more: Any) -> os.stat_result:
+        found = real(self, **more)
+        if self == file and more.get("follow_symlinks", True) and next(left, False):
+            file.unlink()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        again = CorpusDataset(server.address, cache=tmp_path)
+    assert not file.exists()
+    assert equal(again[5], CorpusDataset(corpus)[5])
+
+
 @pytest.mark.usefixtures("server")
 def test_what_cannot_be_is_refused_in_one_line(server: FileServer, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=f"cache_bytes=1000 is less than the largest shard of {server.address}, {largest(corpus)} bytes"):
@@ -342,6 +364,53 @@ def test_a_slow_download_ahead_is_waited_for(tmp_path: Path, monkeypatch: pytest
         sizes.append(cache.used())
     ahead.join()
     assert sizes == [1000]
+
+
+def test_who_is_forked_while_room_is_made_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a DataLoader are forked while a thread fetches ahead; they have its descriptors."""
+    cache, looked, forked = Cache(tmp_path), os.scandir, []
+
+    def listing(folder: Path) -> Any:
+        forked.append(os.fork())
+        if forked[-1] == 0:
+            while True:
+                signal.pause()
+        return looked(folder)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", listing)
+            assert cache.used() == 0
+        assert len(forked) == 1
+        with (tmp_path / "lock").open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for child in forked:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def test_two_who_find_a_file_damaged_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"whole" * 200
+    cache, digest, asked, found = Cache(tmp_path), cache_module._hash, [], []
+    cache.path(hash_bytes(data)).write_bytes(b"torn " * 200)
+
+    def fill(target: BinaryIO) -> None:
+        asked.append(target.write(data))
+
+    def slowly(descriptor: int) -> str:
+        told = digest(descriptor)
+        if not found:
+            # Meanwhile another process finds the same, and has the file fetched and open.
+            found.append(told)
+            found.append(cache.lease(hash_bytes(data), len(data), fill))
+        return told
+
+    monkeypatch.setattr(cache_module, "_hash", slowly)
+    with cache.lease(hash_bytes(data), len(data), fill) as lease, found[1] as other:
+        assert other.path.read_bytes() == data
+        assert lease.path.stat().st_ino == os.fstat(other._descriptor).st_ino
+    assert len(asked) == 1
 
 
 def test_who_is_killed_while_fetching_leaves_no_lock_and_what_it_has(tmp_path: Path) -> None:
