@@ -172,6 +172,8 @@ def _take(hold: Hold) -> None:
             # Parts of a job array hold locks beside each other, one of which is taken at a time.
             beside = (alive_holder(other) for other in path.parent.glob("*.lock") if other != path)
             retire(hold.folder.parent, {hold.token, *(other.token for other in beside if other is not None and other.token)})
+            # Until then the former holder could beat: between looking and renaming it may have been stopped for as long as it seemed dead.
+            temporary.replace(path)
         except FileExistsError:
             faster = holder_of(path) or LockRecord()
             _cleared(hold)
