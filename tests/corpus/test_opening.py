@@ -233,7 +233,8 @@ def test_a_service_that_was_killed_is_replaced_and_leaves_nothing_open(tmp_path:
     path = classification(tmp_path / "corpus") / SHARD
     service = examine._Service()
     assert service.ask([(path, None)]) == [None]
-    assert (first := service.process) is not None
+    first = service.process
+    assert first is not None
     first.kill()
     first.wait()
     assert service.ask([(path, None)]) == [None]

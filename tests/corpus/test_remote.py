@@ -112,9 +112,15 @@ def test_processes_that_share_a_cache_fetch_each_shard_once(server: FileServer, 
     assert {server.asked[f"shards/shard-{number:05d}.h5"] for number in range(6)} == {1}
 
 
+def some_came(cache: Path) -> bool:
+    """Whether something of a file has come that is being fetched."""
+    return any(part.stat().st_size for part in (cache / "files").glob("*.part"))
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_that_breaks_is_taken_up_again(ranges: bool, server: FileServer, corpus: Path, tmp_path: Path) -> None:
     server.ranges, server.cut[SHARD] = ranges, [40_000, 40_000] if not ranges else [40_000]
+    server.taken = lambda: some_came(tmp_path)
     assert equal(CorpusDataset(server.address, cache=tmp_path)[5], CorpusDataset(corpus)[5])
     starts = [start for name, start in server.starts if name == SHARD]
     assert len(starts) == (2 if ranges else 3)
@@ -122,7 +128,7 @@ def test_a_download_that_breaks_is_taken_up_again(ranges: bool, server: FileServ
 
 
 def test_what_was_fetched_outlives_the_one_who_gave_up(server: FileServer, corpus: Path, tmp_path: Path) -> None:
-    server.cut[SHARD] = [40_000] * 6
+    server.cut[SHARD], server.taken = [40_000] * 6, lambda: some_came(tmp_path)
     dataset = CorpusDataset(server.address, cache=tmp_path)
     with pytest.raises(FetchError, match=rf"{SHARD}: not fetched \(ClientPayloadError"):
         dataset[5]
@@ -350,15 +356,17 @@ def test_what_becomes_whole_while_room_is_made_is_counted(tmp_path: Path, monkey
 def test_a_slow_download_ahead_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medadv.common.cache.PATIENCE_S", 0.1)
     parts, cache, sizes = [bytes([number]) * 1000 for number in range(2)], Cache(tmp_path, 2000), []
+    begun = threading.Event()
 
     def slow(target: BinaryIO) -> None:
         target.write(parts[0])
+        begun.set()
         time.sleep(0.6)
 
     ahead = threading.Thread(target=lambda: cache.prefetch(hash_bytes(parts[0]), 1000, slow))
     ahead.start()
-    while not list(cache.files.glob("*.part")):
-        time.sleep(0.01)
+    # Not when its file is there: it would find the smaller limit, and begin nothing.
+    assert begun.wait(20)
     cache.limit = 1500
     with add(cache, parts[1]):
         sizes.append(cache.used())
