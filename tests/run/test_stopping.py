@@ -219,6 +219,22 @@ def test_a_lock_that_cannot_be_read_is_no_free_lock(tmp_path: Path, failing: lis
     assert not path.exists()
 
 
+def test_who_cannot_tell_which_parts_are_alive_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+    other = tmp_path / "2-of-2.lock"
+    other.write_text("{}")
+
+    def read_text(self: Path, *arguments: str) -> str:
+        if self == other:
+            raise PermissionError(errno.EACCES, "disk", str(self))
+        return read(self, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(RunError, match="lock cannot be read"), lock.held(tmp_path / "1-of-2.lock", "part"):
+        pass
+    assert not (tmp_path / "1-of-2.lock").exists()
+
+
 def test_beating_goes_on_after_a_disk_failed(tmp_path: Path, failing: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.01)
     path = tmp_path / "lock"
