@@ -3,11 +3,13 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+PATIENCE_S = 20.0
 
 
 class FileServer(ThreadingHTTPServer):
@@ -21,8 +23,8 @@ class FileServer(ThreadingHTTPServer):
         self.ranges = True
         self.cut: dict[str, list[int]] = {}
         """At which bytes of the file the next connections end."""
-        self.linger_s = 0.5
-        """Before a connection ends: what a client has not read by then it throws away."""
+        self.taken: Callable[[], bool] = lambda: True
+        """Waited for before a connection ends: what a client has not read by then it throws away."""
         self.flip: dict[str, int] = {}
         """Which byte is sent changed."""
         self.extra: dict[str, bytes] = {}
@@ -111,7 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
             if sent := data[: max(0, cuts.pop(0) - start)]:
                 self.wfile.write(sent)
                 self.wfile.flush()
-                time.sleep(server.linger_s)
+                end = time.monotonic() + PATIENCE_S
+                while not server.taken() and time.monotonic() < end:
+                    time.sleep(0.01)
             self.close_connection = True
             self.connection.shutdown(2)
             return

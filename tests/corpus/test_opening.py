@@ -213,6 +213,36 @@ def test_a_shard_is_looked_at_once_and_not_at_all_unchecked(tmp_path: Path, monk
         CorpusDataset(root, check=False)[0]
 
 
+def test_a_file_that_goes_while_it_is_looked_at_has_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes make room in a cache. The same file may come back there, and even get the same inode."""
+    path = classification(tmp_path / "corpus") / SHARD
+    ask, aside = examine._service.ask, tmp_path / "aside"
+
+    def going(files: Any) -> Any:
+        path.rename(aside)
+        return ask(files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examine._service, "ask", going)
+        assert examine.examined([(path, None)]) == [None]
+    aside.rename(path)
+    assert examine.examined([(path, None)]) == [None]
+
+
+def test_a_service_that_was_killed_is_replaced_and_leaves_nothing_open(tmp_path: Path) -> None:
+    path = classification(tmp_path / "corpus") / SHARD
+    service = examine._Service()
+    assert service.ask([(path, None)]) == [None]
+    first = service.process
+    assert first is not None
+    first.kill()
+    first.wait()
+    assert service.ask([(path, None)]) == [None]
+    assert service.process is not first
+    assert [stream.closed for stream in (first.stdin, first.stdout) if stream is not None] == [True, True]
+    service.close()
+
+
 def test_crashes_and_hunger_are_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = classification(tmp_path / "corpus") / SHARD
     assert examine._answers([(path, None)], 20, 2 << 30) == [None]

@@ -1,5 +1,6 @@
 """A corpus at an address: a cache that is smaller than it, connections that break, bytes that are others, and nobody there."""
 
+import fcntl
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from tests.corpus.file_server import FileServer, serving
 from tests.training.small_corpora import sharded
 from torch.utils.data import DataLoader
 
+from medadv.common import cache as cache_module
 from medadv.common import remote
 from medadv.common.cache import Cache, default_folder
 from medadv.common.errors import FetchError, IntegrityError, RunError, SpecError
@@ -110,9 +112,15 @@ def test_processes_that_share_a_cache_fetch_each_shard_once(server: FileServer, 
     assert {server.asked[f"shards/shard-{number:05d}.h5"] for number in range(6)} == {1}
 
 
+def some_came(cache: Path) -> bool:
+    """Whether something of a file has come that is being fetched."""
+    return any(part.stat().st_size for part in (cache / "files").glob("*.part"))
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_that_breaks_is_taken_up_again(ranges: bool, server: FileServer, corpus: Path, tmp_path: Path) -> None:
     server.ranges, server.cut[SHARD] = ranges, [40_000, 40_000] if not ranges else [40_000]
+    server.taken = lambda: some_came(tmp_path)
     assert equal(CorpusDataset(server.address, cache=tmp_path)[5], CorpusDataset(corpus)[5])
     starts = [start for name, start in server.starts if name == SHARD]
     assert len(starts) == (2 if ranges else 3)
@@ -120,7 +128,7 @@ def test_a_download_that_breaks_is_taken_up_again(ranges: bool, server: FileServ
 
 
 def test_what_was_fetched_outlives_the_one_who_gave_up(server: FileServer, corpus: Path, tmp_path: Path) -> None:
-    server.cut[SHARD] = [40_000] * 6
+    server.cut[SHARD], server.taken = [40_000] * 6, lambda: some_came(tmp_path)
     dataset = CorpusDataset(server.address, cache=tmp_path)
     with pytest.raises(FetchError, match=rf"{SHARD}: not fetched \(ClientPayloadError"):
         dataset[5]
@@ -246,6 +254,26 @@ def test_a_shard_that_was_changed_in_the_cache_is_fetched_again(server: FileServ
     assert hash_file(file) == hash_file(corpus / SHARD)
 
 
+def test_what_another_process_makes_room_of_meanwhile_is_fetched_again(
+    server: FileServer, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, real, left = CorpusDataset(server.address, cache=tmp_path), Path.stat, iter([False, True])
+    assert equal(dataset[5], CorpusDataset(corpus)[5])
+    file = dataset.paths[1]
+
+    def stat(self: Path, **more: Any) -> os.stat_result:
+        found = real(self, **more)
+        if self == file and more.get("follow_symlinks", True) and next(left, False):
+            file.unlink()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        again = CorpusDataset(server.address, cache=tmp_path)
+    assert not file.exists()
+    assert equal(again[5], CorpusDataset(corpus)[5])
+
+
 @pytest.mark.usefixtures("server")
 def test_what_cannot_be_is_refused_in_one_line(server: FileServer, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=f"cache_bytes=1000 is less than the largest shard of {server.address}, {largest(corpus)} bytes"):
@@ -328,20 +356,69 @@ def test_what_becomes_whole_while_room_is_made_is_counted(tmp_path: Path, monkey
 def test_a_slow_download_ahead_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medadv.common.cache.PATIENCE_S", 0.1)
     parts, cache, sizes = [bytes([number]) * 1000 for number in range(2)], Cache(tmp_path, 2000), []
+    begun = threading.Event()
 
     def slow(target: BinaryIO) -> None:
         target.write(parts[0])
+        begun.set()
         time.sleep(0.6)
 
     ahead = threading.Thread(target=lambda: cache.prefetch(hash_bytes(parts[0]), 1000, slow))
     ahead.start()
-    while not list(cache.files.glob("*.part")):
-        time.sleep(0.01)
+    # Not when its file is there: it would find the smaller limit, and begin nothing.
+    assert begun.wait(20)
     cache.limit = 1500
     with add(cache, parts[1]):
         sizes.append(cache.used())
     ahead.join()
     assert sizes == [1000]
+
+
+def test_who_is_forked_while_room_is_made_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a DataLoader are forked while a thread fetches ahead; they have its descriptors."""
+    cache, looked, forked = Cache(tmp_path), os.scandir, []
+
+    def listing(folder: Path) -> Any:
+        forked.append(os.fork())
+        if forked[-1] == 0:
+            while True:
+                signal.pause()
+        return looked(folder)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", listing)
+            assert cache.used() == 0
+        assert len(forked) == 1
+        with (tmp_path / "lock").open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for child in forked:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def test_two_who_find_a_file_damaged_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"whole" * 200
+    cache, digest, asked, found = Cache(tmp_path), cache_module._hash, [], []
+    cache.path(hash_bytes(data)).write_bytes(b"torn " * 200)
+
+    def fill(target: BinaryIO) -> None:
+        asked.append(target.write(data))
+
+    def slowly(descriptor: int) -> str:
+        told = digest(descriptor)
+        if not found:
+            # Meanwhile another process finds the same, and has the file fetched and open.
+            found.append(told)
+            found.append(cache.lease(hash_bytes(data), len(data), fill))
+        return told
+
+    monkeypatch.setattr(cache_module, "_hash", slowly)
+    with cache.lease(hash_bytes(data), len(data), fill) as lease, found[1] as other:
+        assert other.path.read_bytes() == data
+        assert lease.path.stat().st_ino == os.fstat(other._descriptor).st_ino
+    assert len(asked) == 1
 
 
 def test_who_is_killed_while_fetching_leaves_no_lock_and_what_it_has(tmp_path: Path) -> None:

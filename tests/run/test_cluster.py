@@ -4,11 +4,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,15 +36,21 @@ def processes() -> Iterator[list["subprocess.Popen[str]"]]:
         process.communicate()
 
 
+def address_in(file: Path, scheduler: "subprocess.Popen[str]") -> str:
+    """What a scheduler has written, once that is whole."""
+    while True:
+        assert scheduler.poll() is None
+        with suppress(FileNotFoundError, ValueError):
+            return str(json.loads(file.read_text())["address"])
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
     tmp_path: Path, tiny_corpus: Path, processes: list["subprocess.Popen[str]"]
 ) -> None:
     cert, key = map(str, write_keys(tmp_path / "keys"))
     tls = ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tls://127.0.0.1:{free.getsockname()[1]}"
     draw_pictures(tmp_path / "data", 10)
     save_victim(tmp_path / "victim.safetensors", "monai:densenet121", CLASSIFIER)
     spec = tiny_spec(tmp_path)
@@ -61,7 +67,10 @@ def test_two_workers_under_tls_finish_a_run_though_one_is_killed(
         processes.append(process)
         return process
 
-    spawn("distributed.cli.dask_scheduler", "--host", address, *tls, "--no-dashboard")
+    # It chooses its port: one that is found free here may be somebody else's by then.
+    file, any_port = tmp_path / "scheduler.json", ["--host", "tls://127.0.0.1", "--port", "0"]
+    scheduler = spawn("distributed.cli.dask_scheduler", *any_port, *tls, "--no-dashboard", "--scheduler-file", str(file))
+    address = address_in(file, scheduler)
     workers = [spawn("distributed.cli.dask_worker", address, *tls, "--nthreads", "1", "--no-nanny") for _ in range(2)]
     run = spawn("medadv", "run", str(spec), "--scheduler", address, "--tls-ca", cert, "--tls-cert", cert, "--tls-key", key, "--json")
     writing = tmp_path / "corpus" / ".medadv" / "writing"
@@ -103,9 +112,7 @@ def test_no_worker_and_no_scheduler_are_errors_not_waits(tmp_path: Path, process
     file = tmp_path / "scheduler.json"
     command = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
     processes.append(subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL, text=True))
-    while not file.exists():
-        assert processes[0].poll() is None
-        time.sleep(0.1)
+    address_in(file, processes[0])
     environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "3s"}
     done = subprocess.run(
         [sys.executable, "-m", "medadv", "run", str(spec), "--scheduler-file", str(file), "--insecure-scheduler"],

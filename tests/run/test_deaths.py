@@ -1,6 +1,7 @@
 """What is done about shards on which workers died, whoever makes them. With processes that are really killed: test_cluster.py."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 from medadv.common.errors import RunError
 from medadv.common.log import Log
 from medadv.common.stop import Stop
+from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.plan.frozen import generations
 from medadv.plan.model import PlannedShard
@@ -39,6 +41,28 @@ def test_a_part_that_died_again_and_again_goes_on_without_the_sample_that_kills(
     assert [event["deaths"] for event in logged(workspace, "deaths")] == [journal.TOLERATED + 1]
     assert [event["poison"] for event in logged(workspace, "diagnosed")] == [[victim]]
     assert json.loads(workspace.poison.read_text()) == [victim]
+
+
+def test_parts_that_remember_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, others, write = Workspace(tmp_path), [], private.write_file
+    workspace.make()
+
+    def blame(shard: int, sample: str) -> None:
+        job = Job(str(tmp_path), 0, PlannedShard(shard, (1, 1), (), 1), False, "lock", "token", diary="part")
+        without(job, Diagnosis((sample,)), workspace, Watch(quiet, Log(workspace.log), 1, 1))
+
+    def slowly(path: Path, data: bytes) -> None:
+        if not others:
+            # The other part comes between what this one read and what it writes, where it can.
+            others.append(threading.Thread(target=blame, args=(1, "b")))
+            others[0].start()
+            others[0].join(0.5)
+        write(path, data)
+
+    monkeypatch.setattr(private, "write_file", slowly)
+    blame(0, "a")
+    others[0].join()
+    assert private.poison(workspace) == ["a", "b"]
 
 
 def test_without_a_sample_to_blame_the_shard_is_tried_once_more(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.conftest import CLASSIFIER, draw_pictures, quiet, save_victim, tiny_s
 from medadv.batches import loading as inputs
 from medadv.common import failures
 from medadv.common.errors import LockedError, RunError
-from medadv.common.stop import stoppable
+from medadv.common.stop import Stop, stoppable
 from medadv.corpus import private as state
 from medadv.corpus.folder import Workspace, shard_name
 from medadv.evidence.verify import verify
@@ -30,6 +32,7 @@ from medadv.run.job import Job, SuspectedError
 from medadv.run.part import run_part
 from medadv.run.run import run
 from medadv.run.worker import make
+from medadv.run.working import Work, working
 from medadv_transforms import InputError
 
 
@@ -52,16 +55,27 @@ def until(condition: object, process: "subprocess.Popen[str]", seconds: float = 
         time.sleep(0.05)
 
 
+@contextmanager
+def standing(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Hold a run and its workers still: on a slow machine it could be done before it has been looked at."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+
+
 def test_a_run_drains_on_sigterm_refuses_a_second_one_and_is_resumed(tmp_path: Path) -> None:
     """The signal goes to the whole group, workers included, as systemd and terminals send it."""
     spec = prepared(tmp_path, 40, attacks__pgd_8=None, **{"attacks__pgd-8__steps": 20, "execution__shard_size": 2})
     process = start(spec)
     shards = tmp_path / "corpus" / "shards"
     until(lambda: shards.is_dir() and any(shards.glob("shard-*.json")), process)
-    with pytest.raises(LockedError, match=rf"host {socket.gethostname()}, process {process.pid}, last heartbeat") as caught:
-        run(spec, Options(), quiet)
-    assert caught.value.exit_code == 75
-    os.killpg(process.pid, signal.SIGTERM)
+    with standing(process):
+        with pytest.raises(LockedError, match=rf"host {socket.gethostname()}, process {process.pid}, last heartbeat") as caught:
+            run(spec, Options(), quiet)
+        assert caught.value.exit_code == 75
+        os.killpg(process.pid, signal.SIGTERM)
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 143, messages
     assert "medadv: stopped by SIGTERM" in messages
@@ -81,14 +95,15 @@ def test_parts_are_held_apart_drain_on_a_signal_and_merge(tmp_path: Path) -> Non
     shards, corpus = tmp_path / "corpus" / "shards", tmp_path / "corpus"
     until(lambda: shards.is_dir() and any(shards.glob("shard-*.json")), process)
     with stoppable() as stop:
-        with pytest.raises(LockedError, match=f"process {process.pid}, last heartbeat") as caught:
-            run_part(spec, "1/2", Options(), quiet, stop)
-        assert caught.value.exit_code == 75
-        with pytest.raises(LockedError, match="part 1/2 is at work"):
-            run_part(spec, "2/3", Options(), quiet, stop)
-        with pytest.raises(LockedError, match=f"process {process.pid}"):
-            run(spec, Options(), quiet)
-        os.killpg(process.pid, signal.SIGUSR1)
+        with standing(process):
+            with pytest.raises(LockedError, match=f"process {process.pid}, last heartbeat") as caught:
+                run_part(spec, "1/2", Options(), quiet, stop)
+            assert caught.value.exit_code == 75
+            with pytest.raises(LockedError, match="part 1/2 is at work"):
+                run_part(spec, "2/3", Options(), quiet, stop)
+            with pytest.raises(LockedError, match=f"process {process.pid}"):
+                run(spec, Options(), quiet)
+            os.killpg(process.pid, signal.SIGUSR1)
         _, messages = process.communicate(timeout=120)
         assert process.returncode == 143, messages
         made = len(list(shards.glob("shard-*.json")))
@@ -138,6 +153,25 @@ def test_locks_are_taken_over_from_the_dead_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["lock.guard"]
 
 
+def test_a_former_holder_that_beats_late_does_not_get_the_lock_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, retire = tmp_path / "lock", lock.retire
+    former = lock.Hold(path, "former", "run")
+    former.folder.mkdir(parents=True)
+    record = {"host": "elsewhere", "pid": 1, "heartbeat": time.time() - 2 * holder.STALE_S, "token": former.token}
+    path.write_text(json.dumps(record))
+
+    def late(writing: Path, keep: Collection[str]) -> None:
+        # It had looked whether the lock is its own before that was taken.
+        lock._written(former).replace(path)
+        retire(writing, keep)
+
+    monkeypatch.setattr(lock, "retire", late)
+    with lock.held(path) as hold:
+        assert holder.state_of(path, hold.token) == "working"
+        assert not former.beat()
+    assert not hold.lost
+
+
 @pytest.fixture
 def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The errors that the next readers of the lock file meet, last one first."""
@@ -183,6 +217,22 @@ def test_a_lock_that_cannot_be_read_is_no_free_lock(tmp_path: Path, failing: lis
         assert hold.beat()
         assert path.read_bytes() != before
     assert not path.exists()
+
+
+def test_who_cannot_tell_which_parts_are_alive_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+    other = tmp_path / "2-of-2.lock"
+    other.write_text("{}")
+
+    def read_text(self: Path, *arguments: str) -> str:
+        if self == other:
+            raise PermissionError(errno.EACCES, "disk", str(self))
+        return read(self, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(RunError, match="lock cannot be read"), lock.held(tmp_path / "1-of-2.lock", "part"):
+        pass
+    assert not (tmp_path / "1-of-2.lock").exists()
 
 
 def test_beating_goes_on_after_a_disk_failed(tmp_path: Path, failing: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +333,45 @@ def test_a_worker_whose_run_is_gone_commits_nothing_and_deaths_are_counted(tiny_
         assert journal.deaths(workspace, job.name, hold.token) == 0
     assert list(workspace.shards.iterdir()) == []
     assert state.poison(workspace) == []
+
+
+def begun(workspace: Workspace) -> AbstractContextManager[Work]:
+    return working(workspace, Options(), quiet, Stop())
+
+
+def test_two_runs_that_begin_a_corpus_at_once_leave_it_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both saw that there was nothing; the one that is refused takes nothing away."""
+    workspace, real, others = Workspace(tmp_path / "corpus"), Path.mkdir, ExitStack()
+
+    def mkdir(self: Path, *arguments: Any, **more: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "mkdir", real)
+            if not workspace.lock.exists():
+                others.enter_context(begun(workspace))
+        real(self, *arguments, **more)
+
+    with others:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "mkdir", mkdir)
+            with pytest.raises(LockedError), begun(workspace):
+                pass
+        assert (workspace.shards.is_dir(), workspace.lock.exists()) == (True, True)
+
+
+def test_a_run_that_ends_before_it_planned_takes_nothing_from_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a job array wait for the one that plans, and go on in the moment in which it fails."""
+    workspace, real, others = Workspace(tmp_path / "corpus"), lock._cleared, ExitStack()
+
+    def cleared(hold: lock.Hold) -> None:
+        real(hold)
+        monkeypatch.undo()
+        others.enter_context(begun(workspace))
+
+    monkeypatch.setattr(lock, "_cleared", cleared)
+    with others:
+        with pytest.raises(RunError, match="stopped"), begun(workspace):
+            raise RunError("stopped")
+        assert (workspace.shards.is_dir(), workspace.lock.exists()) == (True, True)
 
 
 def test_exclusive_keeps_other_processes_out(tmp_path: Path) -> None:

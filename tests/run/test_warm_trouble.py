@@ -15,8 +15,10 @@ from tests.run.warm_cases import COUNT, NEXT, by_sample, changed, made, write_fi
 
 from medadv.common.errors import IntegrityError, MedadvError, SpecError
 from medadv.common.record import RecordError, parse
+from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.corpus.manifest import Manifest, manifest_bytes, read_manifest
+from medadv.corpus.successors import tell_predecessor
 from medadv.evidence.reproduce import reproduce
 from medadv.evidence.verify import verify
 from medadv.prepare.request import Options
@@ -187,3 +189,19 @@ def test_a_corpus_that_cannot_be_told_of_later_ones_is_a_start_all_the_same(home
     assert result.manifest.starts["pgd"].warm
     assert not (home / "first" / "corpus" / ".medadv").exists()
     assert yaml.safe_load((home / "published" / "spec.yaml").read_text())["attacks"]["pgd"] == NEXT
+
+
+def test_a_run_that_sweeps_the_earlier_corpus_meanwhile_keeps_no_note_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, later, replace, swept = Workspace(tmp_path / "first"), tmp_path / "next", Path.replace, []
+    earlier.make()
+
+    def late(self: Path, target: Path) -> Path:
+        if not swept:
+            swept.append(self.name)
+            private.sweep(earlier)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    assert tell_predecessor(earlier.root, later) is None
+    assert [json.loads(note.read_text()) for note in earlier.successors.iterdir()] == [str(later)]
+    assert len(swept) == 1

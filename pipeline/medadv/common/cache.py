@@ -137,8 +137,11 @@ class Cache:
             found = os.fstat(descriptor)
             if not _held(found, sha256, size):
                 if found.st_size != size or _hash(descriptor) != sha256:
-                    # Damaged since it was fetched. Who has it open keeps what is open.
-                    path.unlink(missing_ok=True)
+                    # Damaged since it was fetched. Who has it open keeps what is open. Alone: what another who found it damaged has fetched
+                    # anew meanwhile stays.
+                    with self._alone():
+                        if _same(descriptor, path):
+                            path.unlink()
                     os.close(descriptor)
                     return None
                 with suppress(OSError):
@@ -226,7 +229,11 @@ class Cache:
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _flock(descriptor, fcntl.LOCK_EX, self.folder)
-            yield
+            try:
+                yield
+            finally:
+                # In words, as in `Lease.close`: a process that another thread forked meanwhile would keep everybody out, itself too.
+                _flock(descriptor, fcntl.LOCK_UN, self.folder)
         finally:
             os.close(descriptor)
 

@@ -164,8 +164,13 @@ class Workspace:
         return any(self.private.glob("plans/*/plan.json"))
 
     def make(self) -> None:
-        """Create the folders. The private one is its owner's alone, whoever made it; SpecError where it is a link to somewhere else."""
-        self.shards.mkdir(parents=True, exist_ok=True)
+        """Create the folders. SpecError as from `make_private`."""
+        self.make_private()
+        self.shards.mkdir(exist_ok=True)
+
+    def make_private(self) -> None:
+        """Create the private folder, its owner's alone, whoever made it; SpecError where it is a link to somewhere else."""
+        self.root.mkdir(parents=True, exist_ok=True)
         if self.private.is_symlink():
             raise SpecError(f"{self.private} is a link; what is private lies in the corpus itself: put a folder in its place")
         self.private.mkdir(mode=0o700, exist_ok=True)
@@ -174,15 +179,19 @@ class Workspace:
 
     @contextmanager
     def made(self) -> Iterator[None]:
-        """Create the folders. Where what is done inside fails before anything was planned, those that are new and empty go again."""
+        """Create what a lock lies in. Where what is done inside fails before anything was planned, folders that are new and empty go again.
+
+        Whoever holds the lock by then is let alone: the folder of shards, which is empty for long, is made and removed under it
+        (`private.taken_back`).
+        """
         guard = self.lock.with_name(f"{self.lock.name}.guard")
-        new = [path for path in (self.private, self.shards, self.root, *self.root.parents, guard) if not path.exists()]
-        self.make()
+        new = [path for path in (self.private, self.root, *self.root.parents, guard) if not path.exists()]
+        self.make_private()
         try:
             yield
         except BaseException:
             if not self.planned:
-                if guard in new:
+                if guard in new and not self.lock.exists():
                     guard.unlink(missing_ok=True)
                 for folder in new:
                     # Others may have put something there.

@@ -17,10 +17,12 @@ KEY_BYTES = 32
 
 @contextmanager
 def taken_back(workspace: Workspace) -> Iterator[None]:
-    """Delete what was made inside where it ends in an error before anything was planned, or finds no sample that can be used.
+    """Create the folders; delete what was made inside where it ends in an error before anything was planned, or finds no usable sample.
 
     Only under the lock; what lay there before, such as a key of the user's own, stays.
     """
+    new = not workspace.shards.exists()
+    workspace.make()
     if workspace.planned:
         yield
         return
@@ -33,6 +35,10 @@ def taken_back(workspace: Workspace) -> Iterator[None]:
             for path in sorted(_own_files(workspace) - before, reverse=True):
                 with suppress(OSError):
                     path.rmdir() if path.is_dir() else remove(path)
+            if new:
+                # Others may have put something there.
+                with suppress(OSError):
+                    workspace.shards.rmdir()
         raise
 
 

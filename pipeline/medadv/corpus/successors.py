@@ -43,14 +43,18 @@ def tell_predecessor(folder: Path, corpus: Path) -> str | None:
         return None
     # Not through the folder that this run writes in, which may lie on another disk.
     made = note.with_name(f".tmp-{secrets.token_hex(4)}")
-    try:
-        earlier.successors.mkdir(mode=0o700, exist_ok=True)
-        made.write_text(json.dumps(os.fspath(corpus)))
-        made.replace(note)
-    except OSError as error:
-        with suppress(OSError):
-            made.unlink()
-        return f"{folder} cannot be told that {corpus} starts from it ({type(error).__name__}): `medadv forget` there will not name it"
+    for again in (True, False):
+        try:
+            earlier.successors.mkdir(mode=0o700, exist_ok=True)
+            made.write_text(json.dumps(os.fspath(corpus)))
+            made.replace(note)
+            break
+        except OSError as error:
+            if again and isinstance(error, FileNotFoundError):
+                continue  # A run that began there in this moment took it for what a killed one left.
+            with suppress(OSError):
+                made.unlink()
+            return f"{folder} cannot be told that {corpus} starts from it ({type(error).__name__}): `medadv forget` there will not name it"
     return None
 
 

@@ -15,8 +15,11 @@ from medadv.corpus import private
 from medadv.corpus.folder import Workspace
 from medadv.run import journal
 from medadv.run.job import Diagnosis, Job
+from medadv.run.lock import exclusive
 from medadv.run.watch import Watch
 
+REMEMBERING = 1
+"""Byte of the guard that is locked; another than that of taking the lock."""
 
 def suspect(job: Job, deaths: int, watch: Watch) -> None:
     """Say that a shard's samples are to be tried one by one. RunError when that was done, and none of them is to blame."""
@@ -34,5 +37,7 @@ def without(job: Job, diagnosis: Diagnosis, workspace: Workspace, watch: Watch) 
     if not poison:
         return replace(job, tolerated=1)
     watch.message(f"{job.name}: {len(poison)} samples kill a worker alone; they are quarantined")
-    private.remember_poison(workspace, poison)
+    # Parts of a job array remember beside each other, each adding to what it read.
+    with exclusive(workspace.lock.with_name(f"{workspace.lock.name}.guard"), REMEMBERING):
+        private.remember_poison(workspace, poison)
     return replace(job, excluded=(*job.excluded, *poison))

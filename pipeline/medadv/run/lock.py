@@ -164,14 +164,16 @@ def _take(hold: Hold) -> None:
         if holder and is_alive(holder):
             raise LockedError(f"another {holder.purpose} holds this corpus: {describe_holder(holder)}")
         hold.before = holder
+        # Parts of a job array hold locks beside each other, one of which is taken at a time. What cannot be read ends this before it holds.
+        beside = [alive_holder(other) for other in path.parent.glob("*.lock") if other != path]
         path.unlink(missing_ok=True)
         _make_folder(hold.folder)
         temporary = _written(hold)
         try:
             os.link(temporary, path)  # atomic, also where `exclusive` keeps nobody out
-            # Parts of a job array hold locks beside each other, one of which is taken at a time.
-            beside = (alive_holder(other) for other in path.parent.glob("*.lock") if other != path)
             retire(hold.folder.parent, {hold.token, *(other.token for other in beside if other is not None and other.token)})
+            # Until then the former holder could beat: between looking and renaming it may have been stopped for as long as it seemed dead.
+            temporary.replace(path)
         except FileExistsError:
             faster = holder_of(path) or LockRecord()
             _cleared(hold)

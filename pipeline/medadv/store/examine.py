@@ -48,6 +48,8 @@ def examined(files: Iterable[tuple[Path, Promise | None]]) -> list[Verdict]:
         new = {place: None for place in asked if place[1] is not None and _remembered(place) is None}
         verdicts = _service.ask([(path, promise) for path, _, promise in new]) if new else []
         for (path, identity, promise), verdict in zip(new, verdicts, strict=True):
+            if verdict is not None and _identity(path) is None:
+                continue  # It went while it was looked at, as from a cache: nothing is wrong with it, nor with what may come in its place.
             _known.setdefault((path, identity), {})[promise] = verdict
         return [(_remembered(place) or (None,))[0] for place in asked]
 
@@ -102,6 +104,8 @@ class _Service:
 
     def _running(self) -> "subprocess.Popen[str]":
         if self.process is None or self.owner != os.getpid() or self.process.poll() is not None:
+            # One that was killed between two questions leaves its pipes.
+            self.close()
             self.owner = os.getpid()
             # In its own session: Ctrl-C is for the one who asks, whose end it notices.
             self.process = subprocess.Popen(

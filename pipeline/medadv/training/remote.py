@@ -9,6 +9,7 @@ from typing import Any
 
 from medadv.common.cache import Lease
 from medadv.common.errors import IntegrityError, MedadvError
+from medadv.common.hashing import FileIdentity
 from medadv.corpus.manifest import ShardEntry
 from medadv.corpus.opening import promise_of
 from medadv.corpus.remote import RemoteCorpus
@@ -38,12 +39,12 @@ class RemoteShards(HeldShards):
         """corpus: opened.  check: as for HeldShards."""
         super().__init__(corpus.root, corpus.manifest, check=check, place=corpus.path)
         self.corpus = corpus
-        self.examined = {}
+        there, self.examined = self.examined, {}
         self.order = {path: number for number, path in enumerate(self.paths)}
         self.all_fit = sum(entry.bytes for entry in self.entries.values()) <= corpus.cache.limit
         self._start()
         if check:
-            self._examine()
+            self._examine(there)
 
     def _start(self) -> None:
         """What belongs to one process."""
@@ -62,16 +63,18 @@ class RemoteShards(HeldShards):
         self.__dict__.update(state)
         self._start()
 
-    def _examine(self) -> None:
-        """Have what is there already looked at now, as in a folder, so that no worker need do it."""
-        there = [path for path, entry in self.entries.items() if self.corpus.cache.holds(entry.sha256, entry.bytes)]
-        found = {path: path.stat() for path in there if path.exists()}
+    def _examine(self, there: dict[Path, FileIdentity]) -> None:
+        """Have what is there already looked at now, as in a folder, so that no worker need do it.
+
+        there: what each file was when it was looked for; another process may make room in this moment, and it is gone.
+        """
+        cache, entries = self.corpus.cache, self.entries
+        found = {path: what for path, what in there.items() if cache.holds(entries[path].sha256, entries[path].bytes)}
         promises = [(path, promise_of(self.corpus.manifest, self.entries[path])) for path in found]
         for (path, _), verdict in zip(promises, examined(promises), strict=True):
             if verdict is not None:
                 raise IntegrityError(f"{self._shown(path)}: {verdict}; see `medadv verify`")
-            facts = found[path]
-            self.examined[path] = facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+            self.examined[path] = found[path]
 
     def _shown(self, path: Path) -> str:
         return self.corpus.address.shown(self.entries[path].path)
