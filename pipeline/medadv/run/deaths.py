@@ -21,6 +21,7 @@ from medadv.run.watch import Watch
 REMEMBERING = 1
 """Byte of the guard that is locked; another than that of taking the lock."""
 
+
 def suspect(job: Job, deaths: int, watch: Watch) -> None:
     """Say that a shard's samples are to be tried one by one. RunError when that was done, and none of them is to blame."""
     if job.tolerated == 1:
