@@ -16,10 +16,9 @@ from medadv.common.files import write_file
 from medadv.common.progress import SILENT
 from medadv.common.record import parse
 from medadv.common.stop import Stop
-from medadv.hardening.choosing import is_worse
 from medadv.hardening.folder import CARD, WEIGHTS, Arm, Home, measurement
 from medadv.hardening.fresh import control_validated, validated
-from medadv.hardening.generation import compared_of
+from medadv.hardening.generation import compared_of, figures_of
 from medadv.hardening.harden import chosen, looked_at
 from medadv.hardening.record import GenerationRecord, Hardening
 from medadv.hardening.specs import settings_of
@@ -83,16 +82,7 @@ def measured_anew(work: Work, each: GenerationRecord) -> GenerationRecord:
     """A generation of the earlier one, with what it is worth on other validation images."""
     newest = work.made(work.settings.generations)
     after, undefended = validated(work, each.number, newest), control_validated(work, each.number, newest)
-    step = after.under().less(validated(work, each.number - 1, newest).under())
-    return each.model_copy(
-        update={
-            "validation": compared_of(after),
-            "control": compared_of(undefended),
-            "clean_change": after.headline.less(undefended.headline),
-            "step": step,
-            "worse": is_worse(step),
-        }
-    )
+    return each.model_copy(update=dict(figures_of(after, undefended, validated(work, each.number - 1, newest))))
 
 
 def main() -> None:

@@ -20,8 +20,7 @@ from medadv.hardening.record import Hardening
 from medadv.hardening.specs import final_spec, settings_of
 from medadv.hardening.work import working
 from medadv.prepare.request import Options, asked
-from medadv.report.record import Figure
-from training import mean
+from training import mean, with_interval
 
 
 def models(folder: Path) -> dict[str, Measurement]:
@@ -34,11 +33,6 @@ def models(folder: Path) -> dict[str, Measurement]:
     with working(spec_path, spec, settings_of(spec, trust_code=False), options, SILENT, Stop()) as work:
         weights = weights_of(work, last)
         return found | {"last": attacked(work, home.final("last"), final_spec(spec, "last", weights), work.made(last), "final")}
-
-
-def told(figure: Figure) -> str:
-    """With its interval."""
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
 def main() -> None:
@@ -57,7 +51,7 @@ def main() -> None:
 def show(title: str, arms: dict[str, dict[str, Estimate]]) -> None:
     """One hardening, or the mean of several."""
     for name, estimates in arms.items():
-        figures = ", ".join(f"{what} {told(estimate.figure)}" for what, estimate in estimates.items())
+        figures = ", ".join(f"{what} {with_interval(estimate.figure)}" for what, estimate in estimates.items())
         print(f"{title}: {name}: {figures}", flush=True)
 
 

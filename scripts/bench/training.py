@@ -128,8 +128,8 @@ def _table(name: str, seeds: Sequence[Kept]) -> str:
     ]
     ignoring = "n/a" if final.ignoring_image is None else f"{final.ignoring_image:.3f}"
     for what, arms in rows:
-        cells = [_told(arms[arm].figure) for arm in ARMS]
-        lines.append(f"| {what} | {' | '.join(cells)} | {_told(arms['chosen'].less(arms['control']), signed=True)} | {ignoring} |")
+        cells = [with_interval(arms[arm].figure) for arm in ARMS]
+        lines.append(f"| {what} | {' | '.join(cells)} | {with_interval(arms['chosen'].less(arms['control']), signed=True)} | {ignoring} |")
     lines += ["", *(_line(seed.record) for seed in sorted(seeds, key=lambda seed: seed.record.settings.seed))]
     return "\n".join(lines)
 
@@ -147,16 +147,16 @@ def _beside(renewed: Sequence[Kept], memory: Sequence[Kept]) -> str:
     Over its own, which went as many epochs as the generation that was chosen, and over that of attacks in memory, which went all epochs:
     how far clean training alone comes differs from epoch to epoch, and says nothing of either arm.
     """
-    told, unit = [f"Less attacks in memory, {_counted(len(renewed), 'seed')}:", ""], UNITS[renewed[0].record.unit]
+    lines, unit = [f"Less attacks in memory, {_counted(len(renewed), 'seed')}:", ""], UNITS[renewed[0].record.unit]
     for epsilon in renewed[0].robust:
         mine, theirs = ({arm: mean([each.robust[epsilon][arm] for each in seeds]) for arm in ARMS} for seeds in (renewed, memory))
-        difference = _told(mine["chosen"].less(theirs["chosen"]), signed=True)
-        own, one = (_told(gain_ratio({**mine, "control": control}, theirs)) for control in (mine["control"], theirs["control"]))
-        told.append(
+        difference = with_interval(mine["chosen"].less(theirs["chosen"]), signed=True)
+        own, one = (with_interval(gain_ratio({**mine, "control": control}, theirs)) for control in (mine["control"], theirs["control"]))
+        lines.append(
             f"- {amount(float(epsilon), unit)}: {difference}. The gain over one control, of all epochs, is {one} times theirs; "
             f"each over its own, {own}."
         )
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
 def gain_ratio(mine: Mapping[str, Estimate], theirs: Mapping[str, Estimate]) -> Figure:
@@ -190,7 +190,8 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _told(figure: Figure, *, signed: bool = False) -> str:
+def with_interval(figure: Figure, *, signed: bool = False) -> str:
+    """With its interval."""
     if figure.value is None or figure.low is None or figure.high is None:
         return "n/a"
     form = "{:+.3f}" if signed else "{:.3f}"

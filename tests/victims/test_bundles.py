@@ -4,18 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from monai.utils.misc import ensure_tuple_rep
 from tests.victims import small_bundles as small
 from tests.victims.bundle_reference import (
     medadv_answer,
     monai_answer,
     off,
-    own_code,
-    parser_of,
     write_picture,
     write_volume,
     write_weights,
@@ -23,10 +18,6 @@ from tests.victims.bundle_reference import (
 
 from medadv.common.errors import SpecError
 from medadv.victims.importers.bundle import import_bundle
-from medadv.victims.importers.imported import Imported
-from medadv.victims.importers.resolve import read_spec
-from medadv.victims.sources.registry import build_network
-from medadv.victims.tasks.segmentation import Segmenter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-5
@@ -171,134 +162,6 @@ def test_arguments_by_place_without_known_names_are_refused(name: str, tmp_path:
         with pytest.raises(SpecError) as caught:
             import_bundle(small.write_bundle(tmp_path, config), trust)
         assert said in str(caught.value)
-
-
-def agrees_with_monai(bundle: Path, config: small.Config) -> None:
-    """medadv's detector of a bundle pads, selects and matches as the one that MONAI's parser builds."""
-    config["imports"].append("$import monai")
-    small.write_bundle(bundle, config)
-    with own_code(bundle):
-        parser = parser_of(bundle, "inference.json")
-        parser.get_parsed_content("detector_ops")
-        theirs = parser.get_parsed_content("detector")
-    found: Any = import_bundle(bundle, False).victim
-    ours: Any = build_network(found["network"], found["arguments"])
-    assert ensure_tuple_rep(ours.network.size_divisible, 3) == ensure_tuple_rep(theirs.network.size_divisible, 3)
-    assert ensure_tuple_rep(ours.size_divisible, 3) == ensure_tuple_rep(theirs.size_divisible, 3)
-    for name in ("score_thresh", "topk_candidates_per_level", "nms_thresh", "detections_per_img"):
-        assert getattr(ours.box_selector, name) == getattr(theirs.box_selector, name)
-    if hasattr(theirs, "proposal_matcher"):
-        assert type(ours.proposal_matcher) is type(theirs.proposal_matcher)
-        numbers = {name: value for name, value in vars(theirs.proposal_matcher).items() if isinstance(value, int | float)}
-        assert {name: vars(ours.proposal_matcher)[name] for name in numbers} == numbers
-
-
-@pytest.mark.parametrize(
-    "setter",
-    [
-        "set_box_selector_parameters(0.3, 50, 0.22, 30)",
-        "set_atss_matcher(9, True)",
-        "set_regular_matcher(0.5, 0.4, False)",
-    ],
-)
-def test_setters_of_a_detector_take_arguments_by_place(setter: str, tmp_path: Path) -> None:
-    agrees_with_monai(tmp_path, {**small.nodules(), "detector_ops": [f"$@detector.{setter}"]})
-
-
-def test_a_detector_that_names_no_multiples_pads_as_monai_does(tmp_path: Path) -> None:
-    config = small.nodules()
-    del config["network_def"]["size_divisible"]
-    agrees_with_monai(tmp_path, config)
-
-
-def test_windows_of_a_detector_overlap_as_its_setter_says(tmp_path: Path) -> None:
-    """By half where it says nothing: MONAI's inferer alone has a quarter."""
-    config = small.nodules()
-    config["detector_ops"] = ["$@detector.set_sliding_window_inferer([16,16,8], 2)"]
-    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
-    assert [victim[key] for key in ("window", "overlap", "window_batch")] == [[16, 16, 8], 0.5, 2]
-
-
-@pytest.mark.parametrize(
-    ("setter", "said"),
-    [
-        ("set_box_selector_parameters(0.3, 50, 0.22, 30, False)", "with apply_sigmoid=False has no word in a spec"),
-        ("set_atss_matcher(9, True, 1)", "RetinaNetDetector.set_atss_matcher is given arguments by their place"),
-        ("set_atss_matcher(*@image_key)", "calls with arguments of a list"),
-    ],
-)
-def test_a_setter_that_cannot_be_read_is_refused(setter: str, said: str, tmp_path: Path) -> None:
-    config = small.nodules()
-    config["detector_ops"].append(f"$@detector.{setter}")
-    with pytest.raises(SpecError) as caught:
-        import_bundle(small.write_bundle(tmp_path, config), False)
-    assert said in str(caught.value)
-
-
-OPERATIONS: dict[str, tuple[str, Any, str]] = {
-    "computed": ("detector_ops", ["$[@detector.set_target_keys(box_key=k, label_key='label') for k in ['box']]"], "list that is computed"),
-    "attribute": ("detector_ops", ["$setattr(@detector.box_selector, 'nms_thresh', 0.9)"], "detector_ops::0: uses setattr. Write the"),
-    "all of them": ("detector_ops", "$[each for each in @setters]", "detector_ops: holds a list that is computed. Write the setters"),
-    "inside": ("detector_ops", [["$@detector.set_atss_matcher(9, True) if @image_key in {1} else 0"]], "detector_ops::0::0: holds a set"),
-    "own function": ("detector_ops", ["$scripts.setup.strict(detector=@detector)"], "scripts.setup.strict sets of the detector is not"),
-    "own object": ("detector_ops", [{"_target_": "scripts.setup.Strict", "detector": "@detector"}], "scripts.setup.Strict sets of"),
-    "at the start": ("initialize", ["$setattr(@detector.box_selector, 'nms_thresh', 0.9)"], "initialize::0: uses setattr"),
-    "at the start, own": ("initialize", ["$scripts.setup.strict(detector=@detector)"], "initialize::0: what scripts.setup.strict sets"),
-}
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_whatever_else_is_done_to_a_detector_is_refused(name: str, tmp_path: Path) -> None:
-    place, operations, said = OPERATIONS[name]
-    config = {**small.nodules(), place: operations}
-    config["imports"].append("$import scripts")
-    for trust in (False, True):
-        with pytest.raises(SpecError) as caught:
-            import_bundle(small.write_bundle(tmp_path, config), trust)
-        assert said in str(caught.value)
-        assert "--trust-code" not in str(caught.value)
-
-
-def test_what_is_done_beside_a_detector_is_not_asked(tmp_path: Path) -> None:
-    """Seeds, processors, and who needs the detector; setters are heeded wherever they are called."""
-    config = small.nodules()
-    config["imports"].append("$import scripts")
-    config["initialize"] = ["$monai.utils.set_determinism(seed=0)", "$setattr(torch.backends.cudnn, 'benchmark', True)", "$print(1)"]
-    config["detector_ops"].append("$setattr(torch.backends.cudnn, 'benchmark', True)")
-    config["evaluator"]["_requires_"] = ["@detector_ops", "@inferer", "$@detector.to(@device)"]
-    config["run"] = ["$@detector.set_atss_matcher(num_candidates=9)", "$@evaluator.run()"]
-    victim: Any = import_bundle(small.write_bundle(tmp_path, config), False).victim
-    assert victim["arguments"]["nms_thresh"] == 0.22
-    assert victim["arguments"]["matcher"] == {"atss": {"num_candidates": 9}}
-
-
-def test_setters_that_are_required_come_after_those_of_the_start(tmp_path: Path) -> None:
-    config = {**small.nodules(), "initialize": ["$@detector.set_box_selector_parameters(nms_thresh=0.9)"]}
-    victim: Any = import_bundle(small.write_bundle(tmp_path, config), False).victim
-    assert victim["arguments"]["nms_thresh"] == 0.22
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "value", "said"),
-    [
-        ("detector", "box_overlap_metric", "$monai.data.box_utils.box_giou", "::box_overlap_metric is monai.data.box_utils.box_giou"),
-        ("detector", "box_overlap_metric", "$lambda one, two: one", "box_overlap_metric is what cannot be read"),
-        ("anchor_generator", "indexing", "xy", "anchor_generator::indexing is xy"),
-    ],
-)
-def test_a_detector_of_other_overlaps_or_anchors_is_refused(place: str, name: str, value: str, said: str, tmp_path: Path) -> None:
-    config = small.nodules()
-    config[place][name] = value
-    with pytest.raises(SpecError) as caught:
-        import_bundle(small.write_bundle(tmp_path, config), False)
-    assert said in str(caught.value)
-
-
-def test_the_usual_overlap_and_anchors_may_be_named(tmp_path: Path) -> None:
-    config = small.nodules()
-    config["detector"]["box_overlap_metric"] = "$monai.data.box_utils.box_iou"
-    config["anchor_generator"]["indexing"] = "ij"
-    agrees_with_monai(tmp_path, config)
 
 
 NAMESAKES: dict[str, tuple[Callable[[], small.Config], tuple[Any, ...], Any, str]] = {
@@ -584,151 +447,3 @@ def test_an_inferer_without_a_word_is_named(inferer: small.Config, said: str, tm
     with pytest.raises(SpecError) as caught:
         import_bundle(bundle, False)
     assert said in str(caught.value)
-
-
-HEADS: dict[str, tuple[list[small.Config], int, small.Config]] = {
-    "softmax": (small.ARGMAX, 2, {"head": "softmax"}),
-    "regions": ([{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}], 3, {"head": "sigmoid"}),
-    "one value": ([{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}], 1, {"head": "binary"}),
-    "probabilities": ([{"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}], 1, {"head": "binary", "activation": "sigmoid"}),
-}
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_postprocessing_tells_the_head(name: str, tmp_path: Path) -> None:
-    after, classes, expected = HEADS[name]
-    config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": small.compose(*after)}
-    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
-    assert {key: victim[key] for key in ("head", "activation") if key in victim} == expected
-
-
-def on_answer(name: str, **arguments: Any) -> small.Config:
-    return {"_target_": name, "keys": "pred", **arguments}
-
-
-THRESHOLD = on_answer("AsDiscreted", threshold=0.5)
-OF_LABELS = {"_target_": "AsDiscreted", "keys": "label", "argmax": True}
-BY_KEY = {"keys": ["label", "pred"], "softmax": [True, False], "sigmoid": [False, True]}
-TOLD: dict[str, tuple[list[small.Config], small.Config]] = {
-    "labels": ([OF_LABELS, THRESHOLD], {"head": "sigmoid", "activation": "sigmoid"}),
-    "an argument a key": ([{"_target_": "Activationsd", **BY_KEY}], {"head": "sigmoid"}),
-    "back to the file": ([on_answer("EnsureTyped"), on_answer("Invertd", transform="$lambda x: x"), THRESHOLD], {"head": "sigmoid"}),
-    "afterwards": ([on_answer("Activationsd", softmax=True, other=None), on_answer("Lambdad", func="$lambda x: x")], {"head": "softmax"}),
-}
-
-
-@pytest.mark.parametrize("name", TOLD)
-def test_what_is_done_to_the_answer_tells_the_head(name: str, tmp_path: Path) -> None:
-    after, expected = TOLD[name]
-    config = {**small.spleen(), "network_def": small.unet(3, 1, 3), "postprocessing": small.compose(*after)}
-    victim = import_bundle(small.write_bundle(tmp_path, config), False).victim
-    assert {key: victim[key] for key in expected} == expected
-
-
-UNTOLD: dict[str, tuple[Any, str]] = {
-    "nothing": (None, "no postprocessing says softmax or sigmoid"),
-    "own function": (small.compose(on_answer("Activationsd", other="$torch.sigmoid")), "Activationsd with other=torch.sigmoid"),
-    "own function, then classes": (
-        small.compose(on_answer("Activationsd", other="$lambda x: -x"), on_answer("AsDiscreted", argmax=True)),
-        "Activationsd with other=what cannot be read (holds a function of its own)",
-    ),
-    "own function by key": (small.compose(on_answer("Activationsd", other=["$torch.sigmoid"])), "with other=torch.sigmoid"),
-    "own code": (small.compose(on_answer("scripts.post.Activationsd", softmax=True)), "(postprocessing::transforms::0 is scripts.post.Act"),
-    "all unreadable": ("$[each for each in @after]", "that can be read (postprocessing: holds a list that is computed)"),
-    "one unreadable": (small.compose("$sigmoid('pred')"), "that can be read (postprocessing::transforms::0: uses sigmoid)"),
-    "before a threshold": (
-        small.compose(on_answer("Lambdad", func="$torch.sigmoid"), THRESHOLD),
-        "what answers are before postprocessing compares them with a threshold is not known (postprocessing::transforms::0 is Lambdad)",
-    ),
-    "both": (small.compose(on_answer("Activationsd", sigmoid=True), on_answer("Activationsd", softmax=True)), "both sigmoid and softmax"),
-    "labels alone": (small.compose(OF_LABELS), "postprocessing says neither softmax nor sigmoid, and"),
-}
-
-
-def untold(after: Any, classes: int, folder: Path, names: list[str] | None = None) -> Path:
-    """A bundle of so many outputs; its metadata names fewer where no names are given."""
-    config: small.Config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": after}
-    if after is None:
-        del config["postprocessing"]
-    return small.write_bundle(folder, config, small.metadata(small.CT, "segmentation", names or ["organ", "tumour"]))
-
-
-@pytest.mark.parametrize("name", UNTOLD)
-def test_a_head_that_nothing_tells_is_asked_for(name: str, tmp_path: Path) -> None:
-    """Answers of several classes at once would be attacked as if one excluded the others."""
-    after, said = UNTOLD[name]
-    bundle = untold(after, 3, tmp_path)
-    for trust in (False, True):
-        with pytest.raises(SpecError) as caught:
-            import_bundle(bundle, trust)
-        assert said in str(caught.value)
-        assert "write victim.head in the spec (softmax or sigmoid)" in str(caught.value)
-    found = import_bundle(bundle, False, None, "sigmoid")
-    assert found.victim["head"] == "sigmoid"
-    assert any(said.partition(", and")[0] in note and "victim.head is taken, sigmoid" in note for note in found.notes)
-
-
-@pytest.mark.parametrize("argument", ["sigmoid", "softmax"])
-def test_an_activation_that_cannot_be_read_may_be_on(argument: str, tmp_path: Path) -> None:
-    bundle = untold(small.compose(on_answer("Activationsd", **{argument: "$[each for each in [True]]"})), 3, tmp_path)
-    with pytest.raises(SpecError, match=rf"postprocessing::transforms::0::{argument}: holds a list that is computed"):
-        import_bundle(bundle, False)
-    assert import_bundle(bundle, True).victim["head"] == argument
-
-
-@pytest.mark.parametrize(
-    "after", [None, small.compose("$sigmoid('pred')"), small.compose(on_answer("Activationsd", other="$torch.sigmoid"))]
-)
-def test_number_and_names_of_outputs_tell_the_head_where_they_can(after: Any, tmp_path: Path) -> None:
-    one = import_bundle(untold(after, 1, tmp_path / "one"), False)
-    several = import_bundle(untold(after, 3, tmp_path / "several", ["background", "organ", "tumour"]), False)
-    assert [found.victim["head"] for found in (one, several)] == ["binary", "softmax"]
-    assert any("is taken for the logit of a sigmoid" in note for note in one.notes)
-    assert any("names background among the outputs" in note for note in several.notes)
-    assert several.data["label_map"] == {"organ": [1], "tumour": [2]}
-
-
-def test_names_do_not_outvote_a_threshold(tmp_path: Path) -> None:
-    after = small.compose(on_answer("Lambdad", func="$torch.sigmoid"), THRESHOLD)
-    with pytest.raises(SpecError, match=r"compares them with a threshold is not known"):
-        import_bundle(untold(after, 2, tmp_path, ["background", "organ"]), False)
-
-
-def test_the_head_of_a_spec_stands_in_for_the_bundles(tmp_path: Path) -> None:
-    untold(None, 3, tmp_path / "model")
-    attacks = {"pgd": {"attack": "pgd", "epsilon": 8}}
-    spec: small.Config = {"name": "x", "data": {"layout": "nnunet", "path": "."}, "victim": {"bundle": "model"}, "attacks": attacks}
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
-    with pytest.raises(SpecError, match=r"victim\.bundle: inference\.json: no postprocessing says .*write victim\.head"):
-        read_spec(tmp_path / "spec.yaml")
-    read, notes = read_spec(tmp_path / "spec.yaml", ["victim.head=sigmoid"])
-    assert read.victim.head == "sigmoid"
-    assert any("victim.head is taken, sigmoid" in note for note in notes)
-
-
-SIGMOID = small.compose({"_target_": "Activationsd", "keys": "pred", "sigmoid": True})
-
-
-def with_outputs(names: list[str], classes: int, folder: Path) -> Imported:
-    """A sigmoid for each of so many outputs, whose metadata has these names."""
-    config = {**small.spleen(), "network_def": small.unet(3, 1, classes), "postprocessing": SIGMOID}
-    return import_bundle(small.write_bundle(folder, config, small.metadata(small.CT, "segmentation", names)), False)
-
-
-def test_a_sigmoid_for_background_is_refused(tmp_path: Path) -> None:
-    """A mask's 1 is the first output's class, and so a perfect network would be scored against its background."""
-    with pytest.raises(SpecError, match=r"names one of them background \(background, spleen\).*softmax and argmax.*victim\.configuration"):
-        with_outputs(["background", "spleen"], 2, tmp_path)
-
-
-def test_a_note_says_which_mask_value_is_which_output(tmp_path: Path) -> None:
-    found = with_outputs(["tumour", "organ"], 2, tmp_path)
-    (told,) = [note for note in found.notes if note.startswith("mask values")]
-    assert "1 tumour, 2 organ;" in told
-    # What the note says is what the victim does.
-    masks = Segmenter(torch.nn.Identity(), "sigmoid", 2, 3).as_label(np.array([[[0, 1, 2]]]))
-    assert masks.tolist() == [[[[0, 1, 0]]], [[[0, 0, 1]]]]
-
-
-def test_a_single_output_beside_background_is_the_class(tmp_path: Path) -> None:
-    assert with_outputs(["background", "spleen"], 1, tmp_path).victim["head"] == "binary"

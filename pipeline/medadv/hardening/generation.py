@@ -1,6 +1,7 @@
 """What is a generation? A corpus against the model of the moment, training on it beside the control, and fresh attacks on validation."""
 
 from collections.abc import Mapping
+from typing import TypedDict
 
 from medadv.attacks.cost import passes
 from medadv.common.hashing import hash_file
@@ -16,6 +17,7 @@ from medadv.hardening.specs import alike_before, begins_warm, beside, training_s
 from medadv.hardening.splits import refuse_empty_splits
 from medadv.hardening.trial import refuse_untrainable
 from medadv.hardening.work import Made, Work
+from medadv.report.record import Figure
 from medadv.spec.attack import AttackSettings
 
 
@@ -39,8 +41,7 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
         record = _begun(work, newest, earlier)
     losses = {arm: arms.trained(arm, number, newest) for arm in ("hardened", "control")}
     after, undefended = validated(work, number, newest), control_validated(work, number, newest)
-    step = after.under().less(earlier.under())
-    compared = {"hardened": compared_of(after), "control": compared_of(undefended)}
+    figures = figures_of(after, undefended, earlier)
     generation = GenerationRecord(
         number=number,
         epsilons={name: attack.epsilon for name, attack in corpus.attacks.items()},
@@ -51,20 +52,38 @@ def add_generation(work: Work, arms: Arms, record: Hardening | None) -> Hardenin
         weights_sha256=after.weights_sha256,
         losses=losses["hardened"],
         control_losses=losses["control"],
-        validation=compared["hardened"],
-        control=compared["control"],
-        clean_change=after.headline.less(undefended.headline),
-        step=step,
-        worse=is_worse(step),
+        **figures,
         cost=_cost(work, newest, corpus.attacks, after),
     )
-    for arm, figures in compared.items():
+    for arm, compared in (("hardened", figures["validation"]), ("control", figures["control"])):
         folder = work.home.generation(number, arm)  # type: ignore[arg-type]
         name, epochs = f"{spec.name}-{arm}-{number:03d}", number * settings.epochs
-        write_card(folder / CARD, name, spec, newest, figures, after.metric, hash_file(folder / WEIGHTS), epochs)
+        write_card(folder / CARD, name, spec, newest, compared, after.metric, hash_file(folder / WEIGHTS), epochs)
     drop_older(work, number)
     work.log("generation", number=number, clean=after.headline.value, robust=after.under().value)
     return record.model_copy(update={"generations": [*record.generations, generation]})
+
+
+class Figures(TypedDict):
+    """What validation says of a generation, as its record has it."""
+
+    validation: Compared
+    control: Compared
+    clean_change: Figure
+    step: Figure
+    worse: bool
+
+
+def figures_of(after: Measurement, undefended: Measurement, earlier: Measurement) -> Figures:
+    """after: the generation.  undefended: the control after as many epochs.  earlier: the generation before."""
+    step = after.under().less(earlier.under())
+    return {
+        "validation": compared_of(after),
+        "control": compared_of(undefended),
+        "clean_change": after.headline.less(undefended.headline),
+        "step": step,
+        "worse": is_worse(step),
+    }
 
 
 def compared_of(found: Measurement) -> Compared:
